@@ -1,0 +1,48 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+OLD_PYTHON := error: $(PYTHON) must be Python 3.11 or newer with venv and ensurepip; name another: make PYTHON=python3.12
+
+.DEFAULT_GOAL := help
+.PHONY: help figures test test-slow lint bench lock clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*  ##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## /\1\t/' | expand -t 12
+
+figures: $(INSTALLED)  ## run every study at quick scale and draw figures/
+	$(BIN)/stabsim run --all --scale quick
+
+test: lint  ## lint, types and the test suite
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+
+test-slow: $(INSTALLED)  ## the tests that take minutes
+	$(BIN)/pytest -m slow --timeout 1800
+
+lint: $(INSTALLED)  ## style, spelling and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/typos
+	$(BIN)/mypy
+
+bench: $(INSTALLED)  ## measure against peers
+	$(BIN)/python benchmarks/peers.py
+
+lock: $(INSTALLED)  ## write requirements.lock anew from pyproject.toml
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --extra test --universal --python-version 3.11 \
+	    --fork-strategy fewest --no-annotate --no-emit-index-url --no-emit-find-links \
+	    --custom-compile-command "make lock" --upgrade --output-file requirements.lock
+
+clean:  ## remove what make installed and every cache; keep results/ and figures/
+	rm -rf $(VENV) build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	    || { echo '$(OLD_PYTHON)' >&2; exit 1; }
+	@echo 'installing the versions of requirements.lock into $(VENV): about a minute'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@

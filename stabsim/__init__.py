@@ -1,0 +1,36 @@
+"""Monte Carlo laboratory for random deep nets: the unit of work is an ensemble."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stabsim.activations import Activation
+    from stabsim.initializers import Initializer
+    from stabsim.network import Network, Skip
+    from stabsim.simulation import Result, simulate
+
+__version__ = "0.1.0"
+
+# Public names and the modules they live in: imported when first used, so that `import stabsim` costs nothing.
+_HOMES = {
+    "Activation": "stabsim.activations",
+    "Initializer": "stabsim.initializers",
+    "Network": "stabsim.network",
+    "Skip": "stabsim.network",
+    "Result": "stabsim.simulation",
+    "simulate": "stabsim.simulation",
+}
+
+__all__ = ["Activation", "Initializer", "Network", "Result", "Skip", "__version__", "simulate"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'stabsim' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

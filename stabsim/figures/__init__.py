@@ -1,0 +1,22 @@
+"""Figures: a style, plots of tidy tables, and files with stable bytes."""
+
+from stabsim.figures.plots import against_depth, heat_map, histogram_steps, panel_labels, set_scale
+from stabsim.figures.style import COLUMN, DIVERGING, MARKERS, PAGE, PALETTE, SEQUENTIAL, line, panels, save, style
+
+__all__ = [
+    "COLUMN",
+    "DIVERGING",
+    "MARKERS",
+    "PAGE",
+    "PALETTE",
+    "SEQUENTIAL",
+    "against_depth",
+    "heat_map",
+    "histogram_steps",
+    "line",
+    "panel_labels",
+    "panels",
+    "save",
+    "set_scale",
+    "style",
+]

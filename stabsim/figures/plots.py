@@ -1,0 +1,259 @@
+"""Plots of tidy tables: each takes an Axes and rows; none simulates or reads a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any, Literal, cast
+
+import numpy as np
+import pandas
+from matplotlib import ticker
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle, StepPatch
+from numpy.typing import ArrayLike, NDArray
+
+from stabsim.figures import style
+from stabsim.figures.labels import EndLabels
+
+Scale = Literal["linear", "log", "exponent"]
+
+_THEORY: dict[str, Any] = {"color": "black", "linestyle": "dashed", "linewidth": 0.8}
+
+
+def against_depth(
+    axes: Axes,
+    table: pandas.DataFrame,
+    *,
+    by: str,
+    order: Sequence[Hashable] | None = None,
+    label: Callable[[Any], str] = str,
+    scale: Scale = "linear",
+    xlabel: str = "layer",
+    ylabel: str = "",
+) -> list[Line2D]:
+    """Draw estimate against layer, a line for each value of a column, with intervals, theory (dashed) and labels.
+
+    Parameters
+    ----------
+    axes : Axes
+        Where to draw.
+    table : DataFrame
+        Rows of one quantity: layer, estimate, ci_low, ci_high, theory and the column ``by``.
+    by : str
+        Column that tells the lines apart.
+    order : sequence, optional
+        Its values in the order of their colors; None takes them as they come in the table.
+    label : callable
+        Text at the end of a line, from its value.
+    scale : str
+        "linear"; "log", a logarithmic axis; "exponent", a linear axis for values that are log10 already,
+        with ticks written as powers of ten.
+    xlabel, ylabel : str
+        Names of the axes with their units.
+
+    Raises
+    ------
+    ValueError
+        A column is missing, a value is not in ``order``, or a line has two rows for one layer.
+    """
+    _need(table, [by, "layer", "estimate", "ci_low", "ci_high", "theory"])
+    order = list(dict.fromkeys(table[by])) if order is None else list(order)
+    if unknown := [value for value in dict.fromkeys(table[by]) if value not in order]:
+        raise ValueError(f"order={order!r} lacks {unknown[0]!r}, which is in column {by!r}")
+    lines = []
+    for index, value in enumerate(order):
+        rows = table[table[by] == value].sort_values("layer")
+        if repeated := rows["layer"][rows["layer"].duplicated()].tolist():
+            raise ValueError(f"table has two rows with {by}={value!r} and layer={repeated[0]}: pass one quantity")
+        if len(rows):
+            lines.append(_line(axes, rows, index, label(value)))
+    if np.isfinite(table["theory"]).any():
+        axes.legend(handles=[Line2D([], [], label="theory", **_THEORY)], loc="best")
+    axes.add_artist(EndLabels(axes, lines))
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True))
+    set_scale(axes, scale)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    return lines
+
+
+def _line(axes: Axes, rows: pandas.DataFrame, index: int, label: str) -> Line2D:
+    looks = style.line(index)
+    layer, estimate = rows["layer"].to_numpy(), rows["estimate"].to_numpy(float)
+    # About eight markers a line, staggered so that those of lines on top of each other can be seen.
+    step = max(1, len(rows) // 8)
+    (line,) = axes.plot(layer, estimate, label=label, markevery=(index * step // 3 % step, step), **looks)
+    axes.fill_between(layer, rows["ci_low"], rows["ci_high"], color=looks["color"], alpha=0.25, linewidth=0)
+    axes.plot(layer, rows["theory"].where(np.isfinite(rows["theory"])), zorder=3, **_THEORY)
+    return line
+
+
+def set_scale(axes: Axes, scale: Scale) -> None:
+    """Make the vertical axis, once drawn on, linear, logarithmic or linear in exponents of ten, with few labels."""
+    if scale == "log":
+        axes.set_yscale("log", nonpositive="clip")
+        low, high = axes.get_ylim()
+        if high < 30 * low:  # too few decades to label: plain numbers at uneven distances
+            axes.yaxis.set_major_locator(ticker.MaxNLocator(5))
+            axes.yaxis.set_major_formatter(ticker.ScalarFormatter())
+            axes.yaxis.set_minor_locator(ticker.NullLocator())
+        else:
+            axes.yaxis.set_major_locator(ticker.LogLocator(numticks=7))
+            axes.yaxis.set_minor_locator(ticker.LogLocator(subs="auto", numticks=7))
+            axes.yaxis.set_minor_formatter(ticker.NullFormatter())
+    elif scale == "exponent":
+        axes.yaxis.set_major_locator(ticker.MaxNLocator(6, integer=True))
+        axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"$10^{{{value:.0f}}}$"))
+    elif scale != "linear":
+        raise ValueError(f"scale={scale!r} is not known: linear, log or exponent")
+
+
+def heat_map(
+    axes: Axes,
+    table: pandas.DataFrame,
+    *,
+    rows: str,
+    columns: str,
+    values: str = "estimate",
+    label: str = "",
+    center: float | None = None,
+    limits: tuple[float, float] | None = None,
+    digits: int = 1,
+    annotate: bool | None = None,
+) -> QuadMesh:
+    """Draw one column of a table as colored cells, with the number written into each where there is room.
+
+    Parameters
+    ----------
+    axes : Axes
+        Where to draw.
+    table : DataFrame
+        One row for each cell.
+    rows, columns : str
+        Columns of the table that name a cell's place, in the order in which they come.
+    values : str
+        Column to draw; NaN cells are grey with a dash, infinite ones take the color of the end.
+    label : str
+        What the values are, with unit, for the color bar.
+    center : float, optional
+        None for a sequential map; a value for a diverging map around it.
+    limits : (low, high), optional
+        Values at the ends of the color bar; None takes the smallest and largest finite value.
+    digits : int
+        Decimals of the numbers in the cells.
+    annotate : bool, optional
+        Write the numbers; None does so up to 300 cells. Cells below ``center`` are hatched otherwise.
+    """
+    _need(table, [rows, columns, values])
+    if table.duplicated([rows, columns]).any():
+        raise ValueError(f"table has two rows for one cell of {rows!r} and {columns!r}: pass one quantity and layer")
+    names = [list(dict.fromkeys(table[name])) for name in (rows, columns)]
+    cells = table.pivot(index=rows, columns=columns, values=values).loc[names[0], names[1]].to_numpy(float)
+    norm = _norm(cells, center, limits)
+    shown = np.ma.masked_invalid(np.clip(cells, norm.vmin, norm.vmax))
+    colormap = style.SEQUENTIAL if center is None else style.DIVERGING
+    axes.set_facecolor(style.MISSING)
+    few = cells.size <= 300
+    border: dict[str, Any] = (
+        {"edgecolor": "white", "linewidth": 0.5} if few else {"edgecolor": "face", "linewidth": 0.1}
+    )
+    mesh = axes.pcolormesh(shown, cmap=colormap, norm=norm, **border)
+    if annotate or (annotate is None and few):
+        _write_cells(axes, mesh, cells, digits)
+    elif center is not None:
+        _hatch(axes, cells < center)
+    axes.invert_yaxis()
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    _name_cells(axes.xaxis, names[1])
+    _name_cells(axes.yaxis, names[0])
+    if max(len(str(name)) for name in names[1]) > 3:
+        for text in axes.get_xticklabels():
+            text.set(rotation=45, horizontalalignment="right", rotation_mode="anchor")
+    axes.set(xlabel=columns, ylabel=rows)
+    bar = cast(Figure, axes.get_figure(root=True)).colorbar(
+        mesh, ax=axes, label=label, pad=0.02, aspect=30, extend=_beyond(cells, norm)
+    )
+    bar.outline.set_visible(False)
+    return mesh
+
+
+def _name_cells(axis: Axis, names: list[Any]) -> None:
+    """Name every cell, or about a dozen where the names are many numbers."""
+    numbers = all(isinstance(name, (int, float)) for name in names)
+    step = -(-len(names) // 13) if numbers else 1
+    axis.set_ticks(np.arange(0, len(names), step) + 0.5, labels=[str(name) for name in names[::step]])
+
+
+def _norm(cells: NDArray[Any], center: float | None, limits: tuple[float, float] | None) -> Normalize:
+    finite = cells[np.isfinite(cells)]
+    low, high = limits or ((finite.min(), finite.max()) if len(finite) else (0.0, 1.0))
+    if center is not None:  # the same color on both sides is the same distance
+        reach = max(high - center, center - low) or 1.0
+        low, high = center - reach, center + reach
+    return Normalize(low, high if high > low else low + 1.0)
+
+
+def _beyond(cells: NDArray[Any], norm: Normalize) -> str:
+    below, above = bool((cells < norm.vmin).any()), bool((cells > norm.vmax).any())
+    return {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[below, above]
+
+
+def _write_cells(axes: Axes, mesh: QuadMesh, cells: NDArray[Any], digits: int) -> None:
+    for (row, column), value in np.ndenumerate(cells):
+        text = "–" if np.isnan(value) else f"{value:.{digits}f}".replace("inf", "∞").replace("-", "\N{MINUS SIGN}")
+        background = style.MISSING if np.isnan(value) else mesh.cmap(mesh.norm(np.clip(value, *mesh.get_clim())))
+        color = "white" if style.lightness(background) < 55 else "black"
+        axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=6, color=color)
+
+
+def _hatch(axes: Axes, cells: NDArray[Any]) -> None:
+    for row, column in np.argwhere(cells):
+        axes.add_patch(Rectangle((column, row), 1, 1, fill=False, hatch="/////", edgecolor="white", linewidth=0))
+
+
+def histogram_steps(
+    axes: Axes, edges: ArrayLike, counts: ArrayLike, *, index: int = 0, label: str | None = None, fill: bool = True
+) -> StepPatch:
+    """Draw a histogram as a density of area 1: counts over their sum and the width of their bin.
+
+    Parameters
+    ----------
+    axes : Axes
+        Where to draw.
+    edges : array (bins + 1,)
+        Of the bins, shape (bins + 1,), increasing.
+    counts : array (bins,)
+        Shape (bins,), not negative.
+    index : int
+        Which color of the palette.
+    label : str, optional
+        For a legend.
+    fill : bool
+        Fill it lightly.
+    """
+    edges, counts = np.asarray(edges, float), np.asarray(counts, float)
+    if edges.ndim != 1 or counts.shape != (len(edges) - 1,):
+        raise ValueError(f"counts of shape {counts.shape} do not fit edges of shape {edges.shape}: one less is needed")
+    total = counts.sum()
+    density = counts / (total * np.diff(edges)) if total > 0 else counts
+    color = style.line(index)["color"]
+    if fill:
+        axes.stairs(density, edges, fill=True, color=color, alpha=0.2, linewidth=0)
+    return axes.stairs(density, edges, color=color, label=label, linewidth=1.0)
+
+
+def panel_labels(panels: Iterable[Axes], titles: Sequence[str] | None = None) -> None:
+    """Write (a), (b), ... and, where given, a title above the left end of each panel."""
+    for number, axes in enumerate(panels):
+        title = f"  {titles[number]}" if titles else ""
+        axes.set_title(rf"$\bf{{({chr(ord('a') + number)})}}${title}", loc="left")
+
+
+def _need(table: pandas.DataFrame, columns: list[str]) -> None:
+    if missing := [name for name in columns if name not in table.columns]:
+        raise ValueError(f"table lacks column {missing[0]!r}; it has {', '.join(map(str, table.columns))}")

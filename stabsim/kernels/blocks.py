@@ -1,0 +1,287 @@
+"""Loops over one block of numbers of one net: the parts of which the samplers are built.
+
+Values come in the type of the simulation; sums are float64. The loops are plain so that LLVM turns them into
+vector code; none of them allocates.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from stabsim.kernels.compile import REASSOCIATE, kernel, wide_vectors
+from stabsim.kernels.record import (
+    EXPONENT,
+    M1,
+    M2,
+    M3,
+    M4,
+    WEIGHT_GRADIENT_DEAD_COLUMN,
+    WEIGHT_GRADIENT_ONE_SIGNED_COLUMN,
+)
+
+
+@kernel(fastmath=REASSOCIATE)
+def power_sums_2(values, pivot):  # type: ignore[no-untyped-def]
+    """Return the sums of x and x^2, x = value - pivot."""
+    wide_vectors()
+    s1 = 0.0
+    s2 = 0.0
+    for i in range(values.size):
+        x = np.float64(values[i]) - pivot
+        s1 += x
+        s2 += x * x
+    return s1, s2
+
+
+@kernel(fastmath=REASSOCIATE)
+def power_sums_4(values, pivot):  # type: ignore[no-untyped-def]
+    """Return the sums of x, x^2, x^3 and x^4, x = value - pivot."""
+    wide_vectors()
+    s1 = 0.0
+    s2 = 0.0
+    s3 = 0.0
+    s4 = 0.0
+    for i in range(values.size):
+        x = np.float64(values[i]) - pivot
+        y = x * x
+        s1 += x
+        s2 += y
+        s3 += x * y
+        s4 += y * y
+    return s1, s2, s3, s4
+
+
+@kernel()
+def add_powers(row, tensor, wanted, values, pivot):  # type: ignore[no-untyped-def]
+    """Add the power sums that are wanted to a tensor's columns; return the sum of squares about the pivot."""
+    if wanted[tensor + M4]:
+        s1, s2, s3, s4 = power_sums_4(values, pivot)
+        row[tensor + M3] += s3
+        row[tensor + M4] += s4
+    else:
+        s1, s2 = power_sums_2(values, pivot)
+    if wanted[tensor + M2]:
+        row[tensor + M1] += s1
+        row[tensor + M2] += s2
+    return s2 + pivot * (2.0 * s1 + values.size * pivot)
+
+
+@kernel()
+def finish_powers(row, tensor, size, exponent):  # type: ignore[no-untyped-def]
+    """Turn a tensor's power sums into means, and note their unit."""
+    for column in range(tensor, tensor + EXPONENT):
+        row[column] /= size
+    row[tensor + EXPONENT] = exponent
+
+
+@kernel(fastmath=REASSOCIATE)
+def count_zeros(values):  # type: ignore[no-untyped-def]
+    """Return how many values are exactly 0."""
+    wide_vectors()
+    count = np.int32(0)
+    for i in range(values.size):
+        count += np.int32(1) if values[i] == 0 else np.int32(0)
+    return count
+
+
+@kernel(fastmath=REASSOCIATE)
+def count_small(values, bound):  # type: ignore[no-untyped-def]
+    """Return how many values are below ``bound`` in size."""
+    wide_vectors()
+    limit = values.dtype.type(bound)
+    count = np.int32(0)
+    for i in range(values.size):
+        count += np.int32(1) if abs(values[i]) < limit else np.int32(0)
+    return count
+
+
+@kernel(fastmath=REASSOCIATE)
+def count_saturated(preactivation, activation, lower, upper, bound):  # type: ignore[no-untyped-def]
+    """Return how many activations are within ``bound`` of the limit of f (NaN: none) on their own side of 0."""
+    wide_vectors()
+    real = activation.dtype.type
+    low = real(lower)
+    high = real(upper)
+    limit = real(bound)
+    count = np.int32(0)
+    for i in range(activation.size):
+        distance = activation[i] - (low if preactivation[i] < 0 else high)
+        count += np.int32(1) if abs(distance) < limit else np.int32(0)
+    return count
+
+
+@kernel()
+def dead_rows(matrix):  # type: ignore[no-untyped-def]
+    """Return how many rows are all 0; each is left at its first other value."""
+    rows, columns = matrix.shape
+    dead = 0
+    for i in range(rows):
+        j = 0
+        while j < columns and matrix[i, j] == 0:
+            j += 1
+        dead += j == columns
+    return dead
+
+
+@kernel()
+def dead_columns(matrix):  # type: ignore[no-untyped-def]
+    """Return how many columns are all 0; each is left at its first other value."""
+    rows, columns = matrix.shape
+    dead = 0
+    for j in range(columns):
+        i = 0
+        while i < rows and matrix[i, j] == 0:
+            i += 1
+        dead += i == rows
+    return dead
+
+
+@kernel()
+def finish_zeros(row, zero, matrix):  # type: ignore[no-untyped-def]
+    """Turn a count of zeros into a fraction, and write those of all-zero rows and columns behind it."""
+    zeros = row[zero]
+    row[zero] = zeros / matrix.size
+    row[zero + 1] = dead_rows(matrix) / matrix.shape[0] if zeros > 0 else 0.0
+    row[zero + 2] = dead_columns(matrix) / matrix.shape[1] if zeros > 0 else 0.0
+
+
+@kernel(fastmath=REASSOCIATE)
+def inner_products(x, y):  # type: ignore[no-untyped-def]
+    """Return x.x, x.y and y.y."""
+    wide_vectors()
+    xx = 0.0
+    xy = 0.0
+    yy = 0.0
+    for i in range(x.size):
+        a = np.float64(x[i])
+        b = np.float64(y[i])
+        xx += a * a
+        xy += a * b
+        yy += b * b
+    return xx, xy, yy
+
+
+@kernel()
+def mean_correlation(matrix):  # type: ignore[no-untyped-def]
+    """Return the mean cosine between samples 1 and 2, 3 and 4, ...; pairs with a zero sample do not count (NaN if none does)."""
+    total = 0.0
+    pairs = 0
+    for i in range(0, matrix.shape[0] - 1, 2):
+        xx, xy, yy = inner_products(matrix[i], matrix[i + 1])
+        if xx > 0 and yy > 0:
+            total += xy / (math.sqrt(xx) * math.sqrt(yy))
+            pairs += 1
+    return total / pairs if pairs > 0 else math.nan
+
+
+@kernel()
+def add_rows(matrix, vector, scale):  # type: ignore[no-untyped-def]
+    """Add ``scale * vector`` to every row."""
+    rows, columns = matrix.shape
+    for i in range(rows):
+        for j in range(columns):
+            matrix[i, j] += scale * vector[j]
+
+
+@kernel()
+def copy(matrix, out):  # type: ignore[no-untyped-def]
+    """Copy a matrix (an assignment of slices takes ten times as long to compile)."""
+    rows, columns = matrix.shape
+    for i in range(rows):
+        for j in range(columns):
+            out[i, j] = matrix[i, j]
+
+
+@kernel(fastmath=REASSOCIATE)
+def multiply(values, factors, out):  # type: ignore[no-untyped-def]
+    """Write the products element by element; return the sum of their squares."""
+    wide_vectors()
+    squares = 0.0
+    for i in range(values.size):
+        product = values[i] * factors[i]
+        out[i] = product
+        squares += np.float64(product) * np.float64(product)
+    return squares
+
+
+@kernel()
+def scale_by_power_of_two(values, exponent):  # type: ignore[no-untyped-def]
+    """Multiply by ``2**exponent`` in place; exact but for results below the smallest normal number."""
+    while exponent != 0:
+        step = min(max(exponent, -60), 60)
+        factor = values.dtype.type(math.ldexp(1.0, step))
+        for i in range(values.size):
+            values[i] *= factor
+        exponent -= step
+
+
+@kernel()
+def piecewise_linear(s, z, d, lines, exponent):  # type: ignore[no-untyped-def]
+    """Write z and d of slope * s + offset / 2**exponent; ``lines`` are (slope, offset) below and above 0.
+
+    The offset is kept at no less than 2^-60 of its value, so that what is not zero does not become so.
+    """
+    real = z.dtype.type
+    shrink = math.ldexp(1.0, -min(exponent, 60))
+    slope_below, offset_below = real(lines[0, 0]), real(lines[0, 1] * shrink)
+    slope_above, offset_above = real(lines[1, 0]), real(lines[1, 1] * shrink)
+    for i in range(s.size):
+        negative = s[i] < 0
+        slope = slope_below if negative else slope_above
+        z[i] = slope * s[i] + (offset_below if negative else offset_above)
+        d[i] = slope
+
+
+@kernel()
+def add_to_histogram(counts, matrix, exponent, bins):  # type: ignore[no-untyped-def]
+    """Count ``matrix * 2**exponent`` into equal bins, ``bins`` being (least value, bins a unit).
+
+    The first counter is for what lies below (and NaN), the last for what lies above; no counters, no work.
+    """
+    if counts.size == 0:
+        return
+    last = counts.size - 2
+    low, per_unit = bins
+    values = matrix.reshape(matrix.size)
+    factor = math.ldexp(1.0, exponent) * per_unit
+    shift = low * per_unit
+    for i in range(values.size):
+        position = values[i] * factor - shift
+        if position > last:
+            counts[last + 1] += 1
+        elif position >= 0.0:
+            counts[min(1 + int(position), last)] += 1
+        else:
+            counts[0] += 1
+
+
+@kernel(fastmath=REASSOCIATE)
+def column_extremes(matrix, lowest, highest):  # type: ignore[no-untyped-def]
+    """Write the least and the greatest value of each column."""
+    wide_vectors()
+    rows, columns = matrix.shape
+    for j in range(columns):
+        lowest[j] = matrix[0, j]
+        highest[j] = matrix[0, j]
+    for i in range(1, rows):
+        for j in range(columns):
+            value = matrix[i, j]
+            lowest[j] = value if value < lowest[j] else lowest[j]
+            highest[j] = value if value > highest[j] else highest[j]
+
+
+@kernel()
+def record_column_signs(row, lowest, highest):  # type: ignore[no-untyped-def]
+    """Write the fraction of columns that are all 0 and, of the others, that of columns with no change of sign."""
+    columns = lowest.size
+    dead = 0
+    one_signed = 0
+    for j in range(columns):
+        if lowest[j] == 0 and highest[j] == 0:
+            dead += 1
+        elif lowest[j] >= 0 or highest[j] <= 0:
+            one_signed += 1
+    row[WEIGHT_GRADIENT_DEAD_COLUMN] = dead / columns
+    row[WEIGHT_GRADIENT_ONE_SIGNED_COLUMN] = one_signed / (columns - dead) if dead < columns else math.nan

@@ -1,0 +1,96 @@
+"""The only place that calls Numba's ``jit``: every flag, with its reason.
+
+- ``nogil``: nets are spread over Python threads, each running compiled code. Measured against
+  ``parallel=True`` on the dense kernel: the same throughput, a fraction of the compile time, safe to
+  call from several threads at once (Numba's bundled thread pool aborts the process there), and
+  Ctrl-C is seen between blocks of nets.
+- ``fastmath`` is never ``True``: that removes the guards against NaN and infinity. ``CONTRACT``
+  allows fused multiply-add and forgets the sign of zero; ``REASSOCIATE`` also lets a sum be
+  reordered, which is what makes it a vector sum.
+- ``error_model="numpy"``: division by zero gives inf or NaN as IEEE says, without a branch in the loop.
+- The cache directory carries a hash of all sources of the package, since Numba checks only the file
+  in which a cached function stands and would go on using a stale callee from another file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core import types
+from numba.extending import intrinsic, register_jitable
+
+CONTRACT = frozenset({"contract", "nsz"})
+REASSOCIATE = frozenset({"contract", "nsz", "reassoc"})
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+@functools.cache
+def source_hash() -> str:
+    """Return the first 16 hex digits of the SHA-256 of every source file of the package."""
+    digest = hashlib.sha256()
+    for path in sorted(_PACKAGE.rglob("*.py")):
+        digest.update(path.relative_to(_PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+@functools.cache
+def cache_directory() -> Path:
+    """Return where compiled kernels are kept: below ``NUMBA_CACHE_DIR`` or the user's cache folder."""
+    import platformdirs
+
+    base = numba.config.CACHE_DIR or platformdirs.user_cache_dir("stabsim", appauthor=False)
+    return Path(base) / f"stabsim-{source_hash()}"
+
+
+@contextlib.contextmanager
+def _own_cache() -> Iterator[None]:
+    """Point Numba at the package's cache directory; Numba reads the setting while it decorates."""
+    directory = cache_directory()
+    users = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = str(directory)
+    try:
+        yield
+    finally:
+        numba.config.CACHE_DIR = users
+
+
+def kernel(
+    signature: Any = None, *, fastmath: frozenset[str] = frozenset(), cache: bool = True
+) -> Callable[[Callable[..., Any]], Any]:
+    """Compile a function that holds loops; with a signature at once, without one at its first call."""
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        options: dict[str, Any] = {"nogil": True, "cache": cache, "fastmath": set(fastmath), "error_model": "numpy"}
+        with _own_cache():
+            return numba.njit(**options)(function) if signature is None else numba.njit(signature, **options)(function)
+
+    return decorate
+
+
+# A scalar atom: stays a plain Python function, and is inlined into the loops that call it. It takes the
+# flags of its caller, works on the type of its argument (`T = type(x)`, constants as `T(0.5)`), and is
+# shared by every target.
+atom = register_jitable(error_model="numpy", forceinline=True)
+
+
+@intrinsic
+def wide_vectors(_context: Any) -> Any:
+    """Ask LLVM for 512-bit vectors in the calling function (its tuning for many CPUs stops at 256).
+
+    Measured on normals: 2.1 -> 1.24 ns each. A CPU without them runs the same code in smaller pieces.
+    """
+
+    def codegen(context: Any, builder: Any, _signature: Any, _arguments: Any) -> Any:
+        # llvmlite writes names of attributes verbatim, so a key-value pair goes in with its quotes.
+        set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+        set.add(builder.function.attributes, '"min-legal-vector-width"="512"')
+        return context.get_dummy_value()
+
+    return types.void(), codegen

@@ -1,0 +1,186 @@
+"""The dense sampler: W is drawn, products go through BLAS; one net after another, forward and backward.
+
+A net is a pure function of the problem, the seed and the net's number. Signals are kept near 1: what a buffer holds
+is ``value / 2**exponent``, so neither direction over- or underflows at any depth or gain. Multiplying by a power of
+two is exact, and the backward pass is linear in the injected gradient, so it may be rescaled at will. The forward
+pass may where f is a straight line on either side of 0: always (ReLU), or within rounding, for values far below 1
+(tanh) or far above 1 (GELU).
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+from numba import boolean, float32, float64, int64, types, uint64, void
+
+from stabsim.kernels import blocks, layer, laws, philox
+from stabsim.kernels import record as r
+from stabsim.kernels.compile import kernel
+
+# Buffers of one net. A layer's part starts at its offset; layers share a place where one at a time is enough.
+# (As np.int64, since Numba compiles a function anew for each Python integer that is a constant.)
+BUFFERS = 9
+Z, D, S, DZ, DS, W, B, DW, EXTREMES = (np.int64(i) for i in range(BUFFERS))
+
+
+@kernel()
+def part(buffers, offsets, buffer, number, rows, columns):  # type: ignore[no-untyped-def]
+    """Return a layer's matrix in a buffer."""
+    offset = offsets[buffer, number]
+    return buffers[buffer][offset : offset + rows * columns].reshape(rows, columns)
+
+
+@kernel()
+def choose_rows(inputs, out, seed, net):  # type: ignore[no-untyped-def]
+    """Copy rows of ``inputs`` drawn without replacement; all of them, in order, if as many are asked for."""
+    samples = inputs.shape[0]
+    batch = out.shape[0]
+    k0 = np.uint32(seed)
+    k1 = np.uint32(seed >> np.uint64(32))
+    order = np.arange(samples)
+    for b in range(batch):
+        if batch < samples:
+            word = philox.philox(np.uint32(b), np.uint32(0), net, philox.SAMPLE_CHOICE, k0, k1)[0]
+            j = b + np.int64((np.uint64(word) * np.uint64(samples - b)) >> np.uint64(32))
+            order[b], order[j] = order[j], order[b]
+        for i in range(out.shape[1]):
+            out[b, i] = inputs[order[b], i]
+
+
+@kernel()
+def draw(law, out, seed, purpose, number, net, scale):  # type: ignore[no-untyped-def]
+    """Fill a whole matrix of layer ``number``."""
+    law(out, np.uint64(0), seed, purpose, np.uint32(number), np.uint32(net), scale)
+
+
+@kernel()
+def forward_product(z, w, s):  # type: ignore[no-untyped-def]
+    """Write s = z W."""
+    if z.shape[0] == 1:
+        np.dot(z[0], w, s[0])
+    else:
+        np.dot(z, w, s)
+
+
+@kernel()
+def backward_product(ds, w, dz):  # type: ignore[no-untyped-def]
+    """Write dz = ds W^T."""
+    if ds.shape[0] == 1:
+        np.dot(w, ds[0], dz[0])
+    else:
+        np.dot(ds, w.T, dz)
+
+
+def _simulate_nets(  # type: ignore[no-untyped-def]
+    first_net, seed, widths, batch, buffers, offsets, inputs, output_gradient, normal,
+    activation, shape, homogeneous, weight_law, weight_scale, weight_exponent, bias_law, bias_scale,
+    wanted, backward, saturation, pivots, bins, counts, record,
+):  # fmt: skip
+    depth = widths.size - 1
+    real = weight_scale.dtype.type
+    exponents = np.zeros(depth + 1, np.int64)
+    regenerate = depth > 1 and offsets[W, 1] == offsets[W, 2]
+    for index in range(record.shape[0]):
+        net = first_net + index
+        row = record[index]
+
+        first = np.int64(0)
+        z = part(buffers, offsets, Z, first, batch, widths[0])
+        if inputs.shape[0] > 0:
+            choose_rows(inputs, z, seed, np.uint32(net))
+        else:
+            draw(normal, z, seed, philox.INPUT, first, net, real(1))
+        layer.record_input(row[0], wanted, z, pivots[0])
+        blocks.add_to_histogram(counts[layer.H_ACTIVATION, 0], z, first, bins[layer.H_ACTIVATION])
+
+        for l in range(1, depth + 1):
+            w = part(buffers, offsets, W, l, widths[l - 1], widths[l])
+            s = part(buffers, offsets, S, l, batch, widths[l])
+            d = part(buffers, offsets, D, l, batch, widths[l])
+            draw(weight_law, w, seed, philox.WEIGHT, l, net, weight_scale[l])
+            forward_product(z, w, s)
+            exponent = exponents[l - 1] + weight_exponent[l]
+            if bias_scale[l] != 0:
+                b = part(buffers, offsets, B, l, np.int64(1), widths[l])
+                draw(bias_law, b, seed, philox.BIAS, l, net, bias_scale[l])
+                exponent = layer.add_bias(s, b[0], exponent)
+            blocks.add_to_histogram(counts[layer.H_PREACTIVATION, l], s, exponent, bins[layer.H_PREACTIVATION])
+            z = part(buffers, offsets, Z, l, batch, widths[l])
+            exponents[l] = layer.activate(
+                row[l], wanted, activation, shape, homogeneous, saturation, pivots[l], s, z, d, exponent
+            )
+            blocks.add_to_histogram(counts[layer.H_ACTIVATION, l], z, exponents[l], bins[layer.H_ACTIVATION])
+
+        if not backward:
+            continue
+
+        dz = part(buffers, offsets, DZ, depth, batch, widths[depth])
+        if output_gradient.shape[0] > 0:
+            blocks.copy(output_gradient, dz)
+        else:
+            draw(normal, dz, seed, philox.OUTPUT_GRADIENT, depth, net, real(1))
+        exponent = np.int64(0)
+        for l in range(depth, 0, -1):
+            d = part(buffers, offsets, D, l, batch, widths[l])
+            ds = part(buffers, offsets, DS, l, batch, widths[l])
+            blocks.add_to_histogram(
+                counts[layer.H_ACTIVATION_GRADIENT, l], dz, exponent, bins[layer.H_ACTIVATION_GRADIENT]
+            )
+            exponent = layer.pass_back(row[l], wanted, dz, d, ds, exponent)
+            blocks.add_to_histogram(
+                counts[layer.H_PREACTIVATION_GRADIENT, l], ds, exponent, bins[layer.H_PREACTIVATION_GRADIENT]
+            )
+            if wanted[r.WEIGHT_GRADIENT + r.M2] or wanted[r.WEIGHT_GRADIENT_ZERO]:
+                z = part(buffers, offsets, Z, l - 1, batch, widths[l - 1])
+                dw = part(buffers, offsets, DW, l, widths[l - 1], widths[l])
+                extremes = part(buffers, offsets, EXTREMES, l, np.int64(2), widths[l])
+                layer.record_weight_gradient(row[l], wanted, z, ds, exponents[l - 1] + exponent, dw, extremes)
+            w = part(buffers, offsets, W, l, widths[l - 1], widths[l])
+            if regenerate:
+                draw(weight_law, w, seed, philox.WEIGHT, l, net, weight_scale[l])
+            dz = part(buffers, offsets, DZ, l - 1, batch, widths[l - 1])
+            backward_product(ds, w, dz)
+            exponent += weight_exponent[l]
+        layer.record_input_gradient(row[0], wanted, dz, exponent)
+        blocks.add_to_histogram(
+            counts[layer.H_ACTIVATION_GRADIENT, 0], dz, exponent, bins[layer.H_ACTIVATION_GRADIENT]
+        )
+
+
+def signature(dtype: np.dtype[Any]) -> Any:
+    """Return the type of the dense sampler: the arguments, in order, with what each is."""
+    real = float32 if dtype == np.float32 else float64
+    return void(
+        int64,  # number of the first net
+        uint64,  # seed
+        int64[::1],  # widths (depth + 1,)
+        int64,  # batch
+        types.UniTuple(real[::1], BUFFERS),
+        int64[:, ::1],  # offsets (BUFFERS, depth + 1)
+        real[:, ::1],  # inputs (samples, widths[0]); no rows: standard normals
+        real[:, ::1],  # gradient at the last layer (batch, widths[-1]); no rows: standard normals
+        laws.pointer(dtype),  # of standard normals
+        types.FunctionType(void(real[::1], real[::1], real[::1])),  # activation
+        float64[:, :, ::1],  # its shape (2, 2, 2): near and far, below and above 0, slope and offset
+        boolean,  # whether nets are positively homogeneous: f is, and there is no bias
+        laws.pointer(dtype),  # of weights
+        real[::1],  # scale of the weights of each layer ...
+        int64[::1],  # ... times 2 to this
+        laws.pointer(dtype),  # of biases
+        real[::1],  # scale of the biases of each layer
+        boolean[::1],  # wanted columns of the record
+        boolean,  # whether to run backward
+        float64,  # below this f' and the distance of f to its limit are saturated
+        float64[::1],  # pivots of the activations of each layer
+        float64[:, ::1],  # histograms: least value and bins a unit
+        int64[:, :, ::1],  # histograms: counts (tensor, layer, bins + 2)
+        float64[:, :, ::1],  # record (nets, depth + 1, COLUMNS)
+    )
+
+
+@functools.cache
+def dense_sampler(dtype: np.dtype[Any]) -> Any:
+    """Return the compiled sampler of that precision; ``stabsim.plan`` makes its arguments."""
+    return kernel(signature(dtype))(_simulate_nets)

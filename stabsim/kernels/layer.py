@@ -1,0 +1,209 @@
+"""What happens to one layer of one net once its products are known, and what is recorded of it.
+
+Both samplers are made of these steps. Buffers hold ``value / 2**exponent``; see ``record`` for the columns.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from stabsim.kernels import blocks
+from stabsim.kernels import record as r
+from stabsim.kernels.compile import kernel
+
+# Numbers that are worked on together, so that they stay in the first-level cache from one statistic to the next.
+TILE = 2048
+
+# The activation's shape: (slope, offset) below and above 0, close to 0 and far from it; NaN where it is not so.
+NEAR, FAR = range(2)
+
+# How f is evaluated: as it is, after multiplying s by its power of two, or as the straight lines of its shape.
+CURVE, CURVE_OF_SCALED, LINE_NEAR, LINE_FAR = range(4)
+
+# Mean squares outside 2^-RESCALE .. 2^RESCALE are brought back to about 1.
+RESCALE = 40
+
+# Tensors of which values can be counted in a histogram.
+H_ACTIVATION, H_PREACTIVATION, H_ACTIVATION_GRADIENT, H_PREACTIVATION_GRADIENT = range(4)
+HISTOGRAMS = ("activation", "preactivation", "activation_gradient", "preactivation_gradient")
+
+
+@kernel()
+def normalize(values, mean_square):  # type: ignore[no-untyped-def]
+    """Divide values whose mean square is far from 1 by a power of two that brings it there; return the power."""
+    if not 0.0 < mean_square < math.inf:
+        return 0
+    exponent = math.frexp(mean_square)[1]
+    if abs(exponent) <= RESCALE:
+        return 0
+    blocks.scale_by_power_of_two(values.reshape(values.size), -(exponent // 2))
+    return exponent // 2
+
+
+@kernel()
+def add_bias(s, b, exponent):  # type: ignore[no-untyped-def]
+    """Add the bias to every sample of ``s * 2**exponent``; return the new exponent."""
+    if exponent < 0:
+        blocks.scale_by_power_of_two(s.reshape(s.size), exponent)
+        exponent = 0
+    blocks.add_rows(s, b, s.dtype.type(math.ldexp(1.0, -exponent)))
+    return exponent
+
+
+@kernel()
+def choose_regime(s, shape, homogeneous, exponent):  # type: ignore[no-untyped-def]
+    """Return how f is evaluated on ``s * 2**exponent``."""
+    if exponent == 0 or homogeneous:
+        return CURVE
+    _, squares = blocks.power_sums_2(s, 0.0)
+    level = exponent + (math.frexp(squares / s.size)[1] // 2 if squares > 0 else 0)
+    # Beyond these sizes (powers of 2) f is a straight line to within rounding.
+    small, large = (-40, 30) if s.itemsize == 4 else (-60, 60)
+    if level > large and not math.isnan(shape[FAR, 0, 0]):
+        return LINE_FAR
+    if level < small and not math.isnan(shape[NEAR, 0, 0]):
+        return LINE_NEAR
+    return CURVE_OF_SCALED
+
+
+@kernel()
+def evaluate(regime, activation, shape, s, z, d, exponent):  # type: ignore[no-untyped-def]
+    """Write f and f' of ``s * 2**exponent``."""
+    if regime == LINE_FAR:
+        blocks.piecewise_linear(s, z, d, shape[FAR], exponent)
+    elif regime == LINE_NEAR:
+        blocks.piecewise_linear(s, z, d, shape[NEAR], exponent)
+    else:
+        if regime == CURVE_OF_SCALED:
+            blocks.scale_by_power_of_two(s, exponent)
+        activation(s, z, d)
+
+
+@kernel()
+def record_input(row, wanted, z, pivot):  # type: ignore[no-untyped-def]
+    """Write what is wanted of the input."""
+    flat = z.reshape(z.size)
+    blocks.add_powers(row, r.ACTIVATION, wanted, flat, pivot)
+    if wanted[r.ACTIVATION_ZERO]:
+        row[r.ACTIVATION_ZERO] += blocks.count_zeros(flat)
+    finish_activation(row, wanted, z, np.int64(0))
+
+
+@kernel()
+def finish_activation(row, wanted, z, exponent):  # type: ignore[no-untyped-def]
+    """Write what is known of the activations once all of them are."""
+    blocks.finish_powers(row, r.ACTIVATION, z.size, exponent)
+    if wanted[r.ACTIVATION_ZERO]:
+        blocks.finish_zeros(row, r.ACTIVATION_ZERO, z)
+    if wanted[r.ACTIVATION_CORRELATION] and z.shape[0] > 1:
+        row[r.ACTIVATION_CORRELATION] = blocks.mean_correlation(z)
+
+
+@kernel()
+def activate(row, wanted, activation, shape, homogeneous, bound, pivot, s, z, d, exponent):  # type: ignore[no-untyped-def]
+    """Write z = f(s), d = f'(s) and what is wanted of all three; return the exponent of z."""
+    size = s.size
+    flat_s, flat_z, flat_d = s.reshape(size), z.reshape(size), d.reshape(size)
+    regime = choose_regime(flat_s, shape, homogeneous, exponent)
+    new_exponent = 0 if regime == CURVE_OF_SCALED else exponent
+    unit = math.ldexp(1.0, -new_exponent)
+    lower = shape[FAR, 0, 1] * unit if shape[FAR, 0, 0] == 0.0 else math.nan
+    upper = shape[FAR, 1, 1] * unit if shape[FAR, 1, 0] == 0.0 else math.nan
+    squares = 0.0
+    for first in range(0, size, TILE):
+        last = min(first + TILE, size)
+        tile_s, tile_z, tile_d = flat_s[first:last], flat_z[first:last], flat_d[first:last]
+        if wanted[r.PREACTIVATION + r.M2]:
+            blocks.add_powers(row, r.PREACTIVATION, wanted, tile_s, 0.0)
+        evaluate(regime, activation, shape, tile_s, tile_z, tile_d, exponent)
+        if wanted[r.DERIVATIVE + r.M2]:
+            blocks.add_powers(row, r.DERIVATIVE, wanted, tile_d, 0.0)
+        if wanted[r.DERIVATIVE_ZERO]:
+            row[r.DERIVATIVE_ZERO] += blocks.count_zeros(tile_d)
+        if wanted[r.DERIVATIVE_SATURATED]:
+            row[r.DERIVATIVE_SATURATED] += blocks.count_small(tile_d, bound) / size
+        if wanted[r.ACTIVATION_SATURATED]:
+            row[r.ACTIVATION_SATURATED] += blocks.count_saturated(tile_s, tile_z, lower, upper, bound * unit) / size
+        if wanted[r.ACTIVATION_ZERO]:
+            row[r.ACTIVATION_ZERO] += blocks.count_zeros(tile_z)
+        squares += blocks.add_powers(row, r.ACTIVATION, wanted, tile_z, pivot * unit)
+    blocks.finish_powers(row, r.PREACTIVATION, size, exponent)
+    blocks.finish_powers(row, r.DERIVATIVE, size, np.int64(0))
+    if wanted[r.DERIVATIVE_ZERO]:
+        blocks.finish_zeros(row, r.DERIVATIVE_ZERO, d)
+    finish_activation(row, wanted, z, new_exponent)
+    return new_exponent + normalize(z, squares / size)
+
+
+@kernel()
+def record_gradient(row, tensor, zero, wanted, gradient, share):  # type: ignore[no-untyped-def]
+    """Add what is wanted of a tile of dz or ds, of which it is a share."""
+    if wanted[zero]:
+        row[zero] += blocks.count_zeros(gradient) / gradient.size * share
+    if wanted[tensor + r.M2]:
+        blocks.add_powers(row, tensor, wanted, gradient, 0.0)
+
+
+@kernel()
+def record_input_gradient(row, wanted, dz, exponent):  # type: ignore[no-untyped-def]
+    """Write what is wanted of the gradient by the input."""
+    record_gradient(row, r.ACTIVATION_GRADIENT, r.ACTIVATION_GRADIENT_ZERO, wanted, dz.reshape(dz.size), 1.0)
+    blocks.finish_powers(row, r.ACTIVATION_GRADIENT, dz.size, exponent)
+
+
+@kernel()
+def pass_back(row, wanted, dz, d, ds, exponent):  # type: ignore[no-untyped-def]
+    """Write ds = dz f'(s) and what is wanted of both; return the exponent of ds."""
+    size = dz.size
+    flat_dz, flat_d, flat_ds = dz.reshape(size), d.reshape(size), ds.reshape(size)
+    squares = 0.0
+    for first in range(0, size, TILE):
+        last = min(first + TILE, size)
+        share = (last - first) / size
+        tile_dz, tile_ds = flat_dz[first:last], flat_ds[first:last]
+        record_gradient(row, r.ACTIVATION_GRADIENT, r.ACTIVATION_GRADIENT_ZERO, wanted, tile_dz, share)
+        squares += blocks.multiply(tile_dz, flat_d[first:last], tile_ds)
+        record_gradient(row, r.PREACTIVATION_GRADIENT, r.PREACTIVATION_GRADIENT_ZERO, wanted, tile_ds, share)
+    blocks.finish_powers(row, r.ACTIVATION_GRADIENT, size, exponent)
+    blocks.finish_powers(row, r.PREACTIVATION_GRADIENT, size, exponent)
+    return exponent + normalize(ds, squares / size)
+
+
+@kernel()
+def record_weight_gradient(row, wanted, z, ds, exponent, dw, extremes):  # type: ignore[no-untyped-def]
+    """Write what is wanted of dW = z^T ds; ``dw`` and ``extremes`` (2, fan_out) are places to work in."""
+    if z.shape[0] == 1:
+        _record_outer_product(row, wanted, z[0], ds[0], exponent)
+        return
+    np.dot(z.T, ds, dw)
+    flat = dw.reshape(dw.size)
+    blocks.add_powers(row, r.WEIGHT_GRADIENT, wanted, flat, 0.0)
+    blocks.finish_powers(row, r.WEIGHT_GRADIENT, dw.size, exponent)
+    if wanted[r.WEIGHT_GRADIENT_ZERO]:
+        zeros = blocks.count_zeros(flat)
+        row[r.WEIGHT_GRADIENT_ZERO] = zeros / dw.size
+        row[r.WEIGHT_GRADIENT_DEAD_ROW] = blocks.dead_rows(dw) / dw.shape[0] if zeros > 0 else 0.0
+        blocks.column_extremes(dw, extremes[0], extremes[1])
+        blocks.record_column_signs(row, extremes[0], extremes[1])
+
+
+@kernel()
+def _record_outer_product(row, wanted, z, ds, exponent):  # type: ignore[no-untyped-def]
+    """The same for a single sample, whose dW need not be formed."""
+    if wanted[r.WEIGHT_GRADIENT + r.M2]:
+        z1, z2 = blocks.power_sums_2(z, 0.0)
+        d1, d2 = blocks.power_sums_2(ds, 0.0)
+        row[r.WEIGHT_GRADIENT + r.M1] = z1 * d1
+        row[r.WEIGHT_GRADIENT + r.M2] = z2 * d2
+        blocks.finish_powers(row, r.WEIGHT_GRADIENT, z.size * ds.size, exponent)
+    if wanted[r.WEIGHT_GRADIENT_ZERO]:
+        rows = blocks.count_zeros(z) / z.size
+        columns = blocks.count_zeros(ds) / ds.size
+        alive = rows < 1.0 and columns < 1.0
+        row[r.WEIGHT_GRADIENT_ZERO] = 1.0 - (1.0 - rows) * (1.0 - columns)
+        row[r.WEIGHT_GRADIENT_DEAD_ROW] = rows if alive else 1.0
+        row[r.WEIGHT_GRADIENT_DEAD_COLUMN] = columns if alive else 1.0
+        one_signed = 1.0 if np.min(z) >= 0 or np.max(z) <= 0 else 0.0
+        row[r.WEIGHT_GRADIENT_ONE_SIGNED_COLUMN] = one_signed if alive else math.nan

@@ -1,0 +1,175 @@
+"""Counter-based random numbers: Philox4x32-10 (Salmon et al., SC11, doi:10.1145/2063384.2063405).
+
+Every draw is a pure function of (seed; position, layer, net, purpose), so nothing is stored, any weight of
+any net can be drawn again at any time, and no result depends on scheduling.
+
+The counter words are (group, layer, net, purpose) and the key is the seed. One group gives four words:
+four float32 or two float64 numbers. Groups are laid out in *tiles* of ``LANES`` groups, so that each word of
+consecutive groups lands in consecutive elements and every store is a full vector. In float32 the element at
+position p comes from word ``p % TILE // LANES`` of group ``p // TILE * LANES + p % LANES``.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from stabsim.kernels.compile import atom
+from stabsim.kernels.elementary import log, sincos_turn, truncated_normal_quantile
+
+STREAM_VERSION = 1  # part of every result's identity: raise it when any draw changes
+
+# Purposes: the fourth counter word. Two draws with different purposes never share a counter.
+INPUT = np.uint32(0)
+WEIGHT = np.uint32(1)
+BIAS = np.uint32(2)
+OUTPUT_GRADIENT = np.uint32(3)
+SAMPLE_CHOICE = np.uint32(4)
+
+LANES = 16  # groups a tile: 16 float32 fill a 512-bit vector
+TILE = 4 * LANES  # positions that start a tile in both precisions are its multiples
+
+_MULTIPLIER_0 = np.uint64(0xD2511F53)
+_MULTIPLIER_1 = np.uint64(0xCD9E8D57)
+_WEYL_0 = np.uint32(0x9E3779B9)
+_WEYL_1 = np.uint32(0xBB67AE85)
+_32 = np.uint64(32)
+
+
+@atom
+def philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
+    """Return the four 32-bit words of a counter (four words) under a key (two words)."""
+    for _ in range(10):
+        p0 = np.uint64(c0) * _MULTIPLIER_0
+        p1 = np.uint64(c2) * _MULTIPLIER_1
+        c0 = np.uint32(p1 >> _32) ^ c1 ^ k0
+        c1 = np.uint32(p1)
+        c2 = np.uint32(p0 >> _32) ^ c3 ^ k1
+        c3 = np.uint32(p0)
+        k0 = np.uint32(k0 + _WEYL_0)
+        k1 = np.uint32(k1 + _WEYL_1)
+    return c0, c1, c2, c3
+
+
+# Words to floats. A shift to at most 31 bits and a signed conversion vectorize; an unsigned one goes through 64 bits.
+@atom
+def _open_unit_32(word):  # type: ignore[no-untyped-def]
+    """Uniform on (0, 1], in steps of 2^-31 near 0: the smallest is 2^-32, so normals reach 6.66 standard deviations."""
+    return (np.float32(np.int32(word >> np.uint32(1))) + np.float32(0.5)) * np.float32(2.0**-31)
+
+
+@atom
+def _unit_32(word):  # type: ignore[no-untyped-def]
+    """Uniform on [0, 1) in steps of 2^-24."""
+    return np.float32(np.int32(word >> np.uint32(8))) * np.float32(2.0**-24)
+
+
+@atom
+def _unit_64(high, low):  # type: ignore[no-untyped-def]
+    """Uniform on (0, 1) in steps of 2^-53, offset by half a step."""
+    top = np.float64(np.int32(high >> np.uint32(6)))
+    bottom = np.float64(np.int32(low >> np.uint32(5)))
+    return (top * 134217728.0 + bottom + 0.5) * 2.0**-53
+
+
+@atom
+def _normal_pair(radius_uniform, angle_uniform):  # type: ignore[no-untyped-def]
+    """Box-Muller: two independent standard normals from two uniforms, without rejection."""
+    two = type(radius_uniform)(2)
+    radius = math.sqrt(-two * log(radius_uniform))
+    sine, cosine = sincos_turn(angle_uniform)
+    return radius * cosine, radius * sine
+
+
+@atom
+def normals_32(a, b, c, d):  # type: ignore[no-untyped-def]
+    """Four words to four float32 standard normals."""
+    w, x = _normal_pair(_open_unit_32(a), _unit_32(b))
+    y, z = _normal_pair(_open_unit_32(c), _unit_32(d))
+    return w, x, y, z
+
+
+@atom
+def normals_64(a, b, c, d):  # type: ignore[no-untyped-def]
+    """Four words to two float64 standard normals."""
+    return _normal_pair(_unit_64(a, b), _unit_64(c, d))
+
+
+@atom
+def _centered_32(word):  # type: ignore[no-untyped-def]
+    """Uniform on (-1, 1), symmetric: odd multiples of 2^-24."""
+    return (np.float32(np.int32(word >> np.uint32(8))) - np.float32(8388607.5)) * np.float32(2.0**-23)
+
+
+@atom
+def uniforms_32(a, b, c, d):  # type: ignore[no-untyped-def]
+    """Four words to four float32 uniforms of variance 1, on (-sqrt 3, sqrt 3)."""
+    bound = np.float32(math.sqrt(3.0))
+    return bound * _centered_32(a), bound * _centered_32(b), bound * _centered_32(c), bound * _centered_32(d)
+
+
+@atom
+def uniforms_64(a, b, c, d):  # type: ignore[no-untyped-def]
+    """Four words to two float64 uniforms of variance 1, on (-sqrt 3, sqrt 3)."""
+    bound = math.sqrt(3.0)
+    return bound * (2.0 * _unit_64(a, b) - 1.0), bound * (2.0 * _unit_64(c, d) - 1.0)
+
+
+@atom
+def truncated_normals_32(a, b, c, d):  # type: ignore[no-untyped-def]
+    """Four words to four float32 normals cut at two standard deviations, scaled to variance 1."""
+    return (
+        truncated_normal_quantile(_centered_32(a)),
+        truncated_normal_quantile(_centered_32(b)),
+        truncated_normal_quantile(_centered_32(c)),
+        truncated_normal_quantile(_centered_32(d)),
+    )
+
+
+@atom
+def truncated_normals_64(a, b, c, d):  # type: ignore[no-untyped-def]
+    """Four words to two float64 normals cut at two standard deviations, scaled to variance 1."""
+    return (
+        truncated_normal_quantile(2.0 * _unit_64(a, b) - 1.0),
+        truncated_normal_quantile(2.0 * _unit_64(c, d) - 1.0),
+    )
+
+
+@atom
+def tile_32(numbers, out, tile, layer, net, purpose, k0, k1, scale):  # type: ignore[no-untyped-def]
+    """Fill one tile (4 * LANES,) of float32."""
+    for i in range(LANES):
+        a, b, c, d = philox(np.uint32(tile * LANES + i), layer, net, purpose, k0, k1)
+        w, x, y, z = numbers(a, b, c, d)
+        out[i] = w * scale
+        out[LANES + i] = x * scale
+        out[2 * LANES + i] = y * scale
+        out[3 * LANES + i] = z * scale
+
+
+@atom
+def tile_64(numbers, out, tile, layer, net, purpose, k0, k1, scale):  # type: ignore[no-untyped-def]
+    """Fill one tile (2 * LANES,) of float64."""
+    for i in range(LANES):
+        a, b, c, d = philox(np.uint32(tile * LANES + i), layer, net, purpose, k0, k1)
+        y, z = numbers(a, b, c, d)
+        out[i] = y * scale
+        out[LANES + i] = z * scale
+
+
+@atom
+def fill(numbers, tile, size, out, first, seed, purpose, layer, net, scale):  # type: ignore[no-untyped-def]
+    """Fill ``out`` with the draws at positions ``first`` (a multiple of ``size``, the tile's), ``first + 1``, ..."""
+    k0 = np.uint32(seed)
+    k1 = np.uint32(seed >> np.uint64(32))
+    start = first // np.uint64(size)
+    whole = out.size // size
+    for t in range(whole):
+        tile(numbers, out[t * size : (t + 1) * size], start + np.uint64(t), layer, net, purpose, k0, k1, scale)
+    rest = out.size - whole * size
+    if rest > 0:
+        last = np.empty(size, out.dtype)
+        tile(numbers, last, start + np.uint64(whole), layer, net, purpose, k0, k1, scale)
+        for i in range(rest):
+            out[whole * size + i] = last[i]

@@ -1,0 +1,169 @@
+"""An activation as a compiled loop over a block, and what is checked and hashed of a user's own functions."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+from collections.abc import Callable
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numba
+import numpy as np
+from numba import types
+from numba.core.dispatcher import Dispatcher
+
+from stabsim.kernels.compile import CONTRACT, kernel, wide_vectors
+
+if TYPE_CHECKING:
+    from stabsim.activations import Activation
+
+
+def block(activation: Activation, dtype: Any) -> Any:
+    """Return the compiled loop void(s, z, d): z = f(s) and d = f'(s), for contiguous arrays of one length.
+
+    Parameters
+    ----------
+    activation : Activation
+        Of the registry, or a user's own, whose derivative is checked first.
+    dtype : dtype
+        float32 or float64.
+
+    Raises
+    ------
+    ValueError
+        If the dtype is another one, f' does not match f, or Numba cannot compile a function.
+
+    Examples
+    --------
+    >>> import stabsim.activations
+    >>> s, z, d = np.array([-1.0, 2.0]), np.empty(2), np.empty(2)
+    >>> block(stabsim.activations.relu(), "float64")(s, z, d)
+    >>> z, d
+    (array([0., 2.]), array([0., 1.]))
+    """
+    precision = np.dtype(dtype).name
+    if precision not in ("float32", "float64"):
+        raise ValueError(f"dtype must be float32 or float64, not {dtype!r}")
+    return _block(activation, precision)
+
+
+@functools.cache
+def _block(activation: Activation, precision: str) -> Any:
+    if activation.registered:
+        return _compile(activation.f, activation.derivative, activation, precision, cache=True)
+    check_derivative(activation)
+    number = numba.from_dtype(np.dtype(precision))
+    atoms = []
+    for role in ("f", "derivative"):
+        function = getattr(activation, role)
+        atom = function if isinstance(function, Dispatcher) else kernel(fastmath=CONTRACT, cache=False)(function)
+        try:
+            atom.compile((number,) * (1 + len(activation.parameters)))
+        except Exception as error:
+            raise ValueError(
+                f"Numba cannot compile {role} of activation {str(activation)!r}: {_reason(error)}"
+            ) from error
+        atoms.append(atom)
+    # Never cached on disk: Numba would not see what the user's functions refer to.
+    return _compile(atoms[0], atoms[1], activation, precision, cache=False)
+
+
+def _compile(f: Any, derivative: Any, activation: Activation, precision: str, *, cache: bool) -> Any:
+    number = numba.from_dtype(np.dtype(precision))
+    parameters = tuple(np.dtype(precision).type(value) for value in activation.parameters.values())
+
+    @kernel(types.void(number[::1], number[::1], number[::1]), fastmath=CONTRACT, cache=cache)
+    def loop(s, z, d):  # type: ignore[no-untyped-def]
+        wide_vectors()
+        for i in range(s.size):
+            x = s[i]  # read once: LLVM cannot know that z is not s, and would compute their common parts twice
+            z[i] = f(x, *parameters)
+            d[i] = derivative(x, *parameters)
+
+    return loop
+
+
+def check_derivative(activation: Activation) -> None:
+    """Compare f' with a central finite difference of f at a few points away from the kinks.
+
+    Raises
+    ------
+    ValueError
+        If f or f' fails or they do not match, with the point and both values.
+    """
+    for x in (-7.3, -2.71, -1.13, -0.37, 0.19, 0.83, 1.62, 3.49):
+        step = 1e-5 * max(1.0, abs(x))
+        if any(abs(x - kink) <= step for kink in activation.kinks):
+            continue
+        below, above = (activation.evaluate("f", y) for y in (x - step, x + step))
+        difference, derivative = (above - below) / (2 * step), activation.evaluate("derivative", x)
+        tolerance = 1e-4 * max(abs(difference), abs(derivative)) + 1e-8 * max(1.0, abs(above))
+        if not abs(difference - derivative) <= tolerance:
+            raise ValueError(
+                f"derivative of activation {str(activation)!r} is {derivative:.6g} at x = {x}, "
+                f"but a finite difference of f is {difference:.6g}"
+            )
+
+
+def _reason(error: Exception) -> str:
+    """Numba's own sentence out of its many lines."""
+    lines = [line.strip(" >") for line in str(error).splitlines()]
+    told = [line for line in lines if line and not line.startswith("Failed in")]
+    return " ".join(itertools.takewhile(lambda line: not line.startswith(("File ", "There are", "During")), told))
+
+
+def code_hash(*functions: Callable[..., Any]) -> str:
+    """Return the SHA-256 of the functions' code and of the values it refers to: constants, globals, closures, defaults.
+
+    Raises
+    ------
+    TypeError
+        If code refers to a value other than numbers, strings, arrays, tuples, functions, types and modules.
+    """
+    digest = hashlib.sha256()
+    for function in functions:
+        _feed(digest.update, function, set())
+    return digest.hexdigest()
+
+
+def _feed(update: Callable[[bytes], None], value: Any, seen: set[int]) -> None:
+    """Add a value to a digest, with its type and an end mark so that no two values read the same."""
+    update(f"<{type(value).__name__} ".encode())
+    if isinstance(value, Dispatcher):
+        _feed(update, value.py_func, seen)
+    elif isinstance(value, FunctionType):
+        if id(value) not in seen:  # a function may refer to itself
+            parts = (value.__code__, value.__defaults__, value.__kwdefaults__, _referenced(value))
+            _feed(update, parts, seen | {id(value)})
+    elif isinstance(value, CodeType):
+        _feed(update, (value.co_code, value.co_consts, value.co_names, value.co_varnames, value.co_freevars), seen)
+    elif isinstance(value, tuple | list):
+        for item in value:
+            _feed(update, item, seen)
+    elif isinstance(value, frozenset | dict):
+        _feed(update, sorted(value.items() if isinstance(value, dict) else value, key=repr), seen)
+    elif isinstance(value, np.ndarray | np.generic):
+        update(value.dtype.str.encode() + repr(value.shape).encode() + value.tobytes())
+    elif isinstance(value, ModuleType | BuiltinFunctionType | np.ufunc | type):
+        update(f"{getattr(value, '__module__', '')}.{value.__name__}".encode())
+    elif value is None or value is ... or isinstance(value, bool | int | float | complex | str | bytes):
+        update(repr(value).encode())
+    else:
+        raise TypeError(f"cannot identify {value!r} of type {type(value).__name__}, which an activation refers to")
+    update(b">")
+
+
+def _referenced(function: FunctionType) -> list[tuple[str, Any]]:
+    """Closure and global variables by name, those of inner functions too; built-in names stand for themselves."""
+    closure = zip(
+        function.__code__.co_freevars, (cell.cell_contents for cell in function.__closure__ or ()), strict=True
+    )
+    names = _names(function.__code__) & function.__globals__.keys()
+    return sorted({**{name: function.__globals__[name] for name in names}, **dict(closure)}.items())
+
+
+def _names(code: CodeType) -> set[str]:
+    inner = (_names(constant) for constant in code.co_consts if isinstance(constant, CodeType))
+    return set(code.co_names).union(*inner)

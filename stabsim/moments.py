@@ -1,0 +1,358 @@
+"""Mergeable sums over nets, and the estimates and intervals made from them.
+
+Nets are independent and identically distributed, so everything rests on one object: the mean vector and the matrix
+of central second moments, over nets, of a few numbers per net (`Moments`), merged by the pairwise formula of Chan,
+Golub & LeVeque (1979). A quantity that is a smooth function of such means (a variance, a kurtosis) gets its standard
+error by the delta method, which is the delete-one-net jackknife to first order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stabsim.kernels import record as r
+from stabsim.quantities import Quantity
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+# Nets are counted by the log2 of their mean square in bins of this width, for the share that the largest hold.
+BINS_PER_OCTAVE = 16
+LOG10_OF_2 = float(np.log10(2.0))
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Moments over nets of k numbers per layer; number p (1 .. k) is in units of ``2**(exponent * p)``.
+
+    Shapes: count (layers,), mean (layers, k), comoment (layers, k, k), exponent (layers,).
+    """
+
+    count: Integers
+    mean: Floats
+    comoment: Floats
+    exponent: Integers
+
+    @classmethod
+    def of(cls, values: Floats, exponents: Integers | None = None) -> Moments:
+        """Sum values (nets, layers, k), number p in units of ``2**(exponents * p)``; nets with NaN or inf do not count."""
+        counted = np.isfinite(values).all(axis=-1)
+        if exponents is None:
+            common = np.zeros(values.shape[1], np.int64)
+        else:
+            lowest = np.iinfo(np.int64).min
+            common = np.where(counted & (values != 0).any(axis=-1), exponents, lowest).max(axis=0, initial=lowest)
+            common = np.where(common == lowest, 0, common)
+            values = _rescale(values, exponents - common)
+        count = counted.sum(axis=0)
+        weights = counted[..., None]
+        values = np.where(weights, values, 0.0)
+        mean = values.sum(axis=0) / np.maximum(count, 1)[:, None]
+        centered = np.where(weights, values - mean, 0.0)
+        return cls(count, mean, np.einsum("nlp,nlq->lpq", centered, centered), common)
+
+    def merge(self, other: Moments) -> Moments:
+        """Return the moments of both sets of nets."""
+        first_empty, second_empty = self.count == 0, other.count == 0
+        common = np.maximum(self.exponent, other.exponent)
+        common = np.where(first_empty, other.exponent, np.where(second_empty, self.exponent, common))
+        a, b = self._in_units(common), other._in_units(common)
+        count = a.count + b.count
+        share = (b.count / np.maximum(count, 1))[:, None]
+        delta = b.mean - a.mean
+        mean = np.where(second_empty[:, None], a.mean, a.mean + delta * share)
+        cross = (a.count[:, None] * share)[..., None] * delta[:, :, None] * delta[:, None, :]
+        return Moments(count, mean, a.comoment + b.comoment + cross, common)
+
+    def _in_units(self, exponent: Integers) -> Moments:
+        shift = self.exponent - exponent
+        mean = _rescale(self.mean, shift)
+        powers = np.arange(1, self.mean.shape[-1] + 1)
+        together = powers[:, None] + powers[None, :]
+        comoment = _times_power_of_two(self.comoment, shift[:, None, None] * together)
+        return Moments(self.count, mean, comoment, exponent)
+
+    @property
+    def covariance_of_mean(self) -> Floats:
+        """Return the covariance matrix of the mean, (layers, k, k); NaN below two nets."""
+        n = self.count[:, None, None].astype(np.float64)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(n > 1, self.comoment / ((n - 1) * n), np.nan)
+
+
+def _times_power_of_two(values: Floats, exponents: Integers) -> Floats:
+    return np.ldexp(values, np.clip(exponents, -5000, 5000).astype(np.int32))
+
+
+def _rescale(values: Floats, exponents: Integers) -> Floats:
+    """Multiply number p (1 .. k, on the last axis) by ``2**(exponents * p)``."""
+    powers = np.arange(1, values.shape[-1] + 1)
+    return _times_power_of_two(values, exponents[..., None] * powers)
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What is kept of a range of nets: additive, so the sums of ranges side by side are those of the union.
+
+    ``groups`` holds moments by name: a tensor's powers, or one quantity. ``tails`` holds counts of nets
+    (layer, bin of log2 mean square, count); ``histograms`` counts of values (layers, bins + 2); ``samples`` values
+    per net (nets, layers).
+    """
+
+    nets: int
+    groups: dict[str, Moments] = field(default_factory=dict)
+    tails: dict[str, Integers] = field(default_factory=dict)
+    histograms: dict[str, Integers] = field(default_factory=dict)
+    samples: dict[str, Floats] = field(default_factory=dict)
+
+    def merge(self, following: Sums) -> Sums:
+        """Return the sums of these nets and those of the range that follows."""
+        return Sums(
+            self.nets + following.nets,
+            {name: group.merge(following.groups[name]) for name, group in self.groups.items()},
+            {name: _merge_counts(tail, following.tails[name]) for name, tail in self.tails.items()},
+            {name: counts + following.histograms[name] for name, counts in self.histograms.items()},
+            {name: np.concatenate([kept, following.samples[name]]) for name, kept in self.samples.items()},
+        )
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return everything as arrays by name, for the store."""
+        arrays: dict[str, NDArray[Any]] = {"nets": np.array(self.nets, np.int64)}
+        for name, group in self.groups.items():
+            for part in ("count", "mean", "comoment", "exponent"):
+                arrays[f"group.{name}.{part}"] = getattr(group, part)
+        for kind in ("tails", "histograms", "samples"):
+            arrays |= {f"{kind}.{name}": array for name, array in getattr(self, kind).items()}
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Sums:
+        """Return what `to_arrays` was given."""
+        groups: dict[str, dict[str, NDArray[Any]]] = {}
+        others: dict[str, dict[str, NDArray[Any]]] = {"tails": {}, "histograms": {}, "samples": {}}
+        for key, array in arrays.items():
+            kind, _, name = key.partition(".")
+            if kind == "group":
+                group, _, part = name.partition(".")
+                groups.setdefault(group, {})[part] = array
+            elif kind in others:
+                others[kind][name] = array
+        return cls(int(arrays["nets"]), {name: Moments(**parts) for name, parts in groups.items()}, **others)
+
+
+def _merge_counts(a: Integers, b: Integers) -> Integers:
+    cells, where = np.unique(np.concatenate([a[:, :2], b[:, :2]]), axis=0, return_inverse=True)
+    counts = np.zeros(len(cells), np.int64)
+    np.add.at(counts, where.reshape(-1), np.concatenate([a[:, 2], b[:, 2]]))
+    return np.column_stack([cells, counts])
+
+
+def mean_square(record: Floats, tensor: int, pivots: Floats) -> Floats:
+    """Return the mean square about 0, in units of ``2**(2 * exponent)``, of a tensor in a record (nets, layers, columns)."""
+    pivot = np.ldexp(pivots, -_exponents(record, tensor).astype(np.int32))
+    m1, m2 = record[..., tensor + r.M1], record[..., tensor + r.M2]
+    return np.asarray(m2 + pivot * (2.0 * m1 + pivot))
+
+
+def _exponents(record: Floats, tensor: int) -> Integers:
+    return np.nan_to_num(record[..., tensor + r.EXPONENT]).astype(np.int64)
+
+
+def log2_mean_square(record: Floats, tensor: int, pivots: Floats) -> Floats:
+    """Return log2 of the mean square of a tensor: -inf where it is 0, NaN where it was not recorded."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log2(mean_square(record, tensor, pivots)) + 2.0 * _exponents(record, tensor))
+
+
+def summarize(
+    record: Floats,
+    quantities: tuple[Quantity, ...],
+    *,
+    sizes: Mapping[str, Floats],
+    pivots: Floats,
+    samples: tuple[Quantity, ...] = (),
+    histograms: Mapping[str, Integers] | None = None,
+) -> Sums:
+    """Return the sums of a record (nets, layers, columns).
+
+    ``sizes[tensor]`` (layers,) is the number of values whose squares add up to the squared norm: the units of a
+    row, or all weights of a layer.
+    """
+    groups: dict[str, Moments] = {}
+    tails: dict[str, Integers] = {}
+    for quantity in quantities:
+        if quantity.group in groups:
+            continue
+        if quantity.kind in ("fraction", "value"):
+            values = per_net(quantity, record, sizes=sizes, pivots=pivots)
+            groups[quantity.group] = Moments.of(np.where(np.isfinite(values), values, np.nan)[..., None])
+        else:
+            tensor = r.TENSORS[quantity.tensor]
+            order = max(q.order for q in quantities if q.group == quantity.group)
+            groups[quantity.group] = Moments.of(record[..., tensor : tensor + order], _exponents(record, tensor))
+            tails[quantity.tensor] = _tail(log2_mean_square(record, tensor, _pivots(quantity, pivots)))
+    kept = {q.name: per_net(q, record, sizes=sizes, pivots=pivots) for q in samples}
+    return Sums(len(record), groups, tails, dict(histograms or {}), kept)
+
+
+def _pivots(quantity: Quantity, pivots: Floats) -> Floats:
+    return pivots if quantity.tensor == "activation" else np.zeros_like(pivots)
+
+
+def _tail(log2_values: Floats) -> Integers:
+    finite = np.isfinite(log2_values)
+    if not finite.any():
+        return np.zeros((0, 3), np.int64)
+    bins = np.floor(log2_values[finite] * BINS_PER_OCTAVE).astype(np.int64)
+    layers = np.nonzero(finite)[1]
+    lowest = int(bins.min())
+    width = int(bins.max()) - lowest + 1
+    counts = np.bincount(layers * width + bins - lowest)
+    cells = np.nonzero(counts)[0]
+    return np.column_stack([cells // width, cells % width + lowest, counts[cells]])
+
+
+def per_net(quantity: Quantity, record: Floats, *, sizes: Mapping[str, Floats], pivots: Floats) -> Floats:
+    """Return a quantity of every net, (nets, layers); what one net's variance or kurtosis is, is within the net."""
+    if quantity.statistic == "log10_norm":
+        log2 = log2_mean_square(record, r.TENSORS[quantity.tensor], _pivots(quantity, pivots))
+        return 0.5 * LOG10_OF_2 * (log2 + np.log2(sizes[quantity.tensor]))
+    if quantity.kind in ("fraction", "value"):
+        return np.array(record[..., quantity.columns[0]])
+    tensor = r.TENSORS[quantity.tensor]
+    exponents = _exponents(record, tensor)
+    pivot = np.ldexp(_pivots(quantity, pivots), -exponents.astype(np.int32))
+    value, _ = _from_powers(quantity.kind, record[..., tensor : tensor + quantity.order], pivot)
+    return _times_power_of_two(value, _POWER[quantity.kind] * exponents)
+
+
+_POWER = {"mean": 1, "mean_square": 2, "variance": 2, "kurtosis": 0}  # of the unit of the values
+
+
+def _from_powers(kind: str, a: Floats, pivot: Floats) -> tuple[Floats, Floats]:
+    """Return a statistic and its gradient, given the mean powers about the pivot (..., k)."""
+    gradient = np.zeros_like(a)
+    a1, a2 = a[..., 0], a[..., 1]
+    if kind == "mean":
+        gradient[..., 0] = 1.0
+        return pivot + a1, gradient
+    if kind == "mean_square":
+        gradient[..., 0], gradient[..., 1] = 2.0 * pivot, 1.0
+        return a2 + pivot * (2.0 * a1 + pivot), gradient
+    variance = a2 - a1**2
+    if kind == "variance":
+        gradient[..., 0], gradient[..., 1] = -2.0 * a1, 1.0
+        return variance, gradient
+    a3, a4 = a[..., 2], a[..., 3]
+    fourth = a4 - 4.0 * a1 * a3 + 6.0 * a1**2 * a2 - 3.0 * a1**4
+    with np.errstate(divide="ignore", invalid="ignore"):
+        kurtosis = fourth / variance**2
+        gradient[..., 0] = (-4.0 * a3 + 12.0 * a1 * a2 - 12.0 * a1**3) / variance**2 + 4.0 * a1 * kurtosis / variance
+        gradient[..., 1] = 6.0 * a1**2 / variance**2 - 2.0 * kurtosis / variance
+        gradient[..., 2] = -4.0 * a1 / variance**2
+        gradient[..., 3] = 1.0 / variance**2
+    return kurtosis, gradient
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Estimates of one quantity at every layer, each (layers,): with NaN where there is none.
+
+    ``top_share`` is the share of the sum of mean squares that the top 1% of nets hold: where it is far above 0.01,
+    few nets own the mean, and it has not converged.
+    """
+
+    estimate: Floats
+    std_error: Floats
+    ci_low: Floats
+    ci_high: Floats
+    nets: Integers
+    top_share: Floats
+
+
+def estimate(quantity: Quantity, sums: Sums, pivots: Floats, *, confidence: float = 0.95) -> Estimate:
+    """Return the estimates of a quantity with intervals of that confidence.
+
+    Means: Student's t over nets. Mean squares, variances and kurtoses: the same on the log scale, which keeps
+    them positive. Fractions: Wilson's with the effective number of trials (Korn & Graubard, Survey Methodology 24,
+    1998), since the units of one net are not independent. Values that float64 cannot hold are NaN.
+    """
+    group = sums.groups[quantity.group]
+    no_share = np.full(len(group.count), np.nan)
+    if quantity.kind in ("fraction", "value"):
+        value = np.where(group.count > 0, group.mean[:, 0], np.nan)
+        error = np.sqrt(group.covariance_of_mean[:, 0, 0])
+        interval = _wilson if quantity.kind == "fraction" else _student
+        return Estimate(value, error, *interval(value, error, group.count, confidence), group.count, no_share)
+    a = group.mean[:, : quantity.order]
+    covariance = group.covariance_of_mean[:, : quantity.order, : quantity.order]
+    value, gradient = _from_powers(quantity.kind, a, np.ldexp(_pivots(quantity, pivots), -group.exponent.astype(np.int32)))
+    if quantity.kind == "variance":
+        value = value + np.nan_to_num(covariance[:, 0, 0])  # the square of the mean is too large by its variance
+    error = np.sqrt(np.maximum(np.einsum("lp,lpq,lq->l", gradient, covariance, gradient), 0.0))
+    interval = _student if quantity.kind == "mean" else _log_student
+    unit = _POWER[quantity.kind] * group.exponent
+    scaled = [
+        _representable(_times_power_of_two(x, unit), x)
+        for x in (value, error, *interval(value, error, group.count, confidence))
+    ]
+    missing = (group.count == 0) | ~np.isfinite(scaled[0])
+    scaled = [np.where(missing, np.nan, x) for x in scaled]
+    share = top_share(sums.tails[quantity.tensor], len(group.count)) if quantity.kind == "mean_square" else no_share
+    return Estimate(*scaled, group.count, share)
+
+
+def _representable(scaled: Floats, value: Floats) -> Floats:
+    """Return NaN where a finite number other than 0 has become 0 or infinite."""
+    lost = ((scaled == 0) & (value != 0)) | (np.isinf(scaled) & np.isfinite(value))
+    return np.where(lost, np.nan, scaled)
+
+
+def _quantile(count: Integers, confidence: float) -> Floats:
+    from scipy.special import stdtrit
+
+    return np.asarray(stdtrit(np.maximum(count - 1, 1), 0.5 + 0.5 * confidence))
+
+
+def _student(value: Floats, error: Floats, count: Integers, confidence: float) -> tuple[Floats, Floats]:
+    half = _quantile(count, confidence) * error
+    return value - half, value + half
+
+
+def _log_student(value: Floats, error: Floats, count: Integers, confidence: float) -> tuple[Floats, Floats]:
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        factor = np.exp(np.where(value > 0, _quantile(count, confidence) * error / value, 0.0))
+        return value / factor, value * factor
+
+
+def _wilson(value: Floats, error: Floats, count: Integers, confidence: float) -> tuple[Floats, Floats]:
+    from scipy.special import ndtri
+
+    z = ndtri(0.5 + 0.5 * confidence)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        effective = np.where(error > 0, value * (1.0 - value) / error**2, count)
+        # No fewer degrees of freedom are counted than the nets give.
+        z_t = np.where(error > 0, _quantile(count, confidence), z)
+        middle = (value + z_t**2 / (2 * effective)) / (1 + z_t**2 / effective)
+        half = z_t / (1 + z_t**2 / effective) * np.sqrt(value * (1 - value) / effective + z_t**2 / (4 * effective**2))
+    return np.maximum(middle - half, 0.0), np.minimum(middle + half, 1.0)
+
+
+def top_share(tail: Integers, layers: int, top: float = 0.01) -> Floats:
+    """Return the share of the sum of mean squares that the top nets hold, per layer; NaN without nets."""
+    shares = np.full(layers, np.nan)
+    for layer in range(layers):
+        rows = tail[tail[:, 0] == layer]
+        if len(rows) == 0:
+            continue
+        bins, counts = rows[::-1, 1], rows[::-1, 2].astype(np.float64)
+        values = np.exp2((bins - bins[0]) / BINS_PER_OCTAVE)
+        before = np.cumsum(counts) - counts
+        taken = np.clip(top * counts.sum() - before, 0.0, counts)
+        shares[layer] = (taken * values).sum() / (counts * values).sum()
+    return shares

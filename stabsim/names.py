@@ -1,0 +1,150 @@
+"""Names with parameters, spelled the same in Python and on the command line: ``leaky_relu(slope=0.2)``.
+
+Shared by all registries: `parse` and `format_name` are inverse to each other, `unknown` is the one text for a
+name that no registry knows, `finite_number` the one check of a number.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Iterable, Mapping
+from numbers import Real
+from typing import Any
+
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_CALL = re.compile(rf"\s*(?P<name>{_WORD.pattern})\s*(?:\((?P<arguments>.*)\))?\s*", re.DOTALL)
+_ARGUMENT = re.compile(rf"\s*(?P<key>{_WORD.pattern})\s*=\s*(?P<value>.*?)\s*", re.DOTALL)
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_NOT_FINITE = {"nan", "inf", "infinity"}
+
+
+def parse(text: str) -> tuple[str, dict[str, float | str]]:
+    """Split a name with parameters into the name and its parameters.
+
+    Parameters
+    ----------
+    text : str
+        A name, or a name with ``parameter=value`` pairs in parentheses; a value is a finite number or a word,
+        bare or quoted.
+
+    Raises
+    ------
+    TypeError
+        If ``text`` is not a str.
+    ValueError
+        If ``text`` is spelled in any other way; values are never evaluated.
+
+    Examples
+    --------
+    >>> parse("leaky_relu(slope=0.2)")
+    ('leaky_relu', {'slope': 0.2})
+    >>> parse('he_normal(fan="out")') == parse("he_normal(fan=out)")
+    True
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"a name must be a str such as 'leaky_relu(slope=0.2)', not {text!r}")
+    call = _CALL.fullmatch(text)
+    if call is None:
+        raise ValueError(f"cannot read {text!r}: write a name, or name(parameter=value, ...)")
+    parameters: dict[str, float | str] = {}
+    inside = call["arguments"]
+    for argument in inside.split(",") if inside and inside.strip() else ():
+        pair = _ARGUMENT.fullmatch(argument)
+        if pair is None:
+            raise ValueError(f"cannot read {argument.strip()!r} in {text!r}: name every parameter, as in slope=0.2")
+        if pair["key"] in parameters:
+            raise ValueError(f"parameter {pair['key']!r} is given twice in {text!r}")
+        parameters[pair["key"]] = _value(pair["value"], text)
+    return call["name"], parameters
+
+
+def format_name(name: str, parameters: Mapping[str, float | str]) -> str:
+    """Write a name with parameters in its canonical spelling, which `parse` reads back exactly.
+
+    Parameters
+    ----------
+    name : str
+        The name.
+    parameters : mapping
+        Values by parameter, in the order of writing; without any, there are no parentheses.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a value is neither a finite number nor a word.
+
+    Examples
+    --------
+    >>> format_name("linear", {"alpha": 1.0, "beta": 0.1})
+    'linear(alpha=1, beta=0.1)'
+    """
+    written = ", ".join(f"{key}={_written(key, value)}" for key, value in parameters.items())
+    return f"{name}({written})" if written else name
+
+
+def unknown(kind: str, value: object, known: Iterable[str]) -> ValueError:
+    """Return the error for a name that is not among the known ones, which it lists with the nearest first.
+
+    Examples
+    --------
+    >>> unknown("activation", "rleu", ["tanh", "elu", "relu"])
+    ValueError("unknown activation 'rleu'; known, nearest first: relu, elu, tanh")
+    """
+    from difflib import SequenceMatcher
+
+    def likeness(name: str) -> float:
+        return SequenceMatcher(None, str(value).lower(), name.lower()).ratio()
+
+    listed = ", ".join(sorted(known, key=likeness, reverse=True))
+    return ValueError(f"unknown {kind} {value!r}; known, nearest first: {listed}")
+
+
+def check_parameters(name: str, parameters: Iterable[str], known: Collection[str]) -> None:
+    """Raise ValueError for the first parameter that a name does not take.
+
+    Examples
+    --------
+    >>> check_parameters("leaky_relu", {"slope": 0.2}, ["slope"])
+    """
+    for parameter in parameters:
+        if not known:
+            raise ValueError(f"{name} takes no parameters, not {parameter!r}")
+        if parameter not in known:
+            raise unknown(f"parameter of {name}", parameter, known)
+
+
+def finite_number(argument: str, value: Any) -> float:
+    """Return a value as float if it is a finite real number (Python's or NumPy's; a bool is none).
+
+    Examples
+    --------
+    >>> finite_number("gain", 2)
+    2.0
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{argument} must be a finite number, not {value!r}")
+    try:
+        number = float(value)
+    except OverflowError:  # an int beyond every float
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"{argument} must be a finite number, not {value}")
+    return number + 0.0  # zero without a sign: one value, one spelling, one hash
+
+
+def _value(written: str, text: str) -> float | str:
+    if _NUMBER.fullmatch(written) and math.isfinite(float(written)):
+        return float(written)
+    word = written[1:-1] if len(written) > 1 and written[0] == written[-1] and written[0] in "'\"" else written
+    if _WORD.fullmatch(word) and word.lower() not in _NOT_FINITE:
+        return word
+    raise ValueError(f"cannot read the value {written!r} in {text!r}: write a finite number or a word")
+
+
+def _written(key: str, value: float | str) -> str:
+    if isinstance(value, str):
+        if _WORD.fullmatch(value) and value.lower() not in _NOT_FINITE:
+            return value
+        raise ValueError(f"parameter {key}={value!r} must be a finite number or a word")
+    return repr(finite_number(f"parameter {key}", value)).removesuffix(".0")

@@ -1,0 +1,269 @@
+"""Task -> plan: the arguments of the kernel, the layout of its buffers, and how many nets make a chunk."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stabsim.activations import Activation
+from stabsim.kernels import dense, laws, layer
+from stabsim.kernels import record as r
+from stabsim.kernels.pointwise_block import block
+from stabsim.moments import Sums, summarize
+from stabsim.quantities import QUANTITIES, Quantity, select
+from stabsim.task import Task
+from stabsim.threads import single_threaded_blas
+
+Buffers = tuple[NDArray[Any], ...]
+
+KEEP_WEIGHTS = 2**27  # bytes a thread: above, the weights are drawn again for the backward pass
+RECORD_BYTES = 2**25  # of one chunk
+CHUNK_COST = 2e10  # multiply-adds of one chunk: about a second on one core
+LARGEST_CHUNK = 4096
+PIECES = 16  # of a chunk, for the threads to share
+MODERATE = 20  # weights of scale 2^-20 .. 2^20 are held as they are, others with a power of two apart
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a task is run; a pure function of the task, so that chunks are the same wherever they are made."""
+
+    task: Task
+
+    @cached_property
+    def widths(self) -> NDArray[np.int64]:
+        """Return the widths, (depth + 1,)."""
+        return np.array(self.task.network.widths, np.int64)
+
+    @cached_property
+    def quantities(self) -> tuple[Quantity, ...]:
+        """Return what the table holds."""
+        return select(self.task.quantities, self.task.batch)
+
+    @cached_property
+    def samples(self) -> tuple[Quantity, ...]:
+        """Return what is kept of every net."""
+        return tuple(QUANTITIES[name] for name in self.task.samples)
+
+    @cached_property
+    def wanted(self) -> NDArray[np.bool_]:
+        """Return which columns of the record are wanted."""
+        wanted = np.zeros(r.COLUMNS, np.bool_)
+        for quantity in (*self.quantities, *self.samples):
+            wanted[list(quantity.columns)] = True
+        return wanted
+
+    @cached_property
+    def blank(self) -> NDArray[np.float64]:
+        """Return the record of a net before it is run: 0 where a column is wanted, NaN elsewhere."""
+        blank = np.tile(np.where(self.wanted, 0.0, np.nan), (len(self.widths), 1))
+        nowhere = [c for q in QUANTITIES.values() if q.first_layer == 1 for c in q.columns]
+        kept = [c for q in QUANTITIES.values() if q.first_layer == 0 for c in q.columns]
+        blank[0, sorted(set(nowhere) - set(kept))] = np.nan
+        return blank
+
+    @cached_property
+    def backward(self) -> bool:
+        """Return whether anything is wanted of the backward pass."""
+        gradients = any(q.backward for q in (*self.quantities, *self.samples))
+        return gradients or any(tensor.endswith("gradient") for tensor, _ in self.task.histograms)
+
+    @cached_property
+    def pivots(self) -> NDArray[np.float64]:
+        """Return, per layer, a value near the mean activation, about which powers are summed: f(0)."""
+        pivots = np.full(len(self.widths), self.task.network.activation.evaluate("f", 0.0))
+        pivots[0] = 0.0 if self.task.inputs is None else self.task.inputs.mean()
+        return pivots
+
+    @cached_property
+    def sizes(self) -> dict[str, NDArray[np.float64]]:
+        """Return, per tensor and layer, how many squares add up to the squared norm."""
+        units = self.widths.astype(np.float64)
+        weights = np.concatenate([[np.nan], units[:-1] * units[1:]])
+        return {tensor: weights if tensor == "weight_gradient" else units for tensor in r.TENSORS}
+
+    @cached_property
+    def chunk_nets(self) -> int:
+        """Return how many nets make a chunk: a power of two."""
+        batch = self.task.batch
+        products = 3 if self.backward else 1
+        # A drawn weight costs about as much as this many multiply-adds, a recorded number of a layer likewise.
+        work = sum((products * batch + 30) * i * o + 60 * batch * o + 5000 for i, o in self.task.network.fans)
+        most = min(LARGEST_CHUNK, CHUNK_COST / work, RECORD_BYTES / (8 * r.COLUMNS * len(self.widths)))
+        return 2 ** max(0, math.floor(math.log2(max(most, 1.0))))
+
+    def chunks(self, nets: int) -> list[tuple[int, int]]:
+        """Return the ranges [first, last) of nets that make up the first ``nets``."""
+        step = self.chunk_nets
+        return [(first, min(first + step, nets)) for first in range(0, nets, step)]
+
+    @cached_property
+    def offsets(self) -> NDArray[np.int64]:
+        """Return where each layer's part of each buffer starts, (BUFFERS, depth + 1)."""
+        offsets = np.zeros((dense.BUFFERS, len(self.widths)), np.int64)
+        sizes = self._layer_sizes
+        for buffer in (dense.Z, dense.D):
+            offsets[buffer, 1:] = np.cumsum(sizes[buffer])[:-1]
+        if sizes[dense.W].sum() * self.task.dtype.itemsize <= KEEP_WEIGHTS:
+            offsets[dense.W, 1:] = np.cumsum(sizes[dense.W])[:-1]
+        return offsets
+
+    @cached_property
+    def _layer_sizes(self) -> NDArray[np.int64]:
+        units = self.widths
+        weights = np.concatenate([[0], units[:-1] * units[1:]])
+        sizes = np.zeros((dense.BUFFERS, len(units)), np.int64)
+        sizes[[dense.Z, dense.D, dense.S, dense.DZ, dense.DS]] = self.task.batch * units
+        sizes[dense.W] = weights
+        sizes[dense.B] = units
+        if self.wanted[r.WEIGHT_GRADIENT] or self.wanted[r.WEIGHT_GRADIENT_ZERO]:
+            sizes[dense.DW] = weights
+        sizes[dense.EXTREMES] = 2 * units
+        return sizes
+
+    @cached_property
+    def buffer_sizes(self) -> tuple[int, ...]:
+        """Return the length of each buffer."""
+        return tuple(int(n) for n in (self.offsets + self._layer_sizes).max(axis=1))
+
+    def allocate(self) -> Buffers:
+        """Return the buffers of one thread.
+
+        Raises
+        ------
+        MemoryError
+            If they do not fit into the memory that is free.
+        """
+        needed = sum(self.buffer_sizes) * self.task.dtype.itemsize
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        if needed > free:
+            raise MemoryError(
+                f"one net needs {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free: "
+                "reduce widths, depth or batch"
+            )
+        return tuple(np.empty(size, self.task.dtype) for size in self.buffer_sizes)
+
+    @cached_property
+    def problem(self) -> tuple[Any, ...]:
+        """Return the arguments of the kernel that describe the network."""
+        network, dtype = self.task.network, self.task.dtype
+        scales = [0.0] + [network.weights.weight_std(*fans) for fans in network.fans]
+        biases = [0.0] + [network.weights.bias_std(fan_in, network.bias_std) for fan_in, _ in network.fans]
+        mantissas, exponents = np.frexp(scales)
+        exponents = np.where(np.abs(exponents) > MODERATE, exponents, 0)
+        return (
+            block(network.activation, dtype),
+            _shape(network.activation),
+            network.activation.positively_homogeneous and not any(biases),
+            laws.law(network.weights.law, dtype),
+            np.ldexp(scales, -exponents).astype(dtype),
+            exponents.astype(np.int64),
+            laws.law(network.weights.bias_law, dtype),
+            np.array(biases).astype(dtype),
+        )
+
+    def start(self, first: int, last: int, team: Team) -> Callable[[], Sums]:
+        """Set the team to nets ``first`` .. ``last - 1``; the function returned waits and gives their sums."""
+        record = np.tile(self.blank, (last - first, 1, 1))
+        bins = np.zeros((len(layer.HISTOGRAMS), 2))
+        largest = max((number for _, (_, _, number) in self.task.histograms), default=-2)
+        for tensor, (low, high, number) in self.task.histograms:
+            bins[layer.HISTOGRAMS.index(tensor)] = low, number / (high - low)
+        pieces = min(len(record), PIECES)
+        edges = [len(record) * i // pieces for i in range(pieces + 1)]
+
+        def piece(start: int, stop: int) -> NDArray[np.int64]:
+            counts = np.zeros((len(layer.HISTOGRAMS), len(self.widths), largest + 2), np.int64)
+            buffers = team.buffers.get()
+            try:
+                self.simulate(first + start, buffers, self.offsets, counts, bins, record[start:stop])
+            finally:
+                team.buffers.put(buffers)
+            return counts
+
+        parts = team.pool.map(piece, edges[:-1], edges[1:])
+
+        def finish() -> Sums:
+            counts = sum(parts)
+            histograms = {tensor: counts[layer.HISTOGRAMS.index(tensor)] for tensor, _ in self.task.histograms}
+            return summarize(
+                record, self.quantities, sizes=self.sizes, pivots=self.pivots, samples=self.samples,
+                histograms=histograms,
+            )  # fmt: skip
+
+        return finish
+
+    def run(self, chunks: Iterable[tuple[int, int]], threads: int) -> Iterator[Sums]:
+        """Yield the sums of chunks in their order; the threads simulate one while the one before is summed up."""
+        with Team(self, threads) as team:
+            finish: Callable[[], Sums] | None = None
+            for first, last in chunks:
+                following = self.start(first, last, team)
+                if finish is not None:
+                    yield finish()
+                finish = following
+            if finish is not None:
+                yield finish()
+
+    def simulate(
+        self,
+        first: int,
+        buffers: Buffers,
+        offsets: NDArray[np.int64],
+        counts: NDArray[np.int64],
+        bins: NDArray[np.float64],
+        record: NDArray[np.float64],
+    ) -> None:
+        """Run as many nets as the record has rows, on this thread."""
+        task, dtype = self.task, self.task.dtype
+        inputs, gradient = (
+            np.empty((0, 0), dtype) if array is None else array.astype(dtype)
+            for array in (task.inputs, task.output_gradient)
+        )
+        dense.dense_sampler(dtype)(
+            first, np.uint64(task.seed), self.widths, task.batch, buffers, offsets, inputs, gradient,
+            laws.law("normal", dtype), *self.problem,
+            self.wanted, self.backward, task.saturation, self.pivots, bins, counts, record,
+        )  # fmt: skip
+
+
+class Team:
+    """Threads with their buffers, for the chunks of one plan; BLAS is kept to one thread within it."""
+
+    def __init__(self, plan: Plan, threads: int) -> None:
+        plan.problem, dense.dense_sampler(plan.task.dtype)  # compile before threads ask for it
+        self.pool = ThreadPoolExecutor(threads, thread_name_prefix="stabsim")
+        self.buffers: SimpleQueue[Buffers] = SimpleQueue()
+        for _ in range(threads):
+            self.buffers.put(plan.allocate())
+        self._blas = single_threaded_blas()
+
+    def __enter__(self) -> Team:
+        """Start."""
+        self._blas.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Stop; what has not been started is dropped."""
+        self.pool.shutdown(wait=True, cancel_futures=True)
+        self._blas.__exit__(None, None, None)
+
+
+def _shape(activation: Activation) -> NDArray[np.float64]:
+    """Return (slope, offset) below and above 0, of f near 0 (if f(0) = 0) and far from it; NaN where it has none."""
+    shape = np.full((2, 2, 2), np.nan)
+    if activation.evaluate("f", 0.0) == 0.0:
+        tiny = 2.0**-200
+        shape[layer.NEAR] = [(activation.evaluate("derivative", -tiny), 0.0), (activation.evaluate("derivative", tiny), 0.0)]
+    if activation.asymptotes is not None:
+        shape[layer.FAR] = activation.asymptotes
+    return shape

@@ -1,0 +1,180 @@
+"""The quantities that a simulation estimates: what each is, where it exists, and which columns it is made from.
+
+A quantity is ``<tensor>_<statistic>``. Adding a statistic is one entry here and, where the kernels do not record
+it yet, one column in ``kernels/record.py`` and the line that fills it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from stabsim.kernels import record as r
+from stabsim.names import unknown
+
+Kind = Literal["mean", "mean_square", "variance", "kurtosis", "fraction", "value"]
+
+FORWARD_TENSORS = ("preactivation", "activation", "derivative")
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One quantity of the table.
+
+    ``kind`` says how it is estimated: from the moments of all values (``mean`` to ``kurtosis``), as the mean over
+    nets of a fraction, or as the mean over nets of any value (NaN and -inf left out).
+    """
+
+    tensor: str
+    statistic: str
+    kind: Kind
+    columns: tuple[int, ...]  # of the record: those to be written, its own first
+    meaning: str
+
+    @property
+    def name(self) -> str:
+        """Return ``<tensor>_<statistic>``."""
+        return f"{self.tensor}_{self.statistic}"
+
+    @property
+    def group(self) -> str:
+        """Return the name of the moments it is made from: the tensor's, or its own."""
+        return self.name if self.kind in ("fraction", "value") else self.tensor
+
+    @property
+    def order(self) -> int:
+        """Return the highest power of the values that it needs."""
+        return 4 if self.kind == "kurtosis" else 2
+
+    @property
+    def first_layer(self) -> int:
+        """Return the first layer at which it exists: 0 is the input, which has no s, f' or dW."""
+        inputs_too = self.tensor in ("activation", "activation_gradient") and self.statistic != "saturated_fraction"
+        return 0 if inputs_too else 1
+
+    @property
+    def backward(self) -> bool:
+        """Return whether it needs the backward pass."""
+        return self.tensor not in FORWARD_TENSORS
+
+    @property
+    def smallest_batch(self) -> int:
+        """Return the batch below which it does not exist."""
+        return 2 if self.statistic == "correlation" else 1
+
+
+def _moments(tensor: str, names: tuple[Kind, ...]) -> list[Quantity]:
+    start = r.TENSORS[tensor]
+    meanings = {
+        "mean": "mean over nets, samples and units",
+        "mean_square": "mean square over nets, samples and units",
+        "variance": "variance over the whole ensemble: nets, samples and units",
+        "kurtosis": "fourth central moment over the squared variance, over the whole ensemble (3 for a normal law)",
+    }
+    orders = {"mean": 2, "mean_square": 2, "variance": 2, "kurtosis": 4}
+    return [
+        Quantity(tensor, name, name, tuple(range(start, start + orders[name])), f"{tensor}: {meanings[name]}")
+        for name in names
+    ]
+
+
+def _norm(tensor: str) -> Quantity:
+    norm = "Frobenius norm" if tensor == "weight_gradient" else "root mean square over samples of the row norm"
+    columns = (r.TENSORS[tensor], r.TENSORS[tensor] + 1)
+    return Quantity(tensor, "log10_norm", "value", columns, f"{tensor}: log10 of the {norm}, nets at 0 left out")
+
+
+def _fractions(tensor: str, zero: int, entries: dict[str, tuple[int, str]]) -> list[Quantity]:
+    """List fractions; dead rows and columns are recorded in the same pass as zeros, whose column asks for it."""
+    return [
+        Quantity(tensor, name, "fraction", (column, zero) if "dead" in name or "signed" in name else (column,), f"{tensor}: {meaning}")
+        for name, (column, meaning) in entries.items()
+    ]
+
+
+_ENTRIES = (
+    *_moments("preactivation", ("mean", "mean_square", "variance", "kurtosis")),
+    *_moments("activation", ("mean", "mean_square", "variance", "kurtosis")),
+    *_fractions(
+        "activation",
+        r.ACTIVATION_ZERO,
+        {
+            "zero_fraction": (r.ACTIVATION_ZERO, "share that is exactly 0"),
+            "saturated_fraction": (r.ACTIVATION_SATURATED, "share within the bound (0.01) of a finite limit of f"),
+            "dead_sample_fraction": (r.ACTIVATION_DEAD_SAMPLE, "share of samples whose row is all 0"),
+            "dead_unit_fraction": (r.ACTIVATION_DEAD_UNIT, "share of units whose column is all 0 over the batch"),
+        },
+    ),
+    _norm("activation"),
+    Quantity(
+        "activation",
+        "correlation",
+        "value",
+        (r.ACTIVATION_CORRELATION,),
+        "activation: cosine of two samples, mean over the pairs (1, 2), (3, 4), ... of the batch without a zero row",
+    ),
+    *_fractions(
+        "derivative",
+        r.DERIVATIVE_ZERO,
+        {
+            "zero_fraction": (r.DERIVATIVE_ZERO, "share of f' that is exactly 0"),
+            "saturated_fraction": (r.DERIVATIVE_SATURATED, "share of f' below the bound (0.01) in size"),
+            "dead_sample_fraction": (r.DERIVATIVE_DEAD_SAMPLE, "share of samples whose row of f' is all 0"),
+            "dead_unit_fraction": (r.DERIVATIVE_DEAD_UNIT, "share of units whose column of f' is all 0"),
+        },
+    ),
+    *_moments("derivative", ("mean_square",)),
+    *_moments("activation_gradient", ("mean", "mean_square", "variance")),
+    _norm("activation_gradient"),
+    *_fractions(
+        "activation_gradient", r.ACTIVATION_GRADIENT_ZERO, {"zero_fraction": (r.ACTIVATION_GRADIENT_ZERO, "share that is exactly 0")}
+    ),
+    *_moments("preactivation_gradient", ("mean", "mean_square", "variance")),
+    _norm("preactivation_gradient"),
+    *_fractions(
+        "preactivation_gradient", r.PREACTIVATION_GRADIENT_ZERO, {"zero_fraction": (r.PREACTIVATION_GRADIENT_ZERO, "share that is exactly 0")}
+    ),
+    *_moments("weight_gradient", ("mean_square",)),
+    _norm("weight_gradient"),
+    *_fractions(
+        "weight_gradient",
+        r.WEIGHT_GRADIENT_ZERO,
+        {
+            "zero_fraction": (r.WEIGHT_GRADIENT_ZERO, "share that is exactly 0"),
+            "dead_row_fraction": (r.WEIGHT_GRADIENT_DEAD_ROW, "share of rows (of one input unit) that are all 0"),
+            "dead_column_fraction": (r.WEIGHT_GRADIENT_DEAD_COLUMN, "share of columns (of one unit) all 0"),
+            "one_signed_column_fraction": (
+                r.WEIGHT_GRADIENT_ONE_SIGNED_COLUMN,
+                "share, of the columns that are not all 0, of those without a change of sign",
+            ),
+        },
+    ),
+)
+
+QUANTITIES: dict[str, Quantity] = {entry.name: entry for entry in _ENTRIES}
+
+
+def select(names: Iterable[str] | None, batch: int) -> tuple[Quantity, ...]:
+    """Return the quantities of those names in the order of the table; None: all that exist for the batch.
+
+    Raises
+    ------
+    TypeError
+        If ``names`` is a string or holds anything else than strings.
+    ValueError
+        If a name is unknown, or the quantity does not exist for the batch.
+    """
+    if names is None:
+        return tuple(q for q in QUANTITIES.values() if batch >= q.smallest_batch)
+    if isinstance(names, str):
+        raise TypeError(f"quantities={names!r}: a sequence of names is wanted, such as ({names!r},)")
+    wanted = tuple(names)
+    for name in wanted:
+        if not isinstance(name, str):
+            raise TypeError(f"quantities: {name!r} is not a name; a sequence of strings is wanted")
+        if name not in QUANTITIES:
+            raise unknown("quantity", name, QUANTITIES)
+        if batch < QUANTITIES[name].smallest_batch:
+            raise ValueError(f"quantity {name!r} needs batch >= {QUANTITIES[name].smallest_batch}, got batch={batch}")
+    return tuple(q for q in QUANTITIES.values() if q.name in wanted)

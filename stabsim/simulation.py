@@ -1,0 +1,250 @@
+"""``simulate``: a network and a number of nets in, a table of estimates with intervals out."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stabsim import theory
+from stabsim.moments import Estimate, Sums, estimate
+from stabsim.network import Network
+from stabsim.plan import Plan
+from stabsim.quantities import Quantity
+from stabsim.task import LARGEST_NET, Bins, Task, make_task, whole_number
+from stabsim.threads import available
+
+if TYPE_CHECKING:
+    import pandas
+
+Floats = NDArray[np.float64]
+Progress = Callable[["Result", int], None]
+
+# Where the top 1% of nets hold more than this share of the sum of mean squares, the plain mean has not converged.
+UNCONVERGED = 0.2
+
+
+def simulate(
+    network: Network,
+    *,
+    nets: int,
+    batch: int = 1,
+    seed: int = 0,
+    inputs: str | NDArray[Any] | None = None,
+    output_gradient: NDArray[Any] | None = None,
+    sampler: str = "auto",
+    precision: str = "float32",
+    threads: int | None = None,
+    device: str = "cpu",
+    samples: Sequence[str] = (),
+    progress: Progress | None = None,
+    quantities: Sequence[str] | None = None,
+    histograms: Mapping[str, Bins] | None = None,
+    saturation: float = 0.01,
+) -> Result:
+    """Run an ensemble of randomly initialized nets forward and backward, and estimate how signals travel.
+
+    Parameters
+    ----------
+    network : Network
+        The law of one net.
+    nets : int
+        How many independent nets to draw.
+    batch : int
+        Samples that go through each net together; 1 unless told.
+    seed : int
+        From 0 to 2**64 - 1. A net is a function of the seed and its number alone: the same arguments give the same
+        bits, whatever the number of threads.
+    inputs : None, str or array (samples, widths[0])
+        None: standard normal, new for each net. A name: a real data set (``"digits"``, ``"digits_raw"``). Each net
+        draws ``batch`` of the samples without replacement; all of them, in order, if there are as many.
+    output_gradient : None or array (batch, widths[-1])
+        The gradient of the loss by the last activations. None: standard normal, new for each net.
+    sampler : str
+        "auto" or "dense".
+    precision : str
+        "float32" or "float64"; sums over values are float64 in both.
+    threads : int, optional
+        As many as there are processors, unless told.
+    device : str
+        "cpu".
+    samples : sequence of str
+        Quantities to keep for every net, in ``result.samples``.
+    progress : callable, optional
+        Called after each chunk with the result so far and the number of nets asked for.
+    quantities : sequence of str, optional
+        Quantities to estimate; all of them unless told. What is not asked for is not computed.
+    histograms : mapping of str to (low, high, bins), optional
+        Tensors ("activation", "preactivation", "activation_gradient", "preactivation_gradient") whose values are
+        counted in equal bins, the same number for all.
+    saturation : float
+        Below this, f' and the distance of f to its limit count as saturated.
+
+    Returns
+    -------
+    Result
+        With ``table``, ``samples`` and ``histograms``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not allowed: its name, its value and what is allowed.
+    MemoryError
+        If one net does not fit into memory.
+
+    Warns
+    -----
+    RuntimeWarning
+        If nets overflow, which only an activation without known asymptotes can make them do.
+
+    Examples
+    --------
+    >>> network = Network(widths=(64,) * 11, activation="relu", weights="he_normal")
+    >>> result = simulate(network, nets=500, seed=1)
+    >>> row = result.table.set_index(["quantity", "layer"]).loc[("activation_mean_square", 10)]
+    >>> bool(row.ci_low < row.theory < row.ci_high)
+    True
+    """
+    task = make_task(
+        network, batch=batch, seed=seed, inputs=inputs, output_gradient=output_gradient, sampler=sampler,
+        precision=precision, saturation=saturation, quantities=quantities, samples=samples, histograms=histograms,
+    )  # fmt: skip
+    nets = whole_number("nets", nets, 1, LARGEST_NET)
+    if device != "cpu":
+        raise ValueError(f"device must be 'cpu' in this version, not {device!r}")
+    plan = Plan(task)
+    total: Sums | None = None
+    for sums in plan.run(plan.chunks(nets), count_threads(threads)):
+        total = sums if total is None else total.merge(sums)
+        if progress is not None:
+            progress(Result(plan, total), nets)
+    assert total is not None
+    result = Result(plan, total)
+    for problem in result.overflowed():
+        warnings.warn(problem, RuntimeWarning, stacklevel=2)
+    return result
+
+
+def count_threads(threads: int | None) -> int:
+    """Return a checked number of threads; None: one per processor."""
+    return available() if threads is None else whole_number("threads", threads, 1, 1024)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What is known of an ensemble: a table of estimates, and what else was asked for."""
+
+    plan: Plan
+    sums: Sums
+
+    @property
+    def task(self) -> Task:
+        """Return what was simulated."""
+        return self.plan.task
+
+    @property
+    def network(self) -> Network:
+        """Return the law of the nets."""
+        return self.task.network
+
+    @property
+    def nets(self) -> int:
+        """Return how many nets were drawn."""
+        return self.sums.nets
+
+    @property
+    def samples(self) -> dict[str, Floats]:
+        """Return values per net, (nets, depth + 1), by quantity; NaN at layers where it does not exist."""
+        return self.sums.samples
+
+    @cached_property
+    def histograms(self) -> dict[str, tuple[Floats, NDArray[np.int64]]]:
+        """Return (edges, counts) by tensor; counts (depth + 1, bins + 2) begin and end with what lies outside."""
+        return {
+            tensor: (np.linspace(low, high, number + 1), self.sums.histograms[tensor][:, : number + 2])
+            for tensor, (low, high, number) in self.task.histograms
+        }
+
+    def estimates(self, quantity: str, *, confidence: float = 0.95) -> Estimate:
+        """Return the estimates of one quantity of the table at every layer as arrays (depth + 1,)."""
+        known = {q.name: q for q in self.plan.quantities}
+        if quantity not in known:
+            from stabsim.names import unknown
+
+            raise unknown("quantity", quantity, known)
+        return estimate(known[quantity], self.sums, self.plan.pivots, confidence=confidence)
+
+    @cached_property
+    def table(self) -> pandas.DataFrame:
+        """Return the tidy table: quantity, layer, estimate, std_error, ci_low, ci_high, theory, nets, top_share.
+
+        Intervals are 95%. ``theory`` is NaN where no formula applies. ``top_share`` (of mean squares) is the share
+        of the sum that the top 1% of nets hold. A value that float64 cannot hold has no row: ``log10_norm`` has.
+        """
+        import pandas
+
+        frame = pandas.concat([self._rows(q) for q in self.plan.quantities], ignore_index=True)
+        return frame.astype({"quantity": "category"})
+
+    def _rows(self, quantity: Quantity) -> pandas.DataFrame:
+        import pandas
+
+        found = estimate(quantity, self.sums, self.plan.pivots)
+        layers = np.arange(len(found.estimate))
+        columns = {
+            "quantity": quantity.name,
+            "layer": layers,
+            "estimate": found.estimate,
+            "std_error": found.std_error,
+            "ci_low": found.ci_low,
+            "ci_high": found.ci_high,
+            "theory": theory.predict(self.task, quantity.name),
+            "nets": found.nets,
+            "top_share": found.top_share,
+        }
+        return pandas.DataFrame(columns)[(layers >= quantity.first_layer) & np.isfinite(found.estimate)]
+
+    def overflowed(self) -> list[str]:
+        """Say where nets left the range of the precision, one line a tensor."""
+        lines = []
+        for name, group in self.sums.groups.items():
+            start = 1 if name != "activation" and name != "activation_gradient" else 0
+            lost = np.nonzero(group.count[start:] < self.nets)[0]
+            if name in ("preactivation", "activation_gradient") and len(lost):
+                layer = int(lost[0] if name == "preactivation" else lost[-1]) + start
+                missing = self.nets - int(group.count[layer])
+                lines.append(
+                    f"{name} left the range of {self.task.precision} in {missing} of {self.nets} nets at layer {layer}"
+                )
+        return lines
+
+    def unconverged(self) -> list[str]:
+        """Name the mean squares that few nets own, with the first layer where the top 1% hold over a fifth."""
+        rows = self.table[self.table["top_share"] > UNCONVERGED]
+        firsts = rows.groupby("quantity", observed=True)["layer"]
+        return [f"{name}: layers {low} to {high}" for name, low, high in zip(
+            firsts.min().index, firsts.min(), firsts.max(), strict=True
+        )]  # fmt: skip
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write the table as CSV, floats in full."""
+        self.table.to_csv(path, index=False)
+
+    def __repr__(self) -> str:
+        """Return the network and the last layer's estimates, one line each."""
+        table = self.table
+        last = table[table["layer"] == table.groupby("quantity", observed=True)["layer"].transform("max")]
+        width = max((len(name) for name in last["quantity"]), default=0)
+        lines = [
+            f"  {row.quantity:<{width}}  {row.estimate: .6g}  [{row.ci_low:.6g}, {row.ci_high:.6g}]"
+            for row in last.itertuples()
+        ]
+        head = f"{self.nets} nets of {self.network!r}, batch {self.task.batch}; last layer, 95% intervals:"
+        tail = [f"  few nets own the mean: {line}" for line in self.unconverged()]
+        return "\n".join([head, *lines, *tail])

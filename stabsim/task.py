@@ -1,0 +1,207 @@
+"""What is simulated: a network with everything that affects the answer, but for how many nets (the effort)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stabsim.names import finite_number, unknown
+from stabsim.network import Network
+
+SAMPLERS = ("auto", "dense")
+PRECISIONS = ("float32", "float64")
+LARGEST_NET = 2**32  # nets are numbered by one word of the random numbers' counter
+HISTOGRAM_TENSORS = ("activation", "preactivation", "activation_gradient", "preactivation_gradient")
+
+Floats = NDArray[np.float64]
+Bins = tuple[float, float, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A network and how it is run; `stabsim.simulate` says what each argument is.
+
+    Tasks are equal when their keys are: the canonical JSON of everything that affects the answer.
+    """
+
+    network: Network
+    batch: int = 1
+    seed: int = 0
+    inputs: Floats | None = field(default=None, repr=False)
+    output_gradient: Floats | None = field(default=None, repr=False)
+    sampler: str = "auto"
+    precision: str = "float32"
+    saturation: float = 0.01
+    quantities: tuple[str, ...] | None = None
+    samples: tuple[str, ...] = ()
+    histograms: tuple[tuple[str, Bins], ...] = ()
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Return the type of the numbers that are simulated."""
+        return np.dtype(self.precision)
+
+    @property
+    def key(self) -> str:
+        """Return canonical JSON of all that affects the answer, arrays by their SHA-256."""
+        from stabsim.kernels.philox import STREAM_VERSION
+
+        document = {
+            "network": json.loads(self.network.to_json()),
+            "batch": self.batch,
+            "seed": self.seed,
+            "inputs": _digest(self.inputs),
+            "output_gradient": _digest(self.output_gradient),
+            "sampler": self.sampler,
+            "precision": self.precision,
+            "saturation": self.saturation.hex(),
+            "quantities": self.quantities,
+            "samples": self.samples,
+            "histograms": [[tensor, low.hex(), high.hex(), bins] for tensor, (low, high, bins) in self.histograms],
+            "stream": STREAM_VERSION,
+        }
+        return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+    def __eq__(self, other: object) -> bool:
+        """Compare by key."""
+        return self.key == other.key if isinstance(other, Task) else NotImplemented
+
+    def __hash__(self) -> int:
+        """Hash the key."""
+        return hash(self.key)
+
+
+def make_task(
+    network: Network,
+    *,
+    batch: int = 1,
+    seed: int = 0,
+    inputs: str | NDArray[Any] | None = None,
+    output_gradient: NDArray[Any] | None = None,
+    sampler: str = "auto",
+    precision: str = "float32",
+    saturation: float = 0.01,
+    quantities: Sequence[str] | None = None,
+    samples: Sequence[str] = (),
+    histograms: Mapping[str, Bins] | None = None,
+) -> Task:
+    """Return a checked task.
+
+    Raises
+    ------
+    TypeError, ValueError
+        With the argument, its value and what is allowed.
+    """
+    from stabsim.quantities import select
+
+    if not isinstance(network, Network):
+        raise TypeError(f"network must be a stabsim.Network, not {network!r}")
+    batch = whole_number("batch", batch, 1, LARGEST_NET - 1)
+    seed = whole_number("seed", seed, 0, 2**64 - 1)
+    for name, value, known in (("sampler", sampler, SAMPLERS), ("precision", precision, PRECISIONS)):
+        if value not in known:
+            raise unknown(name, value, known)
+    saturation = finite_number("saturation", saturation)
+    if saturation < 0:
+        raise ValueError(f"saturation must be a finite number >= 0, not {saturation!r}")
+    wanted = None if quantities is None else tuple(q.name for q in select(quantities, batch))
+    kept = tuple(q.name for q in select(samples, batch))
+    if wanted is not None and not wanted:
+        raise ValueError("quantities=() asks for nothing; None asks for all")
+    _check_biases(network, precision)
+    return Task(
+        network, batch, seed, _inputs(inputs, network, batch), _output_gradient(output_gradient, network, batch),
+        "dense" if sampler == "auto" else sampler, precision, saturation, wanted, kept, _histograms(histograms or {}),
+    )  # fmt: skip
+
+
+def whole_number(name: str, value: Any, least: int, most: int) -> int:
+    """Return an integer argument in its range.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no integer, or outside.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must be an integer from {least} to {most}, not {value!r}")
+    if not least <= value <= most:
+        raise ValueError(f"{name} must be an integer from {least} to {most}, not {int(value)}")
+    return int(value)
+
+
+def _digest(array: Floats | None) -> str | None:
+    if array is None:
+        return None
+    return hashlib.sha256(repr(array.shape).encode() + array.astype("<f8").tobytes()).hexdigest()
+
+
+def _matrix(name: str, value: Any, shape: str, width: int) -> Floats:
+    try:
+        array = np.array(value, np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} must be an array of numbers {shape}, not {type(value).__name__}") from error
+    if array.ndim != 2 or array.shape[1] != width or array.shape[0] == 0:
+        raise ValueError(f"{name} must have shape {shape} = (..., {width}), not {array.shape}")
+    if not np.isfinite(array).all():
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise ValueError(f"{name} must be finite, but {name}[{where[0]}, {where[1]}] is {array[where]}")
+    return np.ascontiguousarray(array)
+
+
+def _inputs(inputs: Any, network: Network, batch: int) -> Floats | None:
+    if inputs is None:
+        return None
+    if isinstance(inputs, str):
+        from stabsim.datasets import dataset
+
+        inputs = dataset(inputs)
+    array = _matrix("inputs", inputs, "(samples, widths[0])", network.widths[0])
+    if len(array) < batch:
+        raise ValueError(f"inputs has {len(array)} samples, fewer than batch={batch}, which draws without replacement")
+    return array
+
+
+def _output_gradient(gradient: Any, network: Network, batch: int) -> Floats | None:
+    if gradient is None:
+        return None
+    array = _matrix("output_gradient", gradient, "(batch, widths[-1])", network.widths[-1])
+    if len(array) != batch:
+        raise ValueError(f"output_gradient must have batch={batch} rows, not {len(array)}")
+    return array
+
+
+def _histograms(histograms: Mapping[str, Bins]) -> tuple[tuple[str, Bins], ...]:
+    checked = []
+    for tensor, bins in histograms.items():
+        if tensor not in HISTOGRAM_TENSORS:
+            raise unknown("histogram of", tensor, HISTOGRAM_TENSORS)
+        try:
+            low, high, number = bins
+        except (TypeError, ValueError):
+            raise TypeError(f"histograms[{tensor!r}] must be (low, high, bins), not {bins!r}") from None
+        low, high = (finite_number(f"histograms[{tensor!r}]", x) for x in (low, high))
+        number = whole_number(f"bins of histograms[{tensor!r}]", number, 1, 1_000_000)
+        if not low < high:
+            raise ValueError(f"histograms[{tensor!r}] needs low < high, not {low!r} and {high!r}")
+        checked.append((tensor, (low, high, number)))
+    if len({number for _, (_, _, number) in checked}) > 1:
+        raise ValueError("histograms must all have the same number of bins")
+    return tuple(sorted(checked))
+
+
+def _check_biases(network: Network, precision: str) -> None:
+    """Refuse biases that the precision cannot hold (weights of any scale can be: their power of two is kept apart)."""
+    for fan_in, _ in network.fans:
+        size = network.weights.bias_std(fan_in, network.bias_std)
+        with np.errstate(over="ignore"):
+            held = abs(float(np.dtype(precision).type(size)))
+        if size != 0 and not np.finfo(precision).tiny <= held < np.inf:
+            raise ValueError(f"biases of standard deviation {size!r} are outside the normal range of {precision}")

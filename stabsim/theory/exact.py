@@ -1,0 +1,214 @@
+"""Laws that hold exactly for nets of finite width with independent, centered weights.
+
+Mean squares: E s_l^2 = fan_in gamma E z_(l-1)^2 + var(b) (He et al. 2015, arXiv:1502.01852, section 2.2), and back
+E dz_(l-1)^2 = fan_out gamma E ds_l^2. They close for linear f, and for ReLU-like f with symmetric weights and no
+bias, since s is then symmetric: E f(s)^2 is the mean of the squared slopes times E s^2. Norms of Gaussian linear nets
+are products of independent chi variables (Hanin & Nica 2018, arXiv:1812.05994).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import digamma, gammaln
+
+from stabsim.activations import Activation
+from stabsim.task import Task
+
+Floats = NDArray[np.float64]
+
+_SYMMETRIC = ("normal", "uniform", "truncated_normal")  # independent, centered, symmetric entries
+LN_10 = float(np.log(10.0))
+
+
+def predict(task: Task, quantity: str) -> Floats:
+    """Return the prediction of a quantity at every layer, (depth + 1,); NaN where no law is known."""
+    law = _LAWS.get(quantity)
+    nothing = np.full(task.network.depth + 1, np.nan)
+    if law is None or task.network.weights.law not in _SYMMETRIC:
+        return nothing
+    with np.errstate(over="ignore", under="ignore", divide="ignore"):
+        return law(_Problem(task))
+
+
+class _Problem:
+    """A task in the letters of the formulas; layer 0 is the input."""
+
+    def __init__(self, task: Task) -> None:
+        network = task.network
+        self.task = task
+        self.widths = np.array(network.widths)
+        self.nothing = np.full(len(self.widths), np.nan)
+        self.gamma = np.array([np.nan] + [network.weights.weight_variance(*fans) for fans in network.fans])
+        biases = [network.weights.bias_std(fan_in, network.bias_std) for fan_in, _ in network.fans]
+        self.bias_variance = np.array([np.nan, *biases]) ** 2
+        self.affine = _affine(network.activation)
+        self.slopes = None if any(biases) else _slopes(network.activation)
+        self.input_squares = None if task.inputs is None else np.square(task.inputs).sum(axis=1)
+
+    @property
+    def passed(self) -> float:
+        """Return the mean of f'^2: NaN where it is not the same at every layer."""
+        if self.affine is not None:
+            return self.affine[0] ** 2
+        return math.nan if self.slopes is None else 0.5 * (self.slopes[0] ** 2 + self.slopes[1] ** 2)
+
+    @property
+    def alive(self) -> Floats:
+        """Return the probability that a sample's z is not all 0: each unit of a layer is off with probability 1/2."""
+        alive = np.ones(len(self.widths))
+        if self.input_squares is not None:
+            alive[0] = np.mean(self.input_squares > 0)
+        if self.slopes is not None and 0.0 in self.slopes:
+            alive[1:] = 1.0 - 0.5 ** self.widths[1:]
+        return np.cumprod(alive)
+
+
+def _slopes(activation: Activation) -> tuple[float, float] | None:
+    """Return the slopes of f below and above 0, if f is two rays from the origin."""
+    if not activation.positively_homogeneous or activation.asymptotes is None:
+        return None
+    (below, _), (above, _) = activation.asymptotes
+    return below, above
+
+
+def _affine(activation: Activation) -> tuple[float, float] | None:
+    """Return (alpha, beta) if f(x) = alpha x + beta."""
+    return activation.asymptotes[1] if activation.name == "linear" and activation.asymptotes else None
+
+
+def _forward(p: _Problem) -> tuple[Floats, Floats]:
+    """Return the mean squares of s and of z."""
+    s, z = p.nothing.copy(), p.nothing.copy()
+    z[0] = 1.0 if p.input_squares is None else p.input_squares.mean() / p.widths[0]
+    offset = p.affine[1] if p.affine else 0.0
+    for l in range(1, len(s)):
+        s[l] = p.widths[l - 1] * p.gamma[l] * z[l - 1] + p.bias_variance[l]
+        z[l] = p.passed * s[l] + offset**2
+    return s, z
+
+
+def _backward(p: _Problem) -> tuple[Floats, Floats]:
+    """Return the mean squares of ds and of dz.
+
+    Where z_(l-1) is not 0, the signs of W and -W are equally likely, so half of f' is passed on whatever happens
+    above; where it is 0, nothing is.
+    """
+    ds, dz = p.nothing.copy(), p.nothing.copy()
+    gradient = p.task.output_gradient
+    dz[-1] = 1.0 if gradient is None else np.mean(np.square(gradient))
+    for l in range(len(ds) - 1, 0, -1):
+        ds[l] = p.passed * dz[l]
+        dz[l - 1] = p.widths[l] * p.gamma[l] * ds[l]
+    ds[1:] *= p.alive[:-1]
+    dz[:-1] *= p.alive[:-1]
+    return ds, dz
+
+
+def _log_chi_square(p: _Problem) -> Floats | None:
+    """Return, per layer, E log10 of |f(s_l)|^2 / (gamma |z_(l-1)|^2) for Gaussian weights and live nets.
+
+    Given z, s is Gaussian, so |s|^2 is gamma |z|^2 times a chi-square; ReLU keeps a binomial number of its terms.
+    """
+    if p.task.network.weights.law != "normal" or p.task.batch > 1 or p.bias_variance[1:].any():
+        return None
+    if p.affine is not None and p.affine[1] == 0:
+        return 2 * np.log10(abs(p.affine[0])) + _mean_log10_chi_square(p.widths)
+    if p.slopes is None or p.slopes[0] != 0:
+        return None
+    means = []
+    for n in p.widths:
+        on = np.arange(1, n + 1)
+        log_choices = gammaln(n + 1) - gammaln(on + 1) - gammaln(n - on + 1)
+        probability = np.exp(log_choices - n * math.log(2.0)) / -np.expm1(-n * math.log(2.0))
+        means.append(float(np.sum(probability * _mean_log10_chi_square(on))))
+    return 2 * math.log10(abs(p.slopes[1])) + np.array(means)
+
+
+def _mean_log10_chi_square(degrees: NDArray[Any]) -> Floats:
+    return np.asarray((digamma(degrees / 2) + math.log(2.0)) / LN_10)
+
+
+def _activation_norm(p: _Problem) -> Floats:
+    steps = _log_chi_square(p)
+    if steps is None:
+        return p.nothing
+    if p.input_squares is None:
+        start = _mean_log10_chi_square(p.widths[:1])[0]
+    else:
+        start = np.log10(p.input_squares[p.input_squares > 0]).mean()
+    return 0.5 * np.cumsum(np.concatenate([[start], steps[1:] + np.log10(p.gamma[1:])]))
+
+
+def _gradient_norms(p: _Problem) -> tuple[Floats, Floats]:
+    """Return E log10 of |ds_l| and |dz_l|, linear nets only: f' of a ReLU net is not independent of its weights."""
+    if _log_chi_square(p) is None or p.affine is None:
+        return p.nothing, p.nothing
+    gradient = p.task.output_gradient
+    chi = _mean_log10_chi_square(p.widths)
+    start = chi[-1] if gradient is None else math.log10(np.square(gradient).sum())
+    slope = 2 * np.log10(abs(p.affine[0]))
+    steps = (chi[:-1] + np.log10(p.gamma[1:]) + slope)[::-1]
+    dz = 0.5 * np.cumsum(np.concatenate([[start], steps]))[::-1]
+    ds = dz + 0.5 * slope
+    ds[0] = np.nan
+    return ds, dz
+
+
+def _weight_gradient_norm(p: _Problem) -> Floats:
+    z, (ds, _) = _activation_norm(p), _gradient_norms(p)
+    return np.concatenate([[np.nan], z[:-1] + ds[1:]])
+
+
+def _zero_fraction(p: _Problem) -> Floats:
+    """Return P(z = 0) = P(f' = 0) = 1 - P(z_(l-1) is not 0) / 2 for ReLU."""
+    if p.slopes is None or p.slopes[0] != 0 or p.slopes[1] == 0:
+        return p.nothing
+    return np.concatenate([[np.nan], 1.0 - 0.5 * p.alive[:-1]])
+
+
+def _centered(p: _Problem, values: Floats) -> Floats:
+    """Return what holds where the mean is 0: s always is, gradients are if the injected one is."""
+    return values if p.task.output_gradient is None else p.nothing
+
+
+def _zeros(p: _Problem, like: Floats) -> Floats:
+    return np.where(np.isfinite(like), 0.0, np.nan)
+
+
+def _activation_mean(p: _Problem) -> Floats:
+    """Return 0, then beta, for affine f."""
+    if p.affine is None or p.input_squares is not None:
+        return p.nothing
+    return np.concatenate([[0.0], np.full(len(p.widths) - 1, p.affine[1])])
+
+
+def _derivative_mean_square(p: _Problem) -> Floats:
+    return np.concatenate([[np.nan], p.passed * (p.alive[:-1] if p.slopes else np.ones(len(p.widths) - 1))])
+
+
+_LAWS: dict[str, Callable[[_Problem], Floats]] = {
+    "preactivation_mean": lambda p: _zeros(p, _forward(p)[0]),
+    "preactivation_mean_square": lambda p: _forward(p)[0],
+    "preactivation_variance": lambda p: _forward(p)[0],
+    "activation_mean": _activation_mean,
+    "activation_mean_square": lambda p: _forward(p)[1],
+    "activation_variance": lambda p: _forward(p)[1] - _activation_mean(p) ** 2,
+    "activation_zero_fraction": _zero_fraction,
+    "activation_log10_norm": _activation_norm,
+    "derivative_zero_fraction": _zero_fraction,
+    "derivative_mean_square": _derivative_mean_square,
+    "activation_gradient_mean": lambda p: _centered(p, _zeros(p, _backward(p)[1])),
+    "activation_gradient_mean_square": lambda p: _backward(p)[1],
+    "activation_gradient_variance": lambda p: _centered(p, _backward(p)[1]),
+    "activation_gradient_log10_norm": lambda p: _gradient_norms(p)[1],
+    "preactivation_gradient_mean": lambda p: _centered(p, _zeros(p, _backward(p)[0])),
+    "preactivation_gradient_mean_square": lambda p: _backward(p)[0],
+    "preactivation_gradient_variance": lambda p: _centered(p, _backward(p)[0]),
+    "preactivation_gradient_log10_norm": lambda p: _gradient_norms(p)[0],
+    "weight_gradient_log10_norm": _weight_gradient_norm,
+}

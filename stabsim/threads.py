@@ -1,0 +1,47 @@
+"""Threads: how many, and one-threaded BLAS while nets are spread over them."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+
+def available() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@functools.cache
+def _controller() -> Any:
+    import scipy.linalg.cython_blas  # noqa: F401  (the BLAS that compiled code calls: it must be loaded to be found)
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+_lock = threading.Lock()
+_users = 0
+_limiter: Any = None
+
+
+@contextlib.contextmanager
+def single_threaded_blas() -> Iterator[None]:
+    """Keep BLAS to one thread: nets run side by side already, and concurrent multi-threaded OpenBLAS has returned
+    wrong results (numpy issue 29391). The first to enter sets the limit, the last to leave lifts it.
+    """
+    global _users, _limiter
+    with _lock:
+        if _users == 0:
+            _limiter = _controller().limit(limits=1, user_api="blas")
+        _users += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _users -= 1
+            if _users == 0:
+                _limiter.restore_original_limits()

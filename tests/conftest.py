@@ -1,0 +1,8 @@
+import hypothesis
+import matplotlib
+
+matplotlib.use("Agg")
+
+# No deadline: the first example may compile. The same examples in every run: a failure comes from the change at hand.
+hypothesis.settings.register_profile("stabsim", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("stabsim")

@@ -1,0 +1,96 @@
+import math
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+
+from stabsim import names
+from tests import strategies
+
+
+@given(name=strategies.WORDS, parameters=strategies.parameters)
+def test_what_is_written_is_read_back_exactly(name: str, parameters: dict[str, float | str]) -> None:
+    assert names.parse(names.format_name(name, parameters)) == (name, parameters)
+
+
+@given(name=strategies.WORDS, parameters=strategies.parameters)
+def test_spaces_and_quotes_do_not_matter(name: str, parameters: dict[str, float | str]) -> None:
+    inside = " , ".join(f"{key} = {value!r}" for key, value in parameters.items())
+    assert names.parse(f"  {name} ( {inside} ) ") == (name, parameters)
+
+
+@pytest.mark.parametrize(
+    ("text", "fragment"),
+    [
+        ("", "cannot read ''"),
+        ("leaky relu", "cannot read 'leaky relu'"),
+        ("relu(", "cannot read 'relu('"),
+        ("relu)", "cannot read 'relu)'"),
+        ("1relu", "cannot read '1relu'"),
+        ("leaky_relu(0.2)", "cannot read '0.2' in 'leaky_relu(0.2)': name every parameter"),
+        ("leaky_relu(slope=0.2,)", "cannot read ''"),
+        ("leaky_relu(slope=0.2; 1)", "cannot read the value '0.2; 1'"),
+        ("leaky_relu(slope=0.2, slope=0.3)", "parameter 'slope' is given twice"),
+        ("leaky_relu(slope=nan)", "cannot read the value 'nan'"),
+        ("leaky_relu(slope=-Infinity)", "cannot read the value '-Infinity'"),
+        ("leaky_relu(slope='inf')", "cannot read the value"),
+        ("leaky_relu(slope=1e999)", "cannot read the value '1e999'"),
+        ("leaky_relu(slope=1_0)", "cannot read the value '1_0'"),
+        ("leaky_relu(slope=1+1)", "cannot read the value '1+1'"),
+        ("leaky_relu(slope=)", "cannot read the value ''"),
+        ("leaky_relu(slope=\u0663)", "cannot read the value '\u0663'"),
+        ("he_normal(fan='out)", "cannot read the value"),
+        ("he_normal(fan=print('out'))", "cannot read the value"),
+    ],
+)
+def test_a_bad_spelling_is_refused_with_the_text(text: str, fragment: str) -> None:
+    with pytest.raises(ValueError, match=r"^cannot read|^parameter") as caught:
+        names.parse(text)
+    assert fragment in str(caught.value)
+    assert text in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", [None, 3, b"relu", ["relu"]])
+def test_a_name_is_a_str(text: Any) -> None:
+    with pytest.raises(TypeError, match="a name must be a str"):
+        names.parse(text)
+
+
+def test_numbers_are_written_in_the_shortest_way() -> None:
+    assert names.format_name("f", {"a": 1, "b": np.float64(0.1), "c": -0.0, "d": 1e-300, "e": "out"}) == (
+        "f(a=1, b=0.1, c=0, d=1e-300, e=out)"
+    )
+
+
+@pytest.mark.parametrize("value", ["two words", "nan", "", "a,b", "0.5"])
+def test_a_word_that_could_not_be_read_back_is_not_written(value: str) -> None:
+    with pytest.raises(ValueError, match="must be a finite number or a word"):
+        names.format_name("f", {"a": value})
+
+
+def test_unknown_names_list_the_nearest_first() -> None:
+    error = names.unknown("activation", "Leaky-ReLU", ["tanh", "relu", "leaky_relu", "silu"])
+    assert str(error) == "unknown activation 'Leaky-ReLU'; known, nearest first: leaky_relu, relu, silu, tanh"
+
+
+@pytest.mark.parametrize("value", [1, 2.5, np.int64(1), np.float32(0.5), np.float16(0.5), Fraction(1, 2)])
+def test_real_numbers_of_every_kind_are_numbers(value: Any) -> None:
+    number = names.finite_number("gain", value)
+    assert type(number) is float
+    assert number == value
+
+
+@pytest.mark.parametrize("value", [True, np.True_, "1", None, 1j, [1.0], np.ones(1)])
+def test_what_is_no_number_is_refused(value: Any) -> None:
+    with pytest.raises(TypeError, match="gain must be a finite number, not"):
+        names.finite_number("gain", value)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, np.float32("nan"), 10**400])
+def test_numbers_that_are_not_finite_are_refused(value: Any) -> None:
+    with pytest.raises(ValueError, match="gain must be a finite number, not") as caught:
+        names.finite_number("gain", value)
+    assert str(value) in str(caught.value)

@@ -1,0 +1,217 @@
+import json
+import math
+import pickle
+from dataclasses import FrozenInstanceError, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+
+from stabsim.activations import ACTIVATIONS, Activation
+from stabsim.initializers import INITIALIZERS, Initializer
+from stabsim.network import Network, Skip
+from tests import strategies
+
+GOOD: dict[str, Any] = {"widths": (4, 3, 2), "activation": "tanh", "weights": "glorot_normal"}
+
+
+@given(network=strategies.networks())
+def test_json_restores_the_network_exactly(network: Network) -> None:
+    restored = Network.from_json(network.to_json())
+    assert restored == network
+    assert restored.content_hash == network.content_hash
+    assert hash(restored) == hash(network)
+    assert restored.to_json() == network.to_json()
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("weights", INITIALIZERS)
+def test_every_pair_of_names_makes_a_network(activation: str, weights: str) -> None:
+    network = Network((4, 3, 2), activation, weights)
+    assert Network.from_json(network.to_json()) == network
+    assert eval(repr(network)) == network
+
+
+def test_json_is_canonical_and_exact() -> None:
+    network = Network([3, 2], "leaky_relu(slope=0.1)", "normal(std=0.1)", bias_std=0.1)
+    text = network.to_json()
+    document = json.loads(text)
+    assert text == json.dumps(document, sort_keys=True, separators=(",", ":"))
+    assert document["bias_std"] == (0.1).hex()
+    assert document["weights"] == {
+        "law": "normal",
+        "gain": (0.1).hex(),
+        "fan": "none",
+        "bias_law": "normal",
+        "bias_gain": None,
+    }
+
+
+def test_the_content_hash_is_the_same_in_every_process_and_version() -> None:
+    network = Network((4, 3, 2), "relu", "he_normal", bias_std=0.5)
+    assert network.content_hash == "d6accf5f4e110df6cb71e9a863724cebbf22021efd5d9093a0f24c1ff56282e8"
+
+
+@pytest.mark.parametrize(
+    "widths", [[4, 3, 2], (4, 3, 2), np.array([4, 3, 2]), [np.int32(4), 3, np.uint8(2)], range(4, 1, -1)]
+)
+def test_widths_of_every_kind_of_integer_are_the_same_network(widths: Any) -> None:
+    network = Network(**GOOD | {"widths": widths})
+    assert network == Network(**GOOD)
+    assert [type(width) for width in network.widths] == [int, int, int]
+
+
+def test_spellings_of_one_network_have_one_hash() -> None:
+    network = Network((4, 2), "leaky_relu(slope=0.2)", "xavier_normal", bias_std=0)
+    same = Network([4, 2], " leaky_relu( slope=2e-1 )", Initializer("normal", 1.0, "average"), bias_std=-0.0)
+    assert same == network
+    assert same.content_hash == network.content_hash
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"widths": (4, 3, 3)},
+        {"widths": (4, 3, 2, 2)},
+        {"activation": "relu"},
+        {"weights": "glorot_uniform"},
+        {"weights": "glorot_normal(gain=1.0000000000000002)"},
+        {"bias_std": 5e-324},
+    ],
+)
+def test_every_argument_changes_the_hash(change: dict[str, Any]) -> None:
+    assert replace(Network(**GOOD), **change).content_hash != Network(**GOOD).content_hash
+
+
+def test_a_network_is_a_frozen_value() -> None:
+    network = Network(**GOOD)
+    assert len({network, Network(**GOOD)}) == 1
+    assert pickle.loads(pickle.dumps(network)) == network
+    with pytest.raises(FrozenInstanceError):
+        network.bias_std = 1.0  # type: ignore[misc]
+
+
+def test_depth_and_fans_count_layers() -> None:
+    network = Network((784, 100, 10), "relu", "he_normal")
+    assert network.depth == 2
+    assert network.fans == ((784, 100), (100, 10))
+
+
+@pytest.mark.parametrize(
+    ("widths", "written"),
+    [
+        ((512,) * 51, "(512,) * 51"),
+        ((784, *(512,) * 50, 10), "(784, *(512,) * 50, 10)"),
+        ((3, 3), "(3, 3)"),
+        ((5, 4, 4, 2), "(5, 4, 4, 2)"),
+    ],
+)
+def test_repr_writes_equal_widths_once(widths: tuple[int, ...], written: str) -> None:
+    text = repr(Network(widths, "tanh", "normal(std=0.5)"))
+    assert text.startswith(f"Network(widths={written}, activation='tanh', ")
+    assert eval(written) == widths
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "fragment"),
+    [
+        ("widths", (4,), "widths must hold at least two widths, input and output, not (4,)"),
+        ("widths", (), "at least two widths, input and output, not ()"),
+        ("widths", (4, 0), "widths must be integers >= 1, not 0"),
+        ("widths", (4, -3), "widths must be integers >= 1, not -3"),
+        ("widths", (4, 3.5), "widths must be integers >= 1, not 3.5"),
+        ("widths", (4, 3.0), "not 3.0"),
+        ("widths", (4, True), "not True"),
+        ("widths", (4, np.True_), "not np.True_"),
+        ("widths", (4, "3"), "not '3'"),
+        ("widths", (4, None), "not None"),
+        ("widths", (4, math.nan), "not nan"),
+        ("widths", np.array([4.0, 3.0]), "not np.float64(4.0)"),
+        ("widths", "44", "widths must be a sequence of integers, input width first, not '44'"),
+        ("widths", 4, "widths must be a sequence of integers, input width first, not 4"),
+        ("widths", {4, 3}, "widths must be a sequence of integers"),
+        ("activation", "tanhh", "'tanhh'"),
+        ("activation", "tanhh", "nearest first: tanh"),
+        ("activation", "leaky_relu(slope=nan)", "nan"),
+        ("activation", "leaky_relu(slop=0.1)", "'slop'"),
+        ("activation", "leaky_relu(0.1)", "name every parameter"),
+        ("activation", 3, "3"),
+        ("activation", None, "None"),
+        ("weights", "glorot_norml", "unknown initializer 'glorot_norml'; known, nearest first: glorot_normal"),
+        ("weights", "glorot_normal(gain=nan)", "cannot read the value 'nan'"),
+        ("weights", "orthogonal(gain=0)", "gain of the orthogonal law must be a finite number > 0, not 0.0"),
+        ("weights", "orthogonal(gain=-1)", "gain of the orthogonal law must be a finite number > 0, not -1.0"),
+        ("weights", 0.1, "weights must be a name or a stabsim.Initializer, not 0.1"),
+        ("bias_std", -0.1, "bias_std must be a finite number >= 0, not -0.1"),
+        ("bias_std", math.nan, "bias_std must be a finite number, not nan"),
+        ("bias_std", math.inf, "bias_std must be a finite number, not inf"),
+        ("bias_std", "0.1", "bias_std must be a finite number, not '0.1'"),
+        ("bias_std", False, "bias_std must be a finite number, not False"),
+        ("normalization", "bach", "unknown normalization 'bach'; known, nearest first: batch"),
+        ("normalization", "batch", "normalization='batch' is not simulated by this version, only normalization=None"),
+        ("skip", 1.0, "skip must be None or a stabsim.Skip, not 1.0"),
+        ("skip", Skip(), "skip=Skip(branch=1.0, shortcut=1.0) is not simulated by this version, only skip=None"),
+        ("cell", "lstmm", "unknown cell 'lstmm'; known, nearest first: lstm"),
+        ("cell", "gru", "cell='gru' is not simulated by this version, only cell='feedforward'"),
+    ],
+)
+def test_a_bad_argument_is_refused(argument: str, value: Any, fragment: str) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        Network(**GOOD | {argument: value})
+    assert fragment in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("weights", ["torch_default", "keras_default"])
+def test_a_bias_is_not_set_twice(weights: str) -> None:
+    with pytest.raises(ValueError, match=f"bias_std must be 0 with weights='{weights}'.* not 0.1"):
+        Network((4, 2), "tanh", weights, bias_std=0.1)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "fragment"),
+    [
+        ("branch", math.nan, "branch must be a finite number, not nan"),
+        ("shortcut", "1", "shortcut must be a finite number, not '1'"),
+    ],
+)
+def test_a_bad_skip_is_refused(argument: str, value: Any, fragment: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=fragment):
+        Skip(**{argument: value})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"widths": None},
+        {"widths": [4, 0]},
+        {"bias_std": 0.0},
+        {"bias_std": "nan"},
+        {"weights": {"law": "normal", "gain": 1.0}},
+        {"weights": {"law": "normal", "sigma": (1.0).hex()}},
+        {"weights": "glorot_normal"},
+        {"skip": {"branch": "0x1p0"}},
+        {"depth": 3},
+        {"cell": "gru"},
+    ],
+)
+def test_json_of_another_kind_is_refused(change: dict[str, Any]) -> None:
+    document = json.loads(Network(**GOOD).to_json())
+    with pytest.raises(ValueError, match=r"^cannot restore a Network from JSON: "):
+        Network.from_json(json.dumps(document | change))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "3", "{}", "null", '{"widths": [4, 2]}'])
+def test_other_json_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^cannot restore a Network from JSON: "):
+        Network.from_json(text)
+
+
+def test_a_users_own_activation_is_hashed_but_not_restored() -> None:
+    swoosh = Activation("swoosh", f=lambda x: x * x, derivative=lambda x: 2 * x)
+    other = Activation("swoosh", f=lambda x: x * x * x, derivative=lambda x: 3 * x * x)
+    networks = [Network((4, 2), own, "he_normal") for own in (swoosh, other)]
+    assert networks[0].content_hash != networks[1].content_hash
+    with pytest.raises(ValueError, match="a user's own activation is code"):
+        Network.from_json(networks[0].to_json())
