@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from stabsim.initializers import Initializer
     from stabsim.network import Network, Skip
     from stabsim.simulation import Result, simulate
+    from stabsim.tracing import Trace, trace
 
 __version__ = "0.1.0"
 
@@ -21,9 +22,11 @@ _HOMES = {
     "Skip": "stabsim.network",
     "Result": "stabsim.simulation",
     "simulate": "stabsim.simulation",
+    "Trace": "stabsim.tracing",
+    "trace": "stabsim.tracing",
 }
 
-__all__ = ["Activation", "Initializer", "Network", "Result", "Skip", "__version__", "simulate"]
+__all__ = ["Activation", "Initializer", "Network", "Result", "Skip", "Trace", "__version__", "simulate", "trace"]
 
 
 def __getattr__(name: str) -> Any:

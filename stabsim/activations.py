@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from stabsim import names
 from stabsim.kernels import elementary as el
 from stabsim.kernels import pointwise as pw
@@ -77,6 +79,11 @@ class Activation:
         checked = {key: names.finite_number(key, value) for key, value in self.parameters.items()}
         object.__setattr__(self, "parameters", MappingProxyType(checked))
         object.__setattr__(self, "kinks", tuple(names.finite_number("kink", kink) for kink in self.kinks))
+        if self.asymptotes is not None:
+            if np.shape(self.asymptotes) != (2, 2):
+                raise ValueError(f"asymptotes must be ((slope, offset), (slope, offset)), not {self.asymptotes!r}")
+            lines = (tuple(names.finite_number("asymptote", number) for number in line) for line in self.asymptotes)
+            object.__setattr__(self, "asymptotes", tuple(lines))
 
     def __str__(self) -> str:
         return names.format_name(self.name, self.parameters)

@@ -86,7 +86,8 @@ class Moments:
 
 
 def _times_power_of_two(values: Floats, exponents: Integers) -> Floats:
-    return np.ldexp(values, np.clip(exponents, -5000, 5000).astype(np.int32))
+    with np.errstate(over="ignore", under="ignore"):
+        return np.asarray(np.ldexp(values, np.clip(exponents, -5000, 5000).astype(np.int32)))
 
 
 def _rescale(values: Floats, exponents: Integers) -> Floats:
@@ -154,7 +155,7 @@ def _merge_counts(a: Integers, b: Integers) -> Integers:
 
 def mean_square(record: Floats, tensor: int, pivots: Floats) -> Floats:
     """Return the mean square about 0, in units of ``2**(2 * exponent)``, of a tensor in a record (nets, layers, columns)."""
-    pivot = np.ldexp(pivots, -_exponents(record, tensor).astype(np.int32))
+    pivot = _times_power_of_two(pivots, -_exponents(record, tensor))
     m1, m2 = record[..., tensor + r.M1], record[..., tensor + r.M2]
     return np.asarray(m2 + pivot * (2.0 * m1 + pivot))
 
@@ -226,7 +227,7 @@ def per_net(quantity: Quantity, record: Floats, *, sizes: Mapping[str, Floats], 
         return np.array(record[..., quantity.columns[0]])
     tensor = r.TENSORS[quantity.tensor]
     exponents = _exponents(record, tensor)
-    pivot = np.ldexp(_pivots(quantity, pivots), -exponents.astype(np.int32))
+    pivot = _times_power_of_two(_pivots(quantity, pivots), -exponents)
     value, _ = _from_powers(quantity.kind, record[..., tensor : tensor + quantity.order], pivot)
     return _times_power_of_two(value, _POWER[quantity.kind] * exponents)
 
@@ -291,7 +292,7 @@ def estimate(quantity: Quantity, sums: Sums, pivots: Floats, *, confidence: floa
         return Estimate(value, error, *interval(value, error, group.count, confidence), group.count, no_share)
     a = group.mean[:, : quantity.order]
     covariance = group.covariance_of_mean[:, : quantity.order, : quantity.order]
-    value, gradient = _from_powers(quantity.kind, a, np.ldexp(_pivots(quantity, pivots), -group.exponent.astype(np.int32)))
+    value, gradient = _from_powers(quantity.kind, a, _times_power_of_two(_pivots(quantity, pivots), -group.exponent))
     if quantity.kind == "variance":
         value = value + np.nan_to_num(covariance[:, 0, 0])  # the square of the mean is too large by its variance
     error = np.sqrt(np.maximum(np.einsum("lp,lpq,lq->l", gradient, covariance, gradient), 0.0))

@@ -109,16 +109,18 @@ class Plan:
     @cached_property
     def offsets(self) -> NDArray[np.int64]:
         """Return where each layer's part of each buffer starts, (BUFFERS, depth + 1)."""
+        keep_weights = self.layer_sizes[dense.W].sum() * self.task.dtype.itemsize <= KEEP_WEIGHTS
+        return self.side_by_side([dense.Z, dense.D, dense.W] if keep_weights else [dense.Z, dense.D])
+
+    def side_by_side(self, buffers: list[int]) -> NDArray[np.int64]:
+        """Return offsets that keep all layers of these buffers; those of the others share one place."""
         offsets = np.zeros((dense.BUFFERS, len(self.widths)), np.int64)
-        sizes = self._layer_sizes
-        for buffer in (dense.Z, dense.D):
-            offsets[buffer, 1:] = np.cumsum(sizes[buffer])[:-1]
-        if sizes[dense.W].sum() * self.task.dtype.itemsize <= KEEP_WEIGHTS:
-            offsets[dense.W, 1:] = np.cumsum(sizes[dense.W])[:-1]
+        offsets[buffers, 1:] = np.cumsum(self.layer_sizes[buffers], axis=1)[:, :-1]
         return offsets
 
     @cached_property
-    def _layer_sizes(self) -> NDArray[np.int64]:
+    def layer_sizes(self) -> NDArray[np.int64]:
+        """Return how many numbers each layer has in each buffer, (BUFFERS, depth + 1)."""
         units = self.widths
         weights = np.concatenate([[0], units[:-1] * units[1:]])
         sizes = np.zeros((dense.BUFFERS, len(units)), np.int64)
@@ -130,12 +132,7 @@ class Plan:
         sizes[dense.EXTREMES] = 2 * units
         return sizes
 
-    @cached_property
-    def buffer_sizes(self) -> tuple[int, ...]:
-        """Return the length of each buffer."""
-        return tuple(int(n) for n in (self.offsets + self._layer_sizes).max(axis=1))
-
-    def allocate(self) -> Buffers:
+    def allocate(self, offsets: NDArray[np.int64]) -> Buffers:
         """Return the buffers of one thread.
 
         Raises
@@ -143,14 +140,15 @@ class Plan:
         MemoryError
             If they do not fit into the memory that is free.
         """
-        needed = sum(self.buffer_sizes) * self.task.dtype.itemsize
+        sizes = (offsets + self.layer_sizes).max(axis=1)
+        needed = int(sizes.sum()) * self.task.dtype.itemsize
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         if needed > free:
             raise MemoryError(
                 f"one net needs {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free: "
                 "reduce widths, depth or batch"
             )
-        return tuple(np.empty(size, self.task.dtype) for size in self.buffer_sizes)
+        return tuple(np.empty(size, self.task.dtype) for size in sizes)
 
     @cached_property
     def problem(self) -> tuple[Any, ...]:
@@ -222,18 +220,20 @@ class Plan:
         counts: NDArray[np.int64],
         bins: NDArray[np.float64],
         record: NDArray[np.float64],
-    ) -> None:
-        """Run as many nets as the record has rows, on this thread."""
+    ) -> NDArray[np.int64]:
+        """Run as many nets as the record has rows, on this thread; return the exponents of the last one's buffers."""
+        exponents = np.zeros_like(offsets)
         task, dtype = self.task, self.task.dtype
         inputs, gradient = (
             np.empty((0, 0), dtype) if array is None else array.astype(dtype)
             for array in (task.inputs, task.output_gradient)
         )
         dense.dense_sampler(dtype)(
-            first, np.uint64(task.seed), self.widths, task.batch, buffers, offsets, inputs, gradient,
+            first, np.uint64(task.seed), self.widths, task.batch, buffers, offsets, exponents, inputs, gradient,
             laws.law("normal", dtype), *self.problem,
             self.wanted, self.backward, task.saturation, self.pivots, bins, counts, record,
         )  # fmt: skip
+        return exponents
 
 
 class Team:
@@ -244,7 +244,7 @@ class Team:
         self.pool = ThreadPoolExecutor(threads, thread_name_prefix="stabsim")
         self.buffers: SimpleQueue[Buffers] = SimpleQueue()
         for _ in range(threads):
-            self.buffers.put(plan.allocate())
+            self.buffers.put(plan.allocate(plan.offsets))
         self._blas = single_threaded_blas()
 
     def __enter__(self) -> Team:

@@ -325,6 +325,8 @@ def test_what_cannot_be_compiled_is_told_in_one_line(f: Any, derivative: Any, me
         (("own", abs, abs, "f"), TypeError, "second_derivative"),
         (("own", abs, abs, None, {"a": math.inf}), ValueError, "a must be a finite number, not inf"),
         (("own", abs, abs, None, {}, (math.nan,)), ValueError, "kink"),
+        (("own", abs, abs, None, {}, (), (0, 1)), ValueError, "asymptotes must be ((slope, offset), (slope, offset))"),
+        (("own", abs, abs, None, {}, (), ((0, 1), (math.inf, 1))), ValueError, "asymptote must be a finite number"),
     ],
 )
 def test_bad_activations(arguments: Any, error: type[Exception], message: str) -> None:

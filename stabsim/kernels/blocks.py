@@ -21,6 +21,14 @@ from stabsim.kernels.record import (
     WEIGHT_GRADIENT_ONE_SIGNED_COLUMN,
 )
 
+@kernel()
+def unit_of(exponent):  # type: ignore[no-untyped-def]
+    """Return 1 in units of ``2**exponent``, between 2^-60 and 2^1000.
+
+    A term that far below the values it is added to is lost in rounding, but does not become 0.
+    """
+    return math.ldexp(1.0, min(max(-exponent, -60), 1000))
+
 
 @kernel(fastmath=REASSOCIATE)
 def power_sums_2(values, pivot):  # type: ignore[no-untyped-def]
@@ -186,12 +194,10 @@ def add_rows(matrix, vector, scale):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def copy(matrix, out):  # type: ignore[no-untyped-def]
-    """Copy a matrix (an assignment of slices takes ten times as long to compile)."""
-    rows, columns = matrix.shape
-    for i in range(rows):
-        for j in range(columns):
-            out[i, j] = matrix[i, j]
+def copy(values, out):  # type: ignore[no-untyped-def]
+    """Copy values (an assignment of slices takes ten times as long to compile)."""
+    for i in range(values.size):
+        out[i] = values[i]
 
 
 @kernel(fastmath=REASSOCIATE)
@@ -221,12 +227,11 @@ def scale_by_power_of_two(values, exponent):  # type: ignore[no-untyped-def]
 def piecewise_linear(s, z, d, lines, exponent):  # type: ignore[no-untyped-def]
     """Write z and d of slope * s + offset / 2**exponent; ``lines`` are (slope, offset) below and above 0.
 
-    The offset is kept at no less than 2^-60 of its value, so that what is not zero does not become so.
     """
     real = z.dtype.type
-    shrink = math.ldexp(1.0, -min(exponent, 60))
-    slope_below, offset_below = real(lines[0, 0]), real(lines[0, 1] * shrink)
-    slope_above, offset_above = real(lines[1, 0]), real(lines[1, 1] * shrink)
+    unit = unit_of(exponent)
+    slope_below, offset_below = real(lines[0, 0]), real(lines[0, 1] * unit)
+    slope_above, offset_above = real(lines[1, 0]), real(lines[1, 1] * unit)
     for i in range(s.size):
         negative = s[i] < 0
         slope = slope_below if negative else slope_above

@@ -74,13 +74,12 @@ def backward_product(ds, w, dz):  # type: ignore[no-untyped-def]
 
 
 def _simulate_nets(  # type: ignore[no-untyped-def]
-    first_net, seed, widths, batch, buffers, offsets, inputs, output_gradient, normal,
+    first_net, seed, widths, batch, buffers, offsets, exponents, inputs, output_gradient, normal,
     activation, shape, homogeneous, weight_law, weight_scale, weight_exponent, bias_law, bias_scale,
     wanted, backward, saturation, pivots, bins, counts, record,
 ):  # fmt: skip
     depth = widths.size - 1
     real = weight_scale.dtype.type
-    exponents = np.zeros(depth + 1, np.int64)
     regenerate = depth > 1 and offsets[W, 1] == offsets[W, 2]
     for index in range(record.shape[0]):
         net = first_net + index
@@ -101,24 +100,25 @@ def _simulate_nets(  # type: ignore[no-untyped-def]
             d = part(buffers, offsets, D, l, batch, widths[l])
             draw(weight_law, w, seed, philox.WEIGHT, l, net, weight_scale[l])
             forward_product(z, w, s)
-            exponent = exponents[l - 1] + weight_exponent[l]
+            exponent = exponents[Z, l - 1] + weight_exponent[l]
             if bias_scale[l] != 0:
                 b = part(buffers, offsets, B, l, np.int64(1), widths[l])
                 draw(bias_law, b, seed, philox.BIAS, l, net, bias_scale[l])
                 exponent = layer.add_bias(s, b[0], exponent)
             blocks.add_to_histogram(counts[layer.H_PREACTIVATION, l], s, exponent, bins[layer.H_PREACTIVATION])
             z = part(buffers, offsets, Z, l, batch, widths[l])
-            exponents[l] = layer.activate(
+            exponents[S, l] = exponent
+            exponents[Z, l] = layer.activate(
                 row[l], wanted, activation, shape, homogeneous, saturation, pivots[l], s, z, d, exponent
             )
-            blocks.add_to_histogram(counts[layer.H_ACTIVATION, l], z, exponents[l], bins[layer.H_ACTIVATION])
+            blocks.add_to_histogram(counts[layer.H_ACTIVATION, l], z, exponents[Z, l], bins[layer.H_ACTIVATION])
 
         if not backward:
             continue
 
         dz = part(buffers, offsets, DZ, depth, batch, widths[depth])
         if output_gradient.shape[0] > 0:
-            blocks.copy(output_gradient, dz)
+            blocks.copy(output_gradient.reshape(dz.size), dz.reshape(dz.size))
         else:
             draw(normal, dz, seed, philox.OUTPUT_GRADIENT, depth, net, real(1))
         exponent = np.int64(0)
@@ -128,7 +128,9 @@ def _simulate_nets(  # type: ignore[no-untyped-def]
             blocks.add_to_histogram(
                 counts[layer.H_ACTIVATION_GRADIENT, l], dz, exponent, bins[layer.H_ACTIVATION_GRADIENT]
             )
+            exponents[DZ, l] = exponent
             exponent = layer.pass_back(row[l], wanted, dz, d, ds, exponent)
+            exponents[DS, l] = exponent
             blocks.add_to_histogram(
                 counts[layer.H_PREACTIVATION_GRADIENT, l], ds, exponent, bins[layer.H_PREACTIVATION_GRADIENT]
             )
@@ -136,13 +138,15 @@ def _simulate_nets(  # type: ignore[no-untyped-def]
                 z = part(buffers, offsets, Z, l - 1, batch, widths[l - 1])
                 dw = part(buffers, offsets, DW, l, widths[l - 1], widths[l])
                 extremes = part(buffers, offsets, EXTREMES, l, np.int64(2), widths[l])
-                layer.record_weight_gradient(row[l], wanted, z, ds, exponents[l - 1] + exponent, dw, extremes)
+                exponents[DW, l] = exponents[Z, l - 1] + exponent
+                layer.record_weight_gradient(row[l], wanted, z, ds, exponents[DW, l], dw, extremes)
             w = part(buffers, offsets, W, l, widths[l - 1], widths[l])
             if regenerate:
                 draw(weight_law, w, seed, philox.WEIGHT, l, net, weight_scale[l])
             dz = part(buffers, offsets, DZ, l - 1, batch, widths[l - 1])
             backward_product(ds, w, dz)
             exponent += weight_exponent[l]
+        exponents[DZ, 0] = exponent
         layer.record_input_gradient(row[0], wanted, dz, exponent)
         blocks.add_to_histogram(
             counts[layer.H_ACTIVATION_GRADIENT, 0], dz, exponent, bins[layer.H_ACTIVATION_GRADIENT]
@@ -158,7 +162,8 @@ def signature(dtype: np.dtype[Any]) -> Any:
         int64[::1],  # widths (depth + 1,)
         int64,  # batch
         types.UniTuple(real[::1], BUFFERS),
-        int64[:, ::1],  # offsets (BUFFERS, depth + 1)
+        int64[:, ::1],  # offsets (BUFFERS, depth + 1): where a layer's part of a buffer starts
+        int64[:, ::1],  # exponents (BUFFERS, depth + 1): left by the last net, 0 to start with
         real[:, ::1],  # inputs (samples, widths[0]); no rows: standard normals
         real[:, ::1],  # gradient at the last layer (batch, widths[-1]); no rows: standard normals
         laws.pointer(dtype),  # of standard normals

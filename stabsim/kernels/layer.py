@@ -19,8 +19,9 @@ TILE = 2048
 # The activation's shape: (slope, offset) below and above 0, close to 0 and far from it; NaN where it is not so.
 NEAR, FAR = range(2)
 
-# How f is evaluated: as it is, after multiplying s by its power of two, or as the straight lines of its shape.
-CURVE, CURVE_OF_SCALED, LINE_NEAR, LINE_FAR = range(4)
+# How f is evaluated: as it is, after multiplying s by its power of two, or as the straight lines of its shape,
+# which for a bounded f are level.
+CURVE, CURVE_OF_SCALED, LINE_NEAR, LINE_FAR, LEVEL_FAR = range(5)
 
 # Mean squares outside 2^-RESCALE .. 2^RESCALE are brought back to about 1.
 RESCALE = 40
@@ -48,7 +49,7 @@ def add_bias(s, b, exponent):  # type: ignore[no-untyped-def]
     if exponent < 0:
         blocks.scale_by_power_of_two(s.reshape(s.size), exponent)
         exponent = 0
-    blocks.add_rows(s, b, s.dtype.type(math.ldexp(1.0, -exponent)))
+    blocks.add_rows(s, b, s.dtype.type(blocks.unit_of(exponent)))
     return exponent
 
 
@@ -62,7 +63,7 @@ def choose_regime(s, shape, homogeneous, exponent):  # type: ignore[no-untyped-d
     # Beyond these sizes (powers of 2) f is a straight line to within rounding.
     small, large = (-40, 30) if s.itemsize == 4 else (-60, 60)
     if level > large and not math.isnan(shape[FAR, 0, 0]):
-        return LINE_FAR
+        return LEVEL_FAR if shape[FAR, 0, 0] == 0.0 and shape[FAR, 1, 0] == 0.0 else LINE_FAR
     if level < small and not math.isnan(shape[NEAR, 0, 0]):
         return LINE_NEAR
     return CURVE_OF_SCALED
@@ -73,12 +74,17 @@ def evaluate(regime, activation, shape, s, z, d, exponent):  # type: ignore[no-u
     """Write f and f' of ``s * 2**exponent``."""
     if regime == LINE_FAR:
         blocks.piecewise_linear(s, z, d, shape[FAR], exponent)
+    elif regime == LEVEL_FAR:
+        blocks.piecewise_linear(s, z, d, shape[FAR], np.int64(0))
     elif regime == LINE_NEAR:
         blocks.piecewise_linear(s, z, d, shape[NEAR], exponent)
     else:
         if regime == CURVE_OF_SCALED:
-            blocks.scale_by_power_of_two(s, exponent)
-        activation(s, z, d)
+            blocks.copy(s, z)
+            blocks.scale_by_power_of_two(z, exponent)
+            activation(z, z, d)
+        else:
+            activation(s, z, d)
 
 
 @kernel()
@@ -107,8 +113,8 @@ def activate(row, wanted, activation, shape, homogeneous, bound, pivot, s, z, d,
     size = s.size
     flat_s, flat_z, flat_d = s.reshape(size), z.reshape(size), d.reshape(size)
     regime = choose_regime(flat_s, shape, homogeneous, exponent)
-    new_exponent = 0 if regime == CURVE_OF_SCALED else exponent
-    unit = math.ldexp(1.0, -new_exponent)
+    new_exponent = 0 if regime == CURVE_OF_SCALED or regime == LEVEL_FAR else exponent
+    unit = blocks.unit_of(new_exponent)
     lower = shape[FAR, 0, 1] * unit if shape[FAR, 0, 0] == 0.0 else math.nan
     upper = shape[FAR, 1, 1] * unit if shape[FAR, 1, 0] == 0.0 else math.nan
     squares = 0.0

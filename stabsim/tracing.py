@@ -1,0 +1,112 @@
+"""``trace``: every tensor of one net, to look at, to teach with and to test against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stabsim.kernels import dense, layer
+from stabsim.network import Network
+from stabsim.plan import Plan
+from stabsim.task import LARGEST_NET, make_task, whole_number
+from stabsim.threads import single_threaded_blas
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """All tensors of one net, by layer 0 .. depth; None where a tensor does not exist at layer 0.
+
+    Activations, pre-activations, f' and their gradients have shape (batch, width), weights and their gradients
+    (fan_in, fan_out), biases (fan_out,). Values are float64, so what exceeds its range is 0 or inf here.
+    """
+
+    activation: list[Floats]
+    preactivation: list[Floats | None]
+    derivative: list[Floats | None]
+    activation_gradient: list[Floats]
+    preactivation_gradient: list[Floats | None]
+    weight: list[Floats | None]
+    bias: list[Floats | None]
+    weight_gradient: list[Floats | None]
+
+
+def trace(
+    network: Network,
+    *,
+    net: int = 0,
+    batch: int = 1,
+    seed: int = 0,
+    inputs: str | NDArray[Any] | None = None,
+    output_gradient: NDArray[Any] | None = None,
+    precision: str = "float32",
+) -> Trace:
+    """Return every tensor of one net of the ensemble that `stabsim.simulate` draws with the same arguments.
+
+    Parameters
+    ----------
+    network : Network
+        The law of the nets.
+    net : int
+        The number of the net in the ensemble, from 0.
+    batch, seed, inputs, output_gradient, precision
+        As in `stabsim.simulate`.
+
+    Returns
+    -------
+    Trace
+        The tensors, forward and backward.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not allowed: its name, its value and what is allowed.
+
+    Examples
+    --------
+    >>> seen = trace(Network(widths=(3, 4, 2), activation="tanh", weights="glorot_normal"), batch=5)
+    >>> bool(np.allclose(seen.activation[2], np.tanh(seen.activation[1] @ seen.weight[2])))
+    True
+    """
+    task = make_task(
+        network, batch=batch, seed=seed, inputs=inputs, output_gradient=output_gradient, precision=precision
+    )
+    net = whole_number("net", net, 0, LARGEST_NET - 1)
+    plan = Plan(task)
+    everything = [dense.Z, dense.D, dense.S, dense.DZ, dense.DS, dense.W, dense.B, dense.DW]
+    offsets = plan.side_by_side(everything)
+    buffers = plan.allocate(offsets)
+    counts = np.zeros((len(layer.HISTOGRAMS), len(plan.widths), 0), np.int64)
+    with single_threaded_blas():
+        exponents = plan.simulate(net, buffers, offsets, counts, np.zeros((4, 2)), plan.blank[None].copy())
+    exponents[dense.W, 1:] = plan.problem[4][1:]
+
+    def tensor(buffer: int, number: int, *shape: int) -> Floats:
+        start = offsets[buffer, number]
+        values = buffers[buffer][start : start + int(np.prod(shape))].astype(np.float64)
+        with np.errstate(over="ignore", under="ignore"):
+            return np.ldexp(values, exponents[buffer, number]).reshape(shape)
+
+    def layers(buffer: int, *, weights: bool = False) -> list[Any]:
+        shapes = network.fans if weights else [(batch, width) for width in network.widths[1:]]
+        return [None, *(tensor(buffer, l, *shape) for l, shape in enumerate(shapes, start=1))]
+
+    def with_input(buffer: int) -> list[Floats]:
+        return [tensor(buffer, 0, batch, network.widths[0]), *layers(buffer)[1:]]
+
+    biased = any(plan.problem[7])
+    weights = layers(dense.W, weights=True)
+    gradients = layers(dense.DW, weights=True)
+    if batch == 1:
+        gradients = [None] + [
+            np.outer(z, ds) for z, ds in zip(with_input(dense.Z)[:-1], layers(dense.DS)[1:], strict=True)
+        ]
+    return Trace(
+        with_input(dense.Z), layers(dense.S), layers(dense.D), with_input(dense.DZ), layers(dense.DS), weights,
+        [None, *(tensor(dense.B, l, o) if biased else np.zeros(o) for l, o in enumerate(network.widths[1:], start=1))],
+        gradients,
+    )  # fmt: skip
