@@ -25,7 +25,7 @@ def _digits_raw() -> Floats:
 def _digits() -> Floats:
     raw = _digits_raw()
     spread = raw.std(axis=0)
-    return (raw - raw.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    return np.asarray((raw - raw.mean(axis=0)) / np.where(spread > 0, spread, 1.0))
 
 
 DATASETS: dict[str, tuple[Callable[[], Floats], str]] = {

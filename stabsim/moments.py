@@ -40,8 +40,8 @@ class Moments:
 
     @classmethod
     def of(cls, values: Floats, exponents: Integers | None = None) -> Moments:
-        """Sum values (nets, layers, k), number p in units of ``2**(exponents * p)``; nets with NaN or inf do not count."""
-        counted = np.isfinite(values).all(axis=-1)
+        """Sum values (nets, layers, k), number p in units of ``2**(exponents * p)``, of nets without NaN and inf."""
+        counted = np.asarray(np.isfinite(values).all(axis=-1))
         if exponents is None:
             common = np.zeros(values.shape[1], np.int64)
         else:
@@ -154,7 +154,7 @@ def _merge_counts(a: Integers, b: Integers) -> Integers:
 
 
 def mean_square(record: Floats, tensor: int, pivots: Floats) -> Floats:
-    """Return the mean square about 0, in units of ``2**(2 * exponent)``, of a tensor in a record (nets, layers, columns)."""
+    """Return the mean square about 0 of a tensor in a record (nets, layers, columns), in units of ``2**(2 * exponent)``."""
     pivot = _times_power_of_two(pivots, -_exponents(record, tensor))
     m1, m2 = record[..., tensor + r.M1], record[..., tensor + r.M2]
     return np.asarray(m2 + pivot * (2.0 * m1 + pivot))
@@ -305,7 +305,7 @@ def estimate(quantity: Quantity, sums: Sums, pivots: Floats, *, confidence: floa
     missing = (group.count == 0) | ~np.isfinite(scaled[0])
     scaled = [np.where(missing, np.nan, x) for x in scaled]
     share = top_share(sums.tails[quantity.tensor], len(group.count)) if quantity.kind == "mean_square" else no_share
-    return Estimate(*scaled, group.count, share)
+    return Estimate(scaled[0], scaled[1], scaled[2], scaled[3], group.count, share)
 
 
 def _representable(scaled: Floats, value: Floats) -> Floats:

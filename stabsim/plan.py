@@ -99,7 +99,7 @@ class Plan:
         # A drawn weight costs about as much as this many multiply-adds, a recorded number of a layer likewise.
         work = sum((products * batch + 30) * i * o + 60 * batch * o + 5000 for i, o in self.task.network.fans)
         most = min(LARGEST_CHUNK, CHUNK_COST / work, RECORD_BYTES / (8 * r.COLUMNS * len(self.widths)))
-        return 2 ** max(0, math.floor(math.log2(max(most, 1.0))))
+        return 1 << math.floor(math.log2(max(most, 1.0)))
 
     def chunks(self, nets: int) -> list[tuple[int, int]]:
         """Return the ranges [first, last) of nets that make up the first ``nets``."""
@@ -112,7 +112,7 @@ class Plan:
         keep_weights = self.layer_sizes[dense.W].sum() * self.task.dtype.itemsize <= KEEP_WEIGHTS
         return self.side_by_side([dense.Z, dense.D, dense.W] if keep_weights else [dense.Z, dense.D])
 
-    def side_by_side(self, buffers: list[int]) -> NDArray[np.int64]:
+    def side_by_side(self, buffers: list[np.int64]) -> NDArray[np.int64]:
         """Return offsets that keep all layers of these buffers; those of the others share one place."""
         offsets = np.zeros((dense.BUFFERS, len(self.widths)), np.int64)
         offsets[buffers, 1:] = np.cumsum(self.layer_sizes[buffers], axis=1)[:, :-1]
@@ -156,7 +156,7 @@ class Plan:
         network, dtype = self.task.network, self.task.dtype
         scales = [0.0] + [network.weights.weight_std(*fans) for fans in network.fans]
         biases = [0.0] + [network.weights.bias_std(fan_in, network.bias_std) for fan_in, _ in network.fans]
-        mantissas, exponents = np.frexp(scales)
+        exponents = np.frexp(scales)[1]
         exponents = np.where(np.abs(exponents) > MODERATE, exponents, 0)
         return (
             block(network.activation, dtype),
@@ -191,7 +191,7 @@ class Plan:
         parts = team.pool.map(piece, edges[:-1], edges[1:])
 
         def finish() -> Sums:
-            counts = sum(parts)
+            counts = np.sum(list(parts), axis=0)
             histograms = {tensor: counts[layer.HISTOGRAMS.index(tensor)] for tensor, _ in self.task.histograms}
             return summarize(
                 record, self.quantities, sizes=self.sizes, pivots=self.pivots, samples=self.samples,
@@ -263,7 +263,10 @@ def _shape(activation: Activation) -> NDArray[np.float64]:
     shape = np.full((2, 2, 2), np.nan)
     if activation.evaluate("f", 0.0) == 0.0:
         tiny = 2.0**-200
-        shape[layer.NEAR] = [(activation.evaluate("derivative", -tiny), 0.0), (activation.evaluate("derivative", tiny), 0.0)]
+        shape[layer.NEAR] = [
+            (activation.evaluate("derivative", -tiny), 0.0),
+            (activation.evaluate("derivative", tiny), 0.0),
+        ]
     if activation.asymptotes is not None:
         shape[layer.FAR] = activation.asymptotes
     return shape

@@ -88,7 +88,13 @@ def _norm(tensor: str) -> Quantity:
 def _fractions(tensor: str, zero: int, entries: dict[str, tuple[int, str]]) -> list[Quantity]:
     """List fractions; dead rows and columns are recorded in the same pass as zeros, whose column asks for it."""
     return [
-        Quantity(tensor, name, "fraction", (column, zero) if "dead" in name or "signed" in name else (column,), f"{tensor}: {meaning}")
+        Quantity(
+            tensor,
+            name,
+            "fraction",
+            (column, zero) if "dead" in name or "signed" in name else (column,),
+            f"{tensor}: {meaning}",
+        )
         for name, (column, meaning) in entries.items()
     ]
 
@@ -128,12 +134,16 @@ _ENTRIES = (
     *_moments("activation_gradient", ("mean", "mean_square", "variance")),
     _norm("activation_gradient"),
     *_fractions(
-        "activation_gradient", r.ACTIVATION_GRADIENT_ZERO, {"zero_fraction": (r.ACTIVATION_GRADIENT_ZERO, "share that is exactly 0")}
+        "activation_gradient",
+        r.ACTIVATION_GRADIENT_ZERO,
+        {"zero_fraction": (r.ACTIVATION_GRADIENT_ZERO, "share that is exactly 0")},
     ),
     *_moments("preactivation_gradient", ("mean", "mean_square", "variance")),
     _norm("preactivation_gradient"),
     *_fractions(
-        "preactivation_gradient", r.PREACTIVATION_GRADIENT_ZERO, {"zero_fraction": (r.PREACTIVATION_GRADIENT_ZERO, "share that is exactly 0")}
+        "preactivation_gradient",
+        r.PREACTIVATION_GRADIENT_ZERO,
+        {"zero_fraction": (r.PREACTIVATION_GRADIENT_ZERO, "share that is exactly 0")},
     ),
     *_moments("weight_gradient", ("mean_square",)),
     _norm("weight_gradient"),

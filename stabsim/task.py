@@ -132,9 +132,10 @@ def whole_number(name: str, value: Any, least: int, most: int) -> int:
     """
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name} must be an integer from {least} to {most}, not {value!r}")
-    if not least <= value <= most:
-        raise ValueError(f"{name} must be an integer from {least} to {most}, not {int(value)}")
-    return int(value)
+    number = int(value)
+    if not least <= number <= most:
+        raise ValueError(f"{name} must be an integer from {least} to {most}, not {number}")
+    return number
 
 
 def _digest(array: Floats | None) -> str | None:

@@ -30,8 +30,10 @@ _limiter: Any = None
 
 @contextlib.contextmanager
 def single_threaded_blas() -> Iterator[None]:
-    """Keep BLAS to one thread: nets run side by side already, and concurrent multi-threaded OpenBLAS has returned
-    wrong results (numpy issue 29391). The first to enter sets the limit, the last to leave lifts it.
+    """Keep BLAS to one thread; the first to enter sets the limit, the last to leave lifts it.
+
+    Nets run side by side already, and concurrent multi-threaded OpenBLAS has returned wrong results (NumPy issue
+    29391).
     """
     global _users, _limiter
     with _lock:

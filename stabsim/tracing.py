@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,36 +78,28 @@ def trace(
     )
     net = whole_number("net", net, 0, LARGEST_NET - 1)
     plan = Plan(task)
-    everything = [dense.Z, dense.D, dense.S, dense.DZ, dense.DS, dense.W, dense.B, dense.DW]
-    offsets = plan.side_by_side(everything)
+    offsets = plan.side_by_side([dense.Z, dense.D, dense.S, dense.DZ, dense.DS, dense.W, dense.B, dense.DW])
     buffers = plan.allocate(offsets)
     counts = np.zeros((len(layer.HISTOGRAMS), len(plan.widths), 0), np.int64)
     with single_threaded_blas():
         exponents = plan.simulate(net, buffers, offsets, counts, np.zeros((4, 2)), plan.blank[None].copy())
     exponents[dense.W, 1:] = plan.problem[4][1:]
 
-    def tensor(buffer: int, number: int, *shape: int) -> Floats:
-        start = offsets[buffer, number]
-        values = buffers[buffer][start : start + int(np.prod(shape))].astype(np.float64)
+    def tensor(buffer: SupportsIndex, number: int, *shape: int) -> Floats:
+        start = int(offsets[buffer, number])
+        values = buffers[buffer][start : start + math.prod(shape)].astype(np.float64).reshape(shape)
         with np.errstate(over="ignore", under="ignore"):
-            return np.ldexp(values, exponents[buffer, number]).reshape(shape)
+            return np.asarray(np.ldexp(values, exponents[buffer, number]))
 
-    def layers(buffer: int, *, weights: bool = False) -> list[Any]:
-        shapes = network.fans if weights else [(batch, width) for width in network.widths[1:]]
-        return [None, *(tensor(buffer, l, *shape) for l, shape in enumerate(shapes, start=1))]
-
-    def with_input(buffer: int) -> list[Floats]:
-        return [tensor(buffer, 0, batch, network.widths[0]), *layers(buffer)[1:]]
-
+    samples = [(batch, width) for width in network.widths]
+    layers = range(1, len(samples))
+    z, dz = ([tensor(buffer, number, *samples[number]) for number in (0, *layers)] for buffer in (dense.Z, dense.DZ))
+    s, d, ds = (
+        [tensor(buffer, number, *samples[number]) for number in layers] for buffer in (dense.S, dense.D, dense.DS)
+    )
+    w, dw = ([tensor(buffer, number, *network.fans[number - 1]) for number in layers] for buffer in (dense.W, dense.DW))
+    if batch == 1:  # the kernel does not form it
+        dw = [np.outer(below, above) for below, above in zip(z, ds, strict=False)]
     biased = any(plan.problem[7])
-    weights = layers(dense.W, weights=True)
-    gradients = layers(dense.DW, weights=True)
-    if batch == 1:
-        gradients = [None] + [
-            np.outer(z, ds) for z, ds in zip(with_input(dense.Z)[:-1], layers(dense.DS)[1:], strict=True)
-        ]
-    return Trace(
-        with_input(dense.Z), layers(dense.S), layers(dense.D), with_input(dense.DZ), layers(dense.DS), weights,
-        [None, *(tensor(dense.B, l, o) if biased else np.zeros(o) for l, o in enumerate(network.widths[1:], start=1))],
-        gradients,
-    )  # fmt: skip
+    b = [tensor(dense.B, number, network.widths[number]) * biased for number in layers]
+    return Trace(z, [None, *s], [None, *d], dz, [None, *ds], [None, *w], [None, *b], [None, *dw])

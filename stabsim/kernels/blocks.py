@@ -21,6 +21,7 @@ from stabsim.kernels.record import (
     WEIGHT_GRADIENT_ONE_SIGNED_COLUMN,
 )
 
+
 @kernel()
 def unit_of(exponent):  # type: ignore[no-untyped-def]
     """Return 1 in units of ``2**exponent``, between 2^-60 and 2^1000.
@@ -173,7 +174,7 @@ def inner_products(x, y):  # type: ignore[no-untyped-def]
 
 @kernel()
 def mean_correlation(matrix):  # type: ignore[no-untyped-def]
-    """Return the mean cosine between samples 1 and 2, 3 and 4, ...; pairs with a zero sample do not count (NaN if none does)."""
+    """Return the mean cosine between samples 1 and 2, 3 and 4, ...; without those that are 0 (NaN: all are)."""
     total = 0.0
     pairs = 0
     for i in range(0, matrix.shape[0] - 1, 2):
@@ -225,9 +226,7 @@ def scale_by_power_of_two(values, exponent):  # type: ignore[no-untyped-def]
 
 @kernel()
 def piecewise_linear(s, z, d, lines, exponent):  # type: ignore[no-untyped-def]
-    """Write z and d of slope * s + offset / 2**exponent; ``lines`` are (slope, offset) below and above 0.
-
-    """
+    """Write z and d of slope * s + offset / 2**exponent; ``lines`` are (slope, offset) below and above 0."""
     real = z.dtype.type
     unit = unit_of(exponent)
     slope_below, offset_below = real(lines[0, 0]), real(lines[0, 1] * unit)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numba import boolean, float32, float64, int64, types, uint64, void
 
-from stabsim.kernels import blocks, layer, laws, philox
+from stabsim.kernels import blocks, laws, layer, philox
 from stabsim.kernels import record as r
 from stabsim.kernels.compile import kernel
 
@@ -148,9 +148,7 @@ def _simulate_nets(  # type: ignore[no-untyped-def]
             exponent += weight_exponent[l]
         exponents[DZ, 0] = exponent
         layer.record_input_gradient(row[0], wanted, dz, exponent)
-        blocks.add_to_histogram(
-            counts[layer.H_ACTIVATION_GRADIENT, 0], dz, exponent, bins[layer.H_ACTIVATION_GRADIENT]
-        )
+        blocks.add_to_histogram(counts[layer.H_ACTIVATION_GRADIENT, 0], dz, exponent, bins[layer.H_ACTIVATION_GRADIENT])
 
 
 def signature(dtype: np.dtype[Any]) -> Any:

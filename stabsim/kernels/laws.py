@@ -34,7 +34,7 @@ def pointer(dtype: np.dtype[Any]) -> Any:
     return types.FunctionType(signature(dtype))
 
 
-# What the inner functions close over is plain functions of a module and numbers, so that Numba's cache knows them again.
+# The inner functions close over plain functions of a module and numbers only, so that Numba's cache knows them again.
 def _independent(numbers: Function, tile: Function, size: int) -> Function:
     fill = philox.fill
 

@@ -113,7 +113,7 @@ def activate(row, wanted, activation, shape, homogeneous, bound, pivot, s, z, d,
     size = s.size
     flat_s, flat_z, flat_d = s.reshape(size), z.reshape(size), d.reshape(size)
     regime = choose_regime(flat_s, shape, homogeneous, exponent)
-    new_exponent = 0 if regime == CURVE_OF_SCALED or regime == LEVEL_FAR else exponent
+    new_exponent = 0 if regime in (CURVE_OF_SCALED, LEVEL_FAR) else exponent
     unit = blocks.unit_of(new_exponent)
     lower = shape[FAR, 0, 1] * unit if shape[FAR, 0, 0] == 0.0 else math.nan
     upper = shape[FAR, 1, 1] * unit if shape[FAR, 1, 0] == 0.0 else math.nan

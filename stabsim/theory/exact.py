@@ -8,6 +8,7 @@ are products of independent chi variables (Hanin & Nica 2018, arXiv:1812.05994).
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -32,7 +33,7 @@ def predict(task: Task, quantity: str) -> Floats:
     if law is None or task.network.weights.law not in _SYMMETRIC:
         return nothing
     with np.errstate(over="ignore", under="ignore", divide="ignore"):
-        return law(_Problem(task))
+        return np.asarray(law(_Problem(task)), np.float64)
 
 
 class _Problem:
@@ -86,9 +87,9 @@ def _forward(p: _Problem) -> tuple[Floats, Floats]:
     s, z = p.nothing.copy(), p.nothing.copy()
     z[0] = 1.0 if p.input_squares is None else p.input_squares.mean() / p.widths[0]
     offset = p.affine[1] if p.affine else 0.0
-    for l in range(1, len(s)):
-        s[l] = p.widths[l - 1] * p.gamma[l] * z[l - 1] + p.bias_variance[l]
-        z[l] = p.passed * s[l] + offset**2
+    for layer in range(1, len(s)):
+        s[layer] = p.widths[layer - 1] * p.gamma[layer] * z[layer - 1] + p.bias_variance[layer]
+        z[layer] = p.passed * s[layer] + offset**2
     return s, z
 
 
@@ -101,9 +102,9 @@ def _backward(p: _Problem) -> tuple[Floats, Floats]:
     ds, dz = p.nothing.copy(), p.nothing.copy()
     gradient = p.task.output_gradient
     dz[-1] = 1.0 if gradient is None else np.mean(np.square(gradient))
-    for l in range(len(ds) - 1, 0, -1):
-        ds[l] = p.passed * dz[l]
-        dz[l - 1] = p.widths[l] * p.gamma[l] * ds[l]
+    for layer in range(len(ds) - 1, 0, -1):
+        ds[layer] = p.passed * dz[layer]
+        dz[layer - 1] = p.widths[layer] * p.gamma[layer] * ds[layer]
     ds[1:] *= p.alive[:-1]
     dz[:-1] *= p.alive[:-1]
     return ds, dz
@@ -117,16 +118,20 @@ def _log_chi_square(p: _Problem) -> Floats | None:
     if p.task.network.weights.law != "normal" or p.task.batch > 1 or p.bias_variance[1:].any():
         return None
     if p.affine is not None and p.affine[1] == 0:
-        return 2 * np.log10(abs(p.affine[0])) + _mean_log10_chi_square(p.widths)
-    if p.slopes is None or p.slopes[0] != 0:
+        return np.asarray(2 * np.log10(abs(p.affine[0])) + _mean_log10_chi_square(p.widths))
+    if p.slopes is None or p.slopes[0] != 0 or p.slopes[1] == 0:
         return None
-    means = []
-    for n in p.widths:
-        on = np.arange(1, n + 1)
-        log_choices = gammaln(n + 1) - gammaln(on + 1) - gammaln(n - on + 1)
-        probability = np.exp(log_choices - n * math.log(2.0)) / -np.expm1(-n * math.log(2.0))
-        means.append(float(np.sum(probability * _mean_log10_chi_square(on))))
-    return 2 * math.log10(abs(p.slopes[1])) + np.array(means)
+    kept = [_mean_log10_thinned_chi_square(int(width)) for width in p.widths]
+    return np.asarray(2 * math.log10(abs(p.slopes[1])) + np.array(kept))
+
+
+@functools.cache
+def _mean_log10_thinned_chi_square(width: int) -> float:
+    """Return E log10 of a chi-square of K degrees, K binomial (width, 1/2) and not 0."""
+    on = np.arange(1, width + 1)
+    log_choices = gammaln(width + 1) - gammaln(on + 1) - gammaln(width - on + 1)
+    probability = np.exp(log_choices - width * math.log(2.0)) / -np.expm1(-width * math.log(2.0))
+    return float(np.sum(probability * _mean_log10_chi_square(on)))
 
 
 def _mean_log10_chi_square(degrees: NDArray[Any]) -> Floats:
