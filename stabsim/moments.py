@@ -154,7 +154,7 @@ def _merge_counts(a: Integers, b: Integers) -> Integers:
 
 
 def mean_square(record: Floats, tensor: int, pivots: Floats) -> Floats:
-    """Return the mean square about 0 of a tensor in a record (nets, layers, columns), in units of ``2**(2 * exponent)``."""
+    """Return the mean square about 0 of a tensor in a record, in units of ``2**(2 * exponent)``."""
     pivot = _times_power_of_two(pivots, -_exponents(record, tensor))
     m1, m2 = record[..., tensor + r.M1], record[..., tensor + r.M2]
     return np.asarray(m2 + pivot * (2.0 * m1 + pivot))

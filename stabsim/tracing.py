@@ -83,7 +83,7 @@ def trace(
     counts = np.zeros((len(layer.HISTOGRAMS), len(plan.widths), 0), np.int64)
     with single_threaded_blas():
         exponents = plan.simulate(net, buffers, offsets, counts, np.zeros((4, 2)), plan.blank[None].copy())
-    exponents[dense.W, 1:] = plan.problem[4][1:]
+    exponents[dense.W, 1:] = plan.problem[5][1:]
 
     def tensor(buffer: SupportsIndex, number: int, *shape: int) -> Floats:
         start = int(offsets[buffer, number])
@@ -101,5 +101,5 @@ def trace(
     if batch == 1:  # the kernel does not form it
         dw = [np.outer(below, above) for below, above in zip(z, ds, strict=False)]
     biased = any(plan.problem[7])
-    b = [tensor(dense.B, number, network.widths[number]) * biased for number in layers]
+    b = [tensor(dense.B, i, n) if biased else np.zeros(n) for i, n in enumerate(network.widths[1:], start=1)]
     return Trace(z, [None, *s], [None, *d], dz, [None, *ds], [None, *w], [None, *b], [None, *dw])

@@ -67,7 +67,7 @@ def scalar(name: str) -> Callable[..., Any]:
 def loop(name: str, dtype: np.dtype[Any]) -> Any:
     number, function = from_dtype(dtype), scalar(name)
 
-    @kernel(types.void(number[::1], number[::1]), fastmath=CONTRACT, cache=False)
+    @kernel(types.void(number[::1], number[::1]), fastmath=CONTRACT)
     def compiled(x, y):  # type: ignore[no-untyped-def]
         wide_vectors()
         for i in range(x.size):
@@ -201,7 +201,7 @@ def test_loops_are_vector_code_without_calls(name: str, dtype: np.dtype[Any]) ->
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="reads x86-64 assembly")
 def test_a_call_would_be_seen() -> None:
-    @kernel(types.void(types.float64[::1]), fastmath=CONTRACT, cache=False)
+    @kernel(types.void(types.float64[::1]), fastmath=CONTRACT)
     def called(x):  # type: ignore[no-untyped-def]
         for i in range(x.size):
             x[i] = math.exp(x[i])

@@ -238,7 +238,7 @@ def test_bad_arguments_are_named() -> None:
     with pytest.raises(ValueError, match="lacks 'relu'"):
         figures.against_depth(axes, table, by="activation", order=["tanh"])
     with pytest.raises(ValueError, match="scale='cubic'"):
-        figures.against_depth(axes, table, by="activation", scale="cubic")  # type: ignore[arg-type]
+        figures.against_depth(axes, table, by="activation", scale="cubic")
     with pytest.raises(ValueError, match="two rows for one cell"):
         figures.heat_map(axes, table, rows="activation", columns="nets")
     with pytest.raises(ValueError, match=r"counts of shape \(3,\)"):

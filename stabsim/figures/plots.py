@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import pandas
@@ -20,8 +20,6 @@ from numpy.typing import ArrayLike, NDArray
 from stabsim.figures import style
 from stabsim.figures.labels import EndLabels
 
-Scale = Literal["linear", "log", "exponent"]
-
 _THEORY: dict[str, Any] = {"color": "black", "linestyle": "dashed", "linewidth": 0.8}
 
 
@@ -32,7 +30,7 @@ def against_depth(
     by: str,
     order: Sequence[Hashable] | None = None,
     label: Callable[[Any], str] = str,
-    scale: Scale = "linear",
+    scale: str = "linear",
     xlabel: str = "layer",
     ylabel: str = "",
 ) -> list[Line2D]:
@@ -75,7 +73,7 @@ def against_depth(
     if np.isfinite(table["theory"]).any():
         axes.legend(handles=[Line2D([], [], label="theory", **_THEORY)], loc="best")
     axes.add_artist(EndLabels(axes, lines))
-    axes.xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True))
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(4, integer=True))
     set_scale(axes, scale)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     return lines
@@ -92,7 +90,7 @@ def _line(axes: Axes, rows: pandas.DataFrame, index: int, label: str) -> Line2D:
     return line
 
 
-def set_scale(axes: Axes, scale: Scale) -> None:
+def set_scale(axes: Axes, scale: str) -> None:
     """Make the vertical axis, once drawn on, linear, logarithmic or linear in exponents of ten, with few labels."""
     if scale == "log":
         axes.set_yscale("log", nonpositive="clip")

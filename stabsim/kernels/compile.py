@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from llvmlite.binding import get_host_cpu_features, get_host_cpu_name
 from numba.core import types
 from numba.extending import intrinsic, register_jitable
 
@@ -33,8 +34,8 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 @functools.cache
 def source_hash() -> str:
-    """Return the first 16 hex digits of the SHA-256 of every source file of the package."""
-    digest = hashlib.sha256()
+    """Return the first 16 hex digits of a SHA-256: all sources of the package, Numba's version and this processor."""
+    digest = hashlib.sha256(repr((numba.__version__, get_host_cpu_name(), get_host_cpu_features().flatten())).encode())
     for path in sorted(_PACKAGE.rglob("*.py")):
         digest.update(path.relative_to(_PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
@@ -50,9 +51,8 @@ def cache_directory() -> Path:
 
 
 @contextlib.contextmanager
-def _own_cache() -> Iterator[None]:
-    """Point Numba at the package's cache directory; Numba reads the setting while it decorates."""
-    directory = cache_directory()
+def _cached_below(directory: Path) -> Iterator[None]:
+    """Point Numba's cache at a directory; Numba reads the setting while it decorates."""
     users = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(directory)
     try:
@@ -62,14 +62,23 @@ def _own_cache() -> Iterator[None]:
 
 
 def kernel(
-    signature: Any = None, *, fastmath: frozenset[str] = frozenset(), cache: bool = True
+    signature: Any = None, *, fastmath: frozenset[str] = frozenset(), cache: str | None = None
 ) -> Callable[[Callable[..., Any]], Any]:
-    """Compile a function that holds loops; with a signature at once, without one at its first call."""
+    """Compile a function that holds loops: with a signature at once, without one when another calls it.
+
+    ``cache`` names the compiled function on disk; what it calls is part of it, so only entry points are cached. Each
+    has a directory of its own. Numba keeps all variants of a function in one numbered index, which two processes that
+    compile different ones at the same time overwrite: one of them then loads the other's code (seen: a sigmoid that
+    was a SiLU).
+    """
+    options: dict[str, Any] = {"nogil": True, "fastmath": set(fastmath), "error_model": "numpy"}
 
     def decorate(function: Callable[..., Any]) -> Any:
-        options: dict[str, Any] = {"nogil": True, "cache": cache, "fastmath": set(fastmath), "error_model": "numpy"}
-        with _own_cache():
+        if cache is None:
             return numba.njit(**options)(function) if signature is None else numba.njit(signature, **options)(function)
+        name = f"{function.__name__}-{hashlib.sha256(cache.encode()).hexdigest()[:16]}"
+        with _cached_below(cache_directory() / name):
+            return numba.njit(signature, cache=True, **options)(function)
 
     return decorate
 

@@ -186,4 +186,4 @@ def signature(dtype: np.dtype[Any]) -> Any:
 @functools.cache
 def dense_sampler(dtype: np.dtype[Any]) -> Any:
     """Return the compiled sampler of that precision; ``stabsim.plan`` makes its arguments."""
-    return kernel(signature(dtype))(_simulate_nets)
+    return kernel(signature(dtype), cache=dtype.name)(_simulate_nets)

@@ -93,10 +93,11 @@ LAWS = (*_INDEPENDENT, "orthogonal", *_FIXED)
 def law(name: str, dtype: np.dtype[Any]) -> Any:
     """Return the compiled law of that name, one of ``LAWS``."""
     if name in _FIXED:
-        return kernel(signature(dtype))(_FIXED[name])
+        return kernel(signature(dtype), cache=f"{name} {dtype}")(_FIXED[name])
     numbers = _INDEPENDENT["normal" if name == "orthogonal" else name]
     single = dtype == np.float32
     build = _orthogonal if name == "orthogonal" else _independent
     tile = philox.tile_32 if single else philox.tile_64
     size = philox.TILE if single else philox.TILE // 2
-    return kernel(signature(dtype), fastmath=CONTRACT)(build(numbers[0 if single else 1], tile, size))
+    function = build(numbers[0 if single else 1], tile, size)
+    return kernel(signature(dtype), fastmath=CONTRACT, cache=f"{name} {dtype}")(function)

@@ -58,7 +58,7 @@ def _block(activation: Activation, precision: str) -> Any:
     atoms = []
     for role in ("f", "derivative"):
         function = getattr(activation, role)
-        atom = function if isinstance(function, Dispatcher) else kernel(fastmath=CONTRACT, cache=False)(function)
+        atom = function if isinstance(function, Dispatcher) else kernel(fastmath=CONTRACT)(function)
         try:
             atom.compile((number,) * (1 + len(activation.parameters)))
         except Exception as error:
@@ -74,7 +74,7 @@ def _compile(f: Any, derivative: Any, activation: Activation, precision: str, *,
     number = numba.from_dtype(np.dtype(precision))
     parameters = tuple(np.dtype(precision).type(value) for value in activation.parameters.values())
 
-    @kernel(types.void(number[::1], number[::1], number[::1]), fastmath=CONTRACT, cache=cache)
+    @kernel(types.void(number[::1], number[::1], number[::1]), fastmath=CONTRACT, cache=f"{activation} {precision}" if cache else None)
     def loop(s, z, d):  # type: ignore[no-untyped-def]
         wide_vectors()
         for i in range(s.size):

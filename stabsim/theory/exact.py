@@ -66,7 +66,7 @@ class _Problem:
             alive[0] = np.mean(self.input_squares > 0)
         if self.slopes is not None and 0.0 in self.slopes:
             alive[1:] = 1.0 - 0.5 ** self.widths[1:]
-        return np.cumprod(alive)
+        return np.asarray(np.cumprod(alive))
 
 
 def _slopes(activation: Activation) -> tuple[float, float] | None:

@@ -1,0 +1,82 @@
+"""The group of verbs. Each verb's file has a click command named ``command``.
+
+Only click is imported here and at the top of each verb's file, so that help is there at once. Exit status: 0;
+1, something failed, named; 2, bad usage, in one line; 130, interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from stabsim import __version__
+from stabsim.names import unknown
+
+if TYPE_CHECKING:
+    from stabsim.study import Study
+
+VERBS = ("simulate", "run", "plot", "status", "verify", "list", "warmup")
+INTERRUPTED = 130  # as shells report the end by Ctrl-C
+
+
+class Verbs(click.Group):
+    """The verbs, each imported when it is asked for."""
+
+    def list_commands(self, _context: click.Context) -> list[str]:
+        """Return the verbs in the order of the help."""
+        return list(VERBS)
+
+    def get_command(self, _context: click.Context, name: str) -> click.Command:
+        """Return the command of a verb."""
+        if name not in VERBS:
+            raise click.UsageError(str(unknown("command", name, VERBS)))
+        command: click.Command = importlib.import_module(f"stabsim.cli.{name}").command
+        return command
+
+
+@click.command(cls=Verbs, invoke_without_command=True)
+@click.version_option(__version__, message="stabsim %(version)s")
+@click.pass_context
+def group(context: click.Context) -> None:
+    """Random deep nets by the thousand: signals and gradients with confidence intervals, next to theory."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+def main(arguments: Sequence[str] | None = None, study: Study | None = None) -> NoReturn:
+    """Run the command line and exit.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Those of the process unless given.
+    study : Study, optional
+        The only study there is: for the file of a study that is run as a script.
+    """
+    sys.exit(_status(arguments, study))
+
+
+def _status(arguments: Sequence[str] | None, study: Study | None) -> int:
+    try:
+        return int(group.main(arguments, "stabsim", standalone_mode=False, obj=study) or 0)
+    except click.Abort:
+        click.echo("stabsim: interrupted", err=True)
+        return INTERRUPTED
+    except click.ClickException as error:
+        verb = error.ctx.info_name if isinstance(error, click.UsageError) and error.ctx else None
+        click.echo(f"{f'stabsim {verb}' if verb in VERBS else 'stabsim'}: {_one_line(error)}", err=True)
+        return error.exit_code
+
+
+def _one_line(error: click.ClickException) -> str:
+    """Say what is wrong and what is allowed."""
+    if isinstance(error, click.NoSuchOption) and error.ctx is not None:
+        options = [parameter.opts[-1] for parameter in error.ctx.command.get_params(error.ctx)]
+        return str(unknown("option", error.option_name, [name for name in options if name.startswith("-")]))
+    if isinstance(error, click.MissingParameter) and isinstance(error.param, click.Option):
+        return f"option {error.param.opts[0]} is missing: {error.param.help}"
+    return " ".join(error.format_message().split())

@@ -1,0 +1,79 @@
+"""``stabsim list``: what there is to choose from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import click
+
+from stabsim.cli.text import echo_columns
+
+Rows = list[tuple[str, str]]
+
+
+def activations() -> Rows:
+    """List activations with their default parameters and sources."""
+    from stabsim.activations import ACTIVATIONS
+
+    made = [factory() for factory in ACTIVATIONS.values()]
+    return [(str(activation), activation.source) for activation in made]
+
+
+def initializers() -> Rows:
+    """List initializers with their sources, and other names."""
+    from stabsim.initializers import ALIASES, INITIALIZERS
+
+    return [(name, entry.source) for name, entry in INITIALIZERS.items()] + [
+        (alias, f"the same as {name}") for alias, name in ALIASES.items()
+    ]
+
+
+def quantities() -> Rows:
+    """List quantities with their meanings."""
+    from stabsim.quantities import QUANTITIES
+
+    return [(name, quantity.meaning) for name, quantity in QUANTITIES.items()]
+
+
+def datasets() -> Rows:
+    """List data sets."""
+    from stabsim.datasets import DATASETS
+
+    return [(name, meaning) for name, (_, meaning) in DATASETS.items()]
+
+
+def studies() -> Rows:
+    """List studies with their claims; one that cannot be loaded is named with the reason."""
+    from stabsim.discovery import StudyError, files, load
+
+    rows = []
+    for name, path in files().items():
+        try:
+            study = load(path)
+        except StudyError as error:
+            rows.append((name, f"cannot be loaded: {error}"))
+        else:
+            claims = f" [{', '.join(study.claims)}]" if study.claims else ""
+            rows.append((name, study.title + claims))
+    return rows
+
+
+KINDS: dict[str, Callable[[], Rows]] = {
+    "activations": activations,
+    "initializers": initializers,
+    "quantities": quantities,
+    "studies": studies,
+    "datasets": datasets,
+}
+
+
+@click.command()
+@click.argument("kinds", nargs=-1, metavar="[KIND]...", type=click.Choice(list(KINDS)))
+def command(kinds: tuple[str, ...]) -> None:
+    """List what there is to choose from.
+
+    KIND is activations, initializers, quantities, studies or datasets; all unless given.
+    """
+    for kind in kinds or KINDS:
+        click.echo(f"{kind}:")
+        echo_columns(KINDS[kind]() or [("none", "")], indent="  ")

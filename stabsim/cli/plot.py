@@ -1,0 +1,48 @@
+"""``stabsim plot``: draws what is stored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from stabsim.cli.run import print_figures
+from stabsim.cli.selection import Chosen, for_each, study_options
+
+if TYPE_CHECKING:
+    from stabsim.study import Study
+
+
+@click.command()
+@study_options
+@click.pass_obj
+def command(only: Study | None, studies: tuple[str, ...], everything: bool, scale: str, seed: int, out: Path) -> None:
+    """Draw figures from stored results, simulating nothing.
+
+    All studies unless some are named.
+    """
+
+    def do(chosen: Chosen) -> None:
+        print_figures(plot(chosen, scale, seed, out))
+
+    for_each(studies, everything or not studies, scale, seed, only, do)
+
+
+def plot(chosen: Chosen, scale: str, seed: int, out: Path) -> list[Path]:
+    """Draw one study."""
+    from stabsim.collect import chunks_directory, progress, read, save_figures
+    from stabsim.discovery import StudyError, calling
+    from stabsim.store import Store
+
+    name = chosen.study.name
+    store = Store(chunks_directory(out, name))
+    found = progress(chosen.cases, store)
+    if found.missing:
+        options = f" --scale {scale}" + (f" --seed {seed}" if seed else "") + (f" --out {out}" if out != Path() else "")
+        raise StudyError(
+            f"{found.missing} of {found.chunks} chunks are missing or damaged: stabsim run {name}{options}"
+        )
+    collected = read(chosen.cases, scale, store)
+    with calling("draw", chosen.path):
+        return save_figures(chosen.study, collected, out / "figures")

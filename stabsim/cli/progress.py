@@ -1,0 +1,78 @@
+"""Live progress on stderr: a bar with the current estimate on a terminal, otherwise a line a minute."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import click
+
+if TYPE_CHECKING:
+    from stabsim.simulation import Result
+
+# What best tells signals that live from those that die, with the end where they have come through every layer.
+HEADLINES = ("activation_gradient_log10_norm", "activation_log10_norm")
+
+
+class Progress:
+    """Shows how many nets are done, and one estimate with its interval."""
+
+    def __init__(self) -> None:
+        self.terminal = sys.stderr.isatty()
+        self.seconds = 0.25 if self.terminal else 60.0
+        self.shown = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if self.terminal:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            columns = TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn()
+            self.bar = Bar(
+                *columns, TextColumn("{task.fields[estimate]}"), console=Console(stderr=True), transient=True
+            )
+            self.task = self.bar.add_task("", total=None, estimate="")
+            self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.terminal:
+            self.bar.stop()
+
+    def __call__(self, label: str, done: int, wanted: int, current: Callable[[], Result]) -> None:
+        """Show that so many nets are done; ``current`` is called if it is time for an estimate."""
+        if self.terminal:
+            self.bar.update(self.task, description=label, completed=done, total=wanted)
+        if time.monotonic() - self.shown < self.seconds:
+            return
+        if self.terminal:
+            self.bar.update(self.task, estimate=headline(current()))
+        else:
+            click.echo(f"{label}: {done} of {wanted} nets; {headline(current())}", err=True)
+        self.shown = time.monotonic()
+
+
+def headline(result: Result) -> str:
+    """Return one estimate with its interval: of the gradient at the input or, without one, of another quantity."""
+    from stabsim.quantities import QUANTITIES
+
+    names = [quantity.name for quantity in result.plan.quantities]
+    name = next((name for name in HEADLINES if name in names), names[0])
+    layer = QUANTITIES[name].first_layer if QUANTITIES[name].backward else result.network.depth
+    found = result.estimates(name)
+    low, high = found.ci_low[layer], found.ci_high[layer]
+    return f"{name} at layer {layer}: {found.estimate[layer]:.4g} [{low:.4g}, {high:.4g}]"
+
+
+def say_if_compiling() -> None:
+    """Say so if nothing is compiled yet; called before any kernel is imported."""
+    from stabsim.kernels.compile import cache_directory
+
+    if next(cache_directory().rglob("*.nbi"), None) is None:
+        click.echo("first call: compiling, which usually takes about half a minute, once", err=True)

@@ -1,0 +1,116 @@
+"""``stabsim run``: simulates what is missing of studies, draws them and prints their verdicts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stabsim.cli.group import INTERRUPTED
+from stabsim.cli.selection import Chosen, for_each, study_options
+from stabsim.cli.usage import between
+
+if TYPE_CHECKING:
+    from stabsim.study import Study, Verdict
+
+
+@click.command()
+@study_options
+@click.option("--engine", type=click.Choice(["local"]), default="local", show_default=True, help="Where it is run.")
+@click.option("--threads", type=int, callback=between(1, 1024), metavar="N", help="One per processor unless given.")
+@click.option("--dry-run", is_flag=True, help="Say what would be simulated, and simulate nothing.")
+@click.pass_obj
+def command(
+    only: Study | None,
+    studies: tuple[str, ...],
+    everything: bool,
+    scale: str,
+    seed: int,
+    out: Path,
+    engine: str,
+    threads: int | None,
+    dry_run: bool,
+) -> None:
+    """Simulate studies, draw figures, print verdicts.
+
+    What results/ holds already is not simulated again, so the same command goes on after an interruption.
+    """
+
+    def do(chosen: Chosen) -> None:
+        if dry_run:
+            tell(chosen, out)
+        else:
+            run(chosen, scale, seed, out, threads)
+
+    try:
+        for_each(studies, everything, scale, seed, only, do)
+    except KeyboardInterrupt:
+        click.echo("stabsim run: interrupted; all chunks done so far are kept, and the same command goes on", err=True)
+        raise click.exceptions.Exit(INTERRUPTED) from None
+
+
+def tell(chosen: Chosen, out: Path) -> None:
+    """Print the cases of a study and what is missing of each."""
+    from stabsim.cli.text import echo_columns
+    from stabsim.collect import chunks_directory, progress
+    from stabsim.store import Store
+
+    store = Store(chunks_directory(out, chosen.study.name))
+    rows: list[tuple[object, ...]] = [("case", "nets", "chunks", "stored")]
+    for case in chosen.cases:
+        found = progress([case], store)
+        rows.append((case.label, case.nets, found.chunks, found.stored))
+    total = progress(chosen.cases, store)
+    click.echo(f"{chosen.study.name}: {chosen.study.title}")
+    echo_columns(rows, indent="  ")
+    # Plans cut nets into chunks of about a second on one core, or less.
+    click.echo(f"  {total.missing} of {total.chunks} chunks missing, each up to about a second of one core")
+
+
+def run(chosen: Chosen, scale: str, seed: int, out: Path, threads: int | None) -> None:
+    """Simulate, draw and judge one study."""
+    from stabsim.cli.progress import Progress, say_if_compiling
+    from stabsim.collect import chunks_directory, collect, progress, save_figures, save_verdicts
+    from stabsim.discovery import calling
+    from stabsim.simulation import count_threads
+    from stabsim.store import Store
+
+    study = chosen.study
+    with Store(chunks_directory(out, study.name)) as store:
+        found = progress(chosen.cases, store)
+        for path, problem in store.damaged:
+            click.echo(f"{study.name}: {path} is {problem}; it is set aside and simulated again", err=True)
+        if found.missing:
+            click.echo(f"{study.name}: {found.missing} of {found.chunks} chunks to simulate")
+            say_if_compiling()
+        else:
+            click.echo(f"{study.name}: all {found.chunks} chunks are stored, nothing is simulated")
+        with Progress() as show:
+            collected = collect(chosen.cases, scale, store, count_threads(threads), show)
+        with calling("draw", chosen.path):
+            files = save_figures(study, collected, out / "figures")
+        with calling("verdicts", chosen.path):
+            verdicts = study.checked_verdicts(collected)
+        save_verdicts(study, verdicts, scale, seed, out / "results" / study.name / "verdicts.json")
+    print_figures(files)
+    print_verdicts(verdicts)
+
+
+def print_figures(files: list[Path]) -> None:
+    """Print a line for each figure."""
+    for path in files:
+        if path.suffix == ".png":
+            click.echo(f"  {path}, .pdf, .svg and .csv")
+
+
+def print_verdicts(verdicts: list[Verdict]) -> None:
+    """Print a line for each verdict."""
+    from stabsim.cli.text import echo_columns, interval
+
+    def row(verdict: Verdict) -> tuple[Any, ...]:
+        theory = "" if verdict.theory != verdict.theory else f"theory {verdict.theory:.6g}"
+        span = interval(verdict.ci_low, verdict.ci_high)
+        return verdict.claim, verdict.verdict, f"{verdict.estimate:.6g}", span, theory, verdict.note
+
+    echo_columns(map(row, verdicts), indent="  ")

@@ -1,0 +1,119 @@
+"""What the verbs on studies share: their options, and the studies that they name."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stabsim.cli.usage import between
+
+if TYPE_CHECKING:
+    from stabsim.study import Case, Study
+
+Function = Callable[..., Any]
+
+out_option = click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(),
+    help="Folder that holds results/ and figures/; the current one unless given.",
+)
+seed_option = click.option(
+    "--seed", type=int, callback=between(0, 2**64 - 1), metavar="S", default=0, help="Of the run; 0 unless given."
+)
+
+
+def study_options(function: Function) -> Function:
+    """Add STUDY, --all, --scale, --seed and --out."""
+    for option in (
+        out_option,
+        seed_option,
+        click.option(
+            "--scale", type=click.Choice(["quick", "paper"]), default="quick", show_default=True, help="How many nets."
+        ),
+        click.option("--all", "everything", is_flag=True, help="Every study."),
+        click.argument("studies", nargs=-1, metavar="[STUDY]..."),
+    ):
+        function = option(function)
+    return function
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A study with its file and the cases of this run."""
+
+    study: Study
+    path: Path
+    cases: tuple[Case, ...]
+
+
+class Failures:
+    """Names what fails on stderr and lets the rest go on; the exit status tells in the end."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def add(self, name: str, problem: object) -> None:
+        """Report one failure."""
+        click.echo(f"stabsim: {name}: {problem}", err=True)
+        self.names.append(name)
+
+    def finish(self) -> None:
+        """Exit with status 1 if anything failed."""
+        if self.names:
+            raise click.exceptions.Exit(1)
+
+
+def for_each(
+    names: tuple[str, ...], everything: bool, scale: str, seed: int, only: Study | None, do: Callable[[Chosen], None]
+) -> None:
+    """Do something with each chosen study; one that fails is named, and does not stop the others.
+
+    Parameters
+    ----------
+    names, everything
+        The studies that were named, and whether all were asked for.
+    scale, seed
+        Of the run.
+    only : Study or None
+        The study whose file is run as a script: then there is no other.
+    do : callable
+        Raises StoreError, StudyError, MemoryError or ValueError where it fails.
+    """
+    from stabsim.chunk import StoreError
+    from stabsim.discovery import StudyError, load
+
+    failures = Failures()
+    for name, path in _found(names, everything, only).items():
+        try:
+            do(_choose(only or load(path), path, scale, seed))
+        except (StoreError, StudyError, MemoryError, ValueError) as error:
+            failures.add(name, error)
+    failures.finish()
+
+
+def _choose(study: Study, path: Path, scale: str, seed: int) -> Chosen:
+    from stabsim.discovery import calling
+
+    with calling("cases", path):
+        return Chosen(study, path, study.checked_cases(scale, seed))
+
+
+def _found(names: tuple[str, ...], everything: bool, only: Study | None) -> dict[str, Path]:
+    from stabsim.discovery import directory, files
+    from stabsim.names import unknown
+
+    known = {only.name: Path(sys.argv[0])} if only is not None else files()
+    if not known:
+        raise click.UsageError(f"there are no studies in {directory()}")
+    if everything == bool(names):
+        raise click.UsageError(f"name studies, or give --all; there are {', '.join(known)}")
+    for name in names:
+        if name not in known:
+            raise click.UsageError(str(unknown("study", name, known)))
+    return {name: known[name] for name in names or known}

@@ -1,0 +1,117 @@
+"""``stabsim simulate``: one ensemble, its estimates on the screen or in a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stabsim.cli.usage import usage
+
+if TYPE_CHECKING:
+    from stabsim.simulation import Result
+
+
+def whole_numbers(_context: click.Context, _option: click.Parameter, text: str | None) -> tuple[int, ...] | None:
+    """Read whole numbers with commas between them."""
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a list of whole numbers such as 784,512,10") from None
+
+
+def words(_context: click.Context, _option: click.Parameter, text: str | None) -> tuple[str, ...] | None:
+    """Read words with commas between them."""
+    return None if text is None else tuple(word.strip() for word in text.split(","))
+
+
+@click.command()
+@click.option("--depth", type=int, help="Layers; with --width.")
+@click.option("--width", type=int, help="Units of every layer, the input too.")
+@click.option("--widths", callback=whole_numbers, metavar="N,N,...", help="Units of each layer, input first.")
+@click.option("--activation", required=True, help="Such as tanh or 'leaky_relu(slope=0.2)'; see stabsim list.")
+@click.option("--weights", required=True, help="Such as glorot_normal or 'normal(std=0.01)'; see stabsim list.")
+@click.option("--bias-std", type=float, default=0.0, show_default=True, help="Standard deviation of the biases.")
+@click.option("--nets", type=int, required=True, help="How many nets to draw.")
+@click.option("--batch", type=int, default=1, show_default=True, help="Samples that go through each net together.")
+@click.option("--inputs", help="A data set; standard normal inputs unless given. See stabsim list datasets.")
+@click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same bits.")
+@click.option("--sampler", default="auto", show_default=True, help="How nets are drawn: auto or dense.")
+@click.option("--precision", default="float32", show_default=True, help="float32 or float64.")
+@click.option("--quantities", callback=words, metavar="NAME,...", help="All unless given; see stabsim list quantities.")
+@click.option("--threads", type=int, help="One per processor unless given.")
+@click.option("--output", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="CSV file for the whole table.")
+def command(
+    depth: int | None,
+    width: int | None,
+    widths: tuple[int, ...] | None,
+    activation: str,
+    weights: str,
+    bias_std: float,
+    nets: int,
+    threads: int | None,
+    output: Path | None,
+    **options: Any,
+) -> None:
+    """Simulate one ensemble and print estimates with 95% intervals."""
+    from stabsim.cli.progress import Progress, say_if_compiling
+    from stabsim.network import Network
+    from stabsim.simulation import count_threads, simulate
+    from stabsim.task import LARGEST_NET, make_task, whole_number
+
+    widths = chosen_widths(depth, width, widths)
+    if output is not None and not output.absolute().parent.is_dir():
+        raise click.UsageError(f"--output={output}: there is no folder {output.parent}")
+    with usage():
+        network = Network(widths, activation, weights, bias_std)
+        make_task(network, **options)
+        whole_number("nets", nets, 1, LARGEST_NET)
+        count_threads(threads)
+    say_if_compiling()
+    label = f"{activation}, {weights}"
+    try:
+        with Progress() as show:
+            result = simulate(
+                network, nets=nets, threads=threads, **options,
+                progress=lambda so_far, wanted: show(label, so_far.nets, wanted, lambda: so_far),
+            )  # fmt: skip
+    except MemoryError as error:
+        raise click.ClickException(str(error)) from error
+    report(result)
+    if output is not None:
+        result.to_csv(output)
+        click.echo(f"the table of all layers is in {output}")
+
+
+def chosen_widths(depth: int | None, width: int | None, widths: tuple[int, ...] | None) -> tuple[int, ...]:
+    """Return the widths from either way to give them."""
+    if (widths is None) == (depth is None and width is None):
+        raise click.UsageError("give either --depth and --width, or --widths")
+    if widths is not None:
+        return widths
+    if depth is None or width is None:
+        raise click.UsageError(f"--{'width' if depth is not None else 'depth'} is missing: give both, or --widths")
+    if depth < 1:
+        raise click.UsageError(f"depth must be an integer >= 1, not {depth}")
+    return (width,) * (depth + 1)
+
+
+def report(result: Result) -> None:
+    """Print each quantity at the layer where signals have come through the whole net."""
+    from stabsim.cli.text import echo_columns, interval
+    from stabsim.quantities import QUANTITIES
+
+    click.echo(f"{result.nets} nets of {result.network!r}, batch {result.task.batch}, seed {result.task.seed}")
+    click.echo("forward quantities at the last layer, backward ones at the first, with 95% intervals:")
+    rows: list[tuple[str, ...]] = [("quantity", "layer", "estimate", "interval", "theory")]
+    for name, group in result.table.groupby("quantity", observed=True, sort=False):
+        row = group.iloc[0 if QUANTITIES[str(name)].backward else -1]
+        theory = "" if row["theory"] != row["theory"] else f"{row['theory']:.6g}"
+        span = interval(row["ci_low"], row["ci_high"])
+        rows.append((str(name), str(row["layer"]), f"{row['estimate']:.6g}", span, theory))
+    echo_columns(rows, indent="  ")
+    for line in result.unconverged():
+        click.echo(f"few nets own the mean, which has not converged: {line}")

@@ -1,0 +1,39 @@
+"""``stabsim status``: how much of each study is stored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from stabsim.cli.selection import Chosen, for_each, out_option, seed_option
+
+if TYPE_CHECKING:
+    from stabsim.study import Study
+
+
+@click.command()
+@click.argument("studies", nargs=-1, metavar="[STUDY]...")
+@seed_option
+@out_option
+@click.pass_obj
+def command(only: Study | None, studies: tuple[str, ...], seed: int, out: Path) -> None:
+    """Say how much of each study is stored."""
+    from stabsim.cli.text import echo_columns
+    from stabsim.collect import chunks_directory, progress
+    from stabsim.store import Store
+    from stabsim.study import SCALES
+
+    rows: list[tuple[object, ...]] = [("study", "scale", "stored", "chunks", "damaged")]
+
+    def do(chosen: Chosen) -> None:
+        for scale in SCALES:
+            store = Store(chunks_directory(out, chosen.study.name))
+            found = progress(chosen.study.checked_cases(scale, seed), store)
+            rows.append((chosen.study.name, scale, found.stored, found.chunks, found.damaged))
+
+    try:
+        for_each(studies, not studies, SCALES[0], seed, only, do)
+    finally:
+        echo_columns(rows)

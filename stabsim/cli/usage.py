@@ -1,0 +1,29 @@
+"""Arguments that are not allowed: exit status 2, one line."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import click
+
+
+@contextlib.contextmanager
+def usage() -> Iterator[None]:
+    """Turn the package's errors about arguments into bad usage."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise click.UsageError(str(error)) from error
+
+
+def between(least: int, most: int) -> Callable[[click.Context, click.Parameter, int | None], int | None]:
+    """Return the callback of an option that is a whole number in a range, or not given."""
+
+    def check(_context: click.Context, option: click.Parameter, value: int | None) -> int | None:
+        from stabsim.task import whole_number
+
+        with usage():
+            return None if value is None else whole_number(option.opts[0], value, least, most)
+
+    return check

@@ -1,0 +1,76 @@
+"""Where studies are found: files in ./studies, else those that come with the package."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+from stabsim.chunk import StoreError
+from stabsim.study import Study
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+class StudyError(RuntimeError):
+    """The file of a study, or one of its functions, failed: where and why, in one line."""
+
+
+def directory() -> Path:
+    """Return ``studies`` of the current directory or, without one, of the package (in a checkout: beside it)."""
+    places = (Path("studies"), _PACKAGE / "studies", _PACKAGE.parent / "studies")
+    return next((place for place in places if place.is_dir()), places[1])
+
+
+def files() -> dict[str, Path]:
+    """Return the file of every study by name, sorted; names that begin with _ are no studies."""
+    return {path.stem: path for path in sorted(directory().glob("*.py")) if not path.stem.startswith("_")}
+
+
+def load(path: Path) -> Study:
+    """Import a file by its path and return its study.
+
+    Raises
+    ------
+    StudyError
+        If it cannot be imported, or declares no study of its name.
+    """
+    name = f"stabsim_study_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise StudyError(f"{path}: {describe(error, path)}") from error
+    study = getattr(module, "study", None)
+    if not isinstance(study, Study):
+        raise StudyError(f"{path}: it declares no study: write study = Study(...)")
+    if study.name != path.stem:
+        raise StudyError(f"{path}: its study is named {study.name!r}, and must be named {path.stem!r} like the file")
+    return study
+
+
+def describe(error: Exception, path: Path) -> str:
+    """Return an error as one line, with the last line of the file that led to it."""
+    if isinstance(error, SyntaxError):
+        return f"line {error.lineno}: SyntaxError: {error.msg}"
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]
+    where = f"line {lines[-1]}: " if lines else ""
+    return f"{where}{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+@contextlib.contextmanager
+def calling(function: str, path: Path) -> Iterator[None]:
+    """Turn any error of a study's function into a StudyError; what is wrong with the disk stays what it is."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except Exception as error:
+        raise StudyError(f"{function} of {path}: {describe(error, path)}") from error

@@ -1,0 +1,236 @@
+"""A study: the cases that it simulates, the figures that it draws and the claims that it puts to the test.
+
+A study is one file ``studies/NAME.py`` that ends with::
+
+    study = Study(name="NAME", title="...", claims=("B06",), cases=cases, draw=draw, verdicts=verdicts)
+
+    if __name__ == "__main__":
+        study.main()
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, NoReturn
+
+from stabsim.names import unknown
+from stabsim.task import LARGEST_NET, Task, whole_number
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
+    from stabsim.simulation import Result
+
+SCALES = ("quick", "paper")
+LARGEST_SEED = 2**64 - 1
+
+Tag = str | int | float
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_VERDICT = re.compile(r"holds|fails|holds when \S.*")
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is simulated (``task``), for how many nets, and how its rows are told apart (``tags``).
+
+    Parameters
+    ----------
+    task : Task
+        From ``make_task``. Its seed is replaced by one that follows from the run's seed and the task itself; tasks
+        that differ in nothing but their own seed get different ones.
+    nets : int
+        How many nets.
+    tags : mapping of str to str, int or float
+        Leading columns of the case's rows in the table, the same names in all cases of a study.
+
+    Examples
+    --------
+    >>> from stabsim import Network
+    >>> from stabsim.task import make_task
+    >>> case = Case(make_task(Network((8, 8), "relu", "he_normal")), nets=64, tags={"weights": "he_normal"})
+    >>> case.seeded(1).task.seed == case.seeded(1).task.seed != case.seeded(2).task.seed
+    True
+    """
+
+    task: Task
+    nets: int
+    tags: Mapping[str, Tag] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.task, Task):
+            raise TypeError(f"task must be a Task from make_task(...), not {self.task!r}")
+        whole_number("nets", self.nets, 1, LARGEST_NET)
+        for name, value in self.tags.items():
+            if not isinstance(value, str | int | float):
+                raise TypeError(f"tag {name}={value!r} must be a str, an int or a float")
+
+    @property
+    def label(self) -> str:
+        """Return the tags' values, for people."""
+        return " ".join(str(value) for value in self.tags.values())
+
+    def seeded(self, seed: int) -> Case:
+        """Return the case with the seed that it has in a run: SHA-256 of the run's seed and the task's key."""
+        digest = hashlib.sha256(f"{seed}\n{self.task.key}".encode()).digest()
+        return replace(self, task=replace(self.task, seed=int.from_bytes(digest[:8], "big")))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a study found out about a claim, with the number that it rests on.
+
+    Parameters
+    ----------
+    claim : str
+        Its id.
+    verdict : str
+        "holds", "holds when <condition>" or "fails".
+    estimate, ci_low, ci_high : float
+        The number that decides, with its 95% interval.
+    theory : float, optional
+        What it is expected to be; NaN where nothing says so.
+    note : str
+        What the number is, and what is true instead where the claim fails.
+    """
+
+    claim: str
+    verdict: str
+    estimate: float
+    ci_low: float
+    ci_high: float
+    theory: float = math.nan
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if not _VERDICT.fullmatch(self.verdict):
+            raise ValueError(f"verdict must be 'holds', 'holds when ...' or 'fails', not {self.verdict!r}")
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure and the rows that it was drawn from; saved as <study> or, with a part, <study>_<part>."""
+
+    figure: Figure
+    table: pandas.DataFrame
+    part: str = ""
+
+
+@dataclass(frozen=True)
+class Collected:
+    """Every case of a study with its result, in the order of the cases."""
+
+    scale: str
+    results: tuple[tuple[Case, Result], ...]
+
+    @cached_property
+    def table(self) -> pandas.DataFrame:
+        """Return the tables of all results below each other, the tags in front: see ``Result.table``."""
+        import pandas
+
+        frames = []
+        for case, result in self.results:
+            frame = result.table.astype({"quantity": str})
+            for place, (name, value) in enumerate(case.tags.items()):
+                frame.insert(place, name, value)
+            frames.append(frame)
+        return pandas.concat(frames, ignore_index=True).astype({"quantity": "category"})
+
+
+def _no_verdicts(_: Collected) -> list[Verdict]:
+    return []
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a file in ``studies/`` declares.
+
+    Parameters
+    ----------
+    name : str
+        The name of its file.
+    title : str
+        One line.
+    cases : callable
+        From "quick" or "paper" to the cases.
+    draw : callable
+        From what was collected to the figures; called inside ``stabsim.figures.style()``.
+    claims : sequence of str
+        Ids of the claims that it tests.
+    verdicts : callable
+        From what was collected to the verdicts, at least one a claim, each computed from estimates.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the name is no file name in small letters.
+    """
+
+    name: str
+    title: str
+    cases: Callable[[str], Iterable[Case]]
+    draw: Callable[[Collected], Iterable[Drawing]]
+    claims: Sequence[str] = ()
+    verdicts: Callable[[Collected], Iterable[Verdict]] = _no_verdicts
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"name of a study must be small letters, digits and _, not {self.name!r}")
+        if isinstance(self.claims, str):
+            raise TypeError(f"claims={self.claims!r}: a sequence of ids is wanted, such as ({self.claims!r},)")
+
+    def checked_cases(self, scale: str, seed: int = 0) -> tuple[Case, ...]:
+        """Return the cases of a run with their seeds.
+
+        Raises
+        ------
+        ValueError
+            If the scale is unknown, there is no case, or the rows of two cases could not be told apart.
+        """
+        if scale not in SCALES:
+            raise unknown("scale", scale, SCALES)
+        whole_number("seed", seed, 0, LARGEST_SEED)
+        cases = tuple(self.cases(scale))
+        if not cases:
+            raise ValueError(f"study {self.name!r} has no cases at scale {scale!r}")
+        names, seen = list(cases[0].tags), set()
+        for case in cases:
+            tags = tuple(case.tags.items())
+            if list(case.tags) != names:
+                raise ValueError(
+                    f"cases of study {self.name!r} must have the same tags, not {names} and {list(case.tags)}"
+                )
+            if tags in seen:
+                raise ValueError(f"two cases of study {self.name!r} have the tags {dict(case.tags)}")
+            seen.add(tags)
+        return tuple(case.seeded(seed) for case in cases)
+
+    def checked_verdicts(self, collected: Collected) -> list[Verdict]:
+        """Return the verdicts in the order of the claims.
+
+        Raises
+        ------
+        ValueError
+            If a verdict is about another claim, or a claim has none.
+        """
+        verdicts = list(self.verdicts(collected))
+        for verdict in verdicts:
+            if verdict.claim not in self.claims:
+                raise unknown(f"claim of study {self.name!r}", verdict.claim, self.claims)
+        if missing := [claim for claim in self.claims if claim not in {verdict.claim for verdict in verdicts}]:
+            raise ValueError(f"study {self.name!r} has no verdict on {', '.join(missing)}")
+        return sorted(verdicts, key=lambda verdict: list(self.claims).index(verdict.claim))
+
+    def main(self) -> NoReturn:
+        """Do what ``stabsim run NAME`` does, with the options of the command line."""
+        import sys
+
+        from stabsim.cli import main
+
+        main(["run", self.name, *sys.argv[1:]], study=self)

@@ -1,0 +1,71 @@
+"""What the rules of verdicts share: how far estimates are from theory, and verdicts in words.
+
+A rule compares hundreds of estimates at once, so it asks for |z| < 5, not for 95% intervals that all cover.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stabsim.study import Verdict
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+LARGEST_Z = 5.0
+UNCONVERGED = 0.2  # share of the sum of mean squares that the top 1% of nets hold, above which it is no estimate
+
+
+def converged(table: DataFrame) -> DataFrame:
+    """Return the rows whose mean is not owned by few nets."""
+    return table[~(table["top_share"] > UNCONVERGED)]
+
+
+def largest_z(table: DataFrame) -> float:
+    """Return the largest distance of an estimate from theory, in standard errors.
+
+    Where all nets agree, the error is that of the interval (a share of 0 among n nets may be a few n-ths); an estimate
+    without any error must equal theory to rounding.
+
+    Raises
+    ------
+    ValueError
+        If no row has a theory.
+    """
+    rows = table[np.isfinite(table["theory"])]
+    if rows.empty:
+        raise ValueError("no row has a theory to compare with")
+    distance = np.abs(rows["estimate"] - rows["theory"]).to_numpy()
+    error = np.maximum(rows["std_error"], (rows["ci_high"] - rows["ci_low"]) / (2 * 1.96)).to_numpy()
+    exact = distance <= 1e-12 * np.abs(rows["theory"].to_numpy())
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.where(exact, 0.0, distance / error).max())
+
+
+def judge(claim: str, row: Any, holds: bool, note: str, *, when: str = "") -> Verdict:
+    """Return a verdict that rests on one row of a table: "holds" (or "holds when <when>") if it does, else "fails"."""
+    words = (f"holds when {when}" if when else "holds") if holds else "fails"
+    return Verdict(claim, words, row.estimate, row.ci_low, row.ci_high, row.theory, note)
+
+
+def pick(table: DataFrame, **values: Any) -> Any:
+    """Return the one row that has these values.
+
+    Raises
+    ------
+    LookupError
+        If there is none, or more than one.
+    """
+    rows = select(table, **values)
+    if len(rows) != 1:
+        raise LookupError(f"{len(rows)} rows have {values}; one is wanted")
+    return next(rows.itertuples())
+
+
+def select(table: DataFrame, **values: Any) -> DataFrame:
+    """Return the rows that have these values (a tuple: any of them)."""
+    for name, value in values.items():
+        table = table[table[name].isin(value if isinstance(value, tuple) else (value,))]
+    return table

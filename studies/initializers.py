@@ -1,0 +1,167 @@
+"""Every initializer with every activation: how much the norm of signal and gradient changes, a layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stabsim import figures
+from stabsim.activations import ACTIVATIONS, activation
+from stabsim.initializers import INITIALIZERS
+from stabsim.network import Network
+from stabsim.study import Case, Collected, Drawing, Study, Verdict
+from stabsim.task import make_task
+from stabsim.verdicts import judge, pick, select
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+NETS = {"quick": 40, "paper": 2000}
+WIDTH = 100
+DEPTH = 30
+SMALL = ((100, 2), (1000, 2), (100, 30))  # width, depth of nets with weights of standard deviation 0.01
+FORWARD, BACKWARD = "activation_log10_norm", "activation_gradient_log10_norm"
+
+
+def cases(scale: str) -> Iterator[Case]:
+    """Yield each pair on nets of equal widths, and Xavier against He where widths change."""
+    for weights in INITIALIZERS:
+        for name in ACTIVATIONS:
+            task = make_task(Network((WIDTH,) * (DEPTH + 1), name, weights), quantities=(FORWARD, BACKWARD))
+            yield Case(task, NETS[scale], {"part": "pairs", "weights": weights, "activation": name})
+    for width, depth in SMALL:
+        for weights in ("normal(std=0.01)", "glorot_normal"):
+            task = make_task(Network((width,) * (depth + 1), "tanh", weights), quantities=(FORWARD, BACKWARD))
+            yield Case(
+                task, NETS[scale], {"part": f"width {width}, depth {depth}", "weights": weights, "activation": "tanh"}
+            )
+
+
+def growth(collected: Collected) -> DataFrame:
+    """Return, for each pair and direction, log10 of the factor on the norm a layer, with its interval.
+
+    Forward, the first layer is left out: the input's law is not that of a layer. Ends of one net's path are treated
+    as independent, which makes the intervals too wide, never too narrow, where they are positively correlated.
+    """
+    import pandas
+
+    table = select(collected.table, part="pairs")
+    rows = []
+    for (weights, name), group in table.groupby(["weights", "activation"], observed=True, sort=False):
+        for quantity, start, end in ((FORWARD, 1, DEPTH), (BACKWARD, DEPTH, 0)):
+            ends = select(group, quantity=quantity, layer=(start, end))
+            if len(ends) == 2:  # one is missing where all nets are dead
+                first, last = pick(ends, layer=start), pick(ends, layer=end)
+                change, error = last.estimate - first.estimate, math.hypot(first.std_error, last.std_error)
+                layers = abs(end - start)
+                rows.append((weights, name, quantity, change / layers, error / layers, last.nets))
+    columns = ["weights", "activation", "quantity", "estimate", "std_error", "nets"]
+    frame = pandas.DataFrame(rows, columns=columns)
+    frame["ci_low"] = frame["estimate"] - 1.96 * frame["std_error"]
+    frame["ci_high"] = frame["estimate"] + 1.96 * frame["std_error"]
+    return frame.assign(theory=np.nan)
+
+
+def draw(collected: Collected) -> Iterator[Drawing]:
+    """Draw both directions as maps."""
+    table = growth(collected)
+    figure, axes = figures.panels(rows=1, columns=2, width=figures.PAGE, height=4.2)
+    for panel, quantity, tensor in ((axes[0, 0], FORWARD, "z"), (axes[0, 1], BACKWARD, "dz")):
+        rows = select(table, quantity=quantity)
+        label = f"log10 of the factor on the norm of ${tensor}$, a layer"
+        figures.heat_map(panel, rows, rows="weights", columns="activation", center=0.0, limits=(-1.0, 1.0), label=label)
+    axes[0, 1].set_yticklabels([])
+    figures.panel_labels(axes.flat)
+    yield Drawing(figure, table)
+
+
+def verdicts(collected: Collected) -> Iterator[Verdict]:
+    """Hold every claim against the estimates."""
+    table = growth(collected)
+
+    def rate(weights: str, name: str, quantity: str = FORWARD) -> float:
+        return float(pick(table, weights=weights, activation=name, quantity=quantity).estimate)
+
+    xavier = {name: rate("glorot_normal", name, BACKWARD) for name in ("tanh", "relu")}
+    he = {name: rate("he_normal", name, BACKWARD) for name in ("tanh", "relu")}
+    note = (
+        "log10 of the factor on the gradient's norm a layer (0 is right): Xavier "
+        f"tanh {xavier['tanh']:+.3f}, ReLU {xavier['relu']:+.3f}; He tanh {he['tanh']:+.3f}, ReLU {he['relu']:+.3f}"
+    )
+    right = abs(he["relu"]) < 0.01 < abs(xavier["relu"]) and abs(xavier["tanh"]) < abs(xavier["relu"])
+    yield judge("A19", pick(table, weights="he_normal", activation="relu", quantity=BACKWARD), right, note)
+    yield _both_laws(table)
+    yield _small_weights(collected.table)
+    yield _identities(table)
+
+
+def _both_laws(table: DataFrame) -> Verdict:
+    """B08: Xavier's normal and uniform law have one variance, so they act alike, with every activation."""
+    rows = select(table, weights=("glorot_normal", "glorot_uniform"))
+    pairs = rows.pivot_table(
+        index=["activation", "quantity"], columns="weights", values=["estimate", "std_error"], observed=True
+    )
+    difference = pairs["estimate", "glorot_normal"] - pairs["estimate", "glorot_uniform"]
+    error = np.hypot(pairs["std_error", "glorot_normal"], pairs["std_error", "glorot_uniform"])
+    z = float((difference / error).abs().max())
+    row = pick(table, weights="glorot_uniform", activation="linear", quantity=FORWARD)
+    note = (
+        "log10 of the factor on a linear net's norm; normal and uniform law differ by at most "
+        f"{z:.1f} standard errors over all activations and both directions"
+    )
+    return judge("B08", row, z < 5 and abs(row.estimate) < 0.01, note)
+
+
+def _small_weights(table: DataFrame) -> Verdict:
+    """B09: what is left of the gradient at the input, with standard deviation 0.01."""
+    rows = select(table, weights="normal(std=0.01)", quantity=BACKWARD)
+    left = {}
+    for width, depth in SMALL:
+        part = f"width {width}, depth {depth}"
+        left[part] = pick(rows, part=part, layer=0).estimate - pick(rows, part=part, layer=depth).estimate
+    shallow, wide, deep = left.values()
+    note = "log10 of what is left of the gradient at the input: " + ", ".join(
+        f"{part} {x:.1f}" for part, x in left.items()
+    )
+    row = pick(rows, part="width 100, depth 30", layer=0)
+    return judge("B09", row, shallow > -2.5 and wide > -1.5 and deep < -20, note)
+
+
+def _identities(table: DataFrame) -> Verdict:
+    """B11: to first order at 0 tanh and (for x > 0) ReLU are the identity, sigmoid is not; 4 sigmoid - 2 is."""
+    x = 1e-2
+
+    def value(name: str) -> float:
+        return activation(name).evaluate("f", x)
+
+    series = (
+        abs(value("tanh") - (x - x**3 / 3)) < x**5
+        and value("relu") == x
+        and abs(value("sigmoid") - (0.5 + x / 4 - x**3 / 48)) < x**5
+        and abs(value("scaled_sigmoid") - x) < x**3 / 10
+    )
+    rows = {
+        name: pick(table, weights="glorot_normal", activation=name, quantity=BACKWARD)
+        for name in ("sigmoid", "scaled_sigmoid", "tanh")
+    }
+    repaired = abs(rows["scaled_sigmoid"].estimate) < 0.05 < abs(rows["sigmoid"].estimate)
+    note = "log10 of the factor on the gradient's norm a layer with Xavier: " + ", ".join(
+        f"{name} {row.estimate:+.3f}" for name, row in rows.items()
+    )
+    return judge("B11", rows["scaled_sigmoid"], series and repaired, note)
+
+
+study = Study(
+    name="initializers",
+    title="Every initializer with every activation",
+    cases=cases,
+    draw=draw,
+    claims=("A19", "B08", "B09", "B11"),
+    verdicts=verdicts,
+)
+
+if __name__ == "__main__":
+    study.main()

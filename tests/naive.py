@@ -1,0 +1,293 @@
+"""The oracle: one net at a time, in NumPy and float64, each line a definition, nothing shared with the package."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import erf, expit, ndtr
+
+Floats = NDArray[Any]
+Statistics = dict[str, Callable[[Floats], float]]
+
+
+@dataclass(frozen=True)
+class Formula:
+    """f and f', and the finite limits of f at -inf and +inf (None where there is none)."""
+
+    f: Callable[[Floats], Floats]
+    derivative: Callable[[Floats], Floats]
+    low: float | None = None
+    high: float | None = None
+
+
+def _normal_density(x: Floats) -> Floats:
+    return np.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+
+
+def _cosh_power_minus_2(x: Floats) -> Floats:
+    with np.errstate(over="ignore"):
+        return 1 / np.cosh(x) ** 2
+
+
+def linear(alpha: float = 1.0, beta: float = 0.0) -> Formula:
+    return Formula(lambda x: alpha * x + beta, lambda x: np.full_like(x, alpha))
+
+
+def relu() -> Formula:
+    return Formula(lambda x: np.maximum(x, 0), lambda x: np.where(x > 0, 1.0, 0.0), low=0.0)
+
+
+def leaky_relu(slope: float = 0.01) -> Formula:
+    return Formula(lambda x: np.where(x > 0, x, slope * x), lambda x: np.where(x > 0, 1.0, slope))
+
+
+def elu(alpha: float = 1.0) -> Formula:
+    def f(x: Floats) -> Floats:
+        return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
+
+    return Formula(f, lambda x: np.where(x > 0, 1.0, alpha * np.exp(np.minimum(x, 0))), low=-alpha)
+
+
+def selu() -> Formula:
+    scale, alpha = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
+    inner = elu(alpha)
+    return Formula(lambda x: scale * inner.f(x), lambda x: scale * inner.derivative(x), low=-scale * alpha)
+
+
+def gelu() -> Formula:
+    return Formula(lambda x: x * ndtr(x), lambda x: ndtr(x) + x * _normal_density(x), low=0.0)
+
+
+def gelu_tanh() -> Formula:
+    def v(x: Floats) -> Floats:
+        return math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
+
+    def derivative(x: Floats) -> Floats:
+        slope = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x**2)
+        return 0.5 * (1 + np.tanh(v(x))) + 0.5 * x * _cosh_power_minus_2(v(x)) * slope
+
+    return Formula(lambda x: 0.5 * x * (1 + np.tanh(v(x))), derivative, low=0.0)
+
+
+def silu() -> Formula:
+    return Formula(lambda x: x * expit(x), lambda x: expit(x) * (1 + x * expit(-x)), low=0.0)
+
+
+def softplus() -> Formula:
+    return Formula(lambda x: np.logaddexp(0, x), expit, low=0.0)
+
+
+def sigmoid() -> Formula:
+    return Formula(expit, lambda x: expit(x) * expit(-x), low=0.0, high=1.0)
+
+
+def scaled_sigmoid() -> Formula:
+    return Formula(lambda x: 4 * expit(x) - 2, lambda x: 4 * expit(x) * expit(-x), low=-2.0, high=2.0)
+
+
+def tanh() -> Formula:
+    return Formula(np.tanh, _cosh_power_minus_2, low=-1.0, high=1.0)
+
+
+def lecun_tanh() -> Formula:
+    return Formula(
+        lambda x: 1.7159 * np.tanh(2 * x / 3),
+        lambda x: 1.7159 * 2 / 3 * _cosh_power_minus_2(2 * x / 3),
+        -1.7159,
+        1.7159,
+    )
+
+
+def hard_tanh() -> Formula:
+    return Formula(lambda x: np.clip(x, -1, 1), lambda x: np.where(np.abs(x) < 1, 1.0, 0.0), low=-1.0, high=1.0)
+
+
+def error_function() -> Formula:
+    return Formula(erf, lambda x: 2 / math.sqrt(math.pi) * np.exp(-x * x), low=-1.0, high=1.0)
+
+
+def sine() -> Formula:
+    return Formula(np.sin, np.cos)
+
+
+FORMULAS: dict[str, Callable[..., Formula]] = {
+    "linear": linear,
+    "relu": relu,
+    "leaky_relu": leaky_relu,
+    "elu": elu,
+    "selu": selu,
+    "gelu": gelu,
+    "gelu_tanh": gelu_tanh,
+    "silu": silu,
+    "softplus": softplus,
+    "sigmoid": sigmoid,
+    "scaled_sigmoid": scaled_sigmoid,
+    "tanh": tanh,
+    "lecun_tanh": lecun_tanh,
+    "hard_tanh": hard_tanh,
+    "erf": error_function,
+    "sine": sine,
+}
+
+
+@dataclass(frozen=True)
+class Net:
+    """Every tensor of one net by layer, in the names of `stabsim.Trace`."""
+
+    activation: list[Any]
+    preactivation: list[Any]
+    derivative: list[Any]
+    activation_gradient: list[Any]
+    preactivation_gradient: list[Any]
+    weight: list[Any]
+    bias: list[Any]
+    weight_gradient: list[Any]
+
+
+def run(weights: Sequence[Any], biases: Sequence[Any], formula: Formula, inputs: Floats, gradient: Floats) -> Net:
+    """Run one net forward and backward; item 0 of weights and biases stands for the input, and is None."""
+    z: list[Any] = [inputs]
+    s: list[Any] = [None]
+    d: list[Any] = [None]
+    for w, b in zip(weights[1:], biases[1:], strict=True):
+        s.append(z[-1] @ w + b)
+        z.append(formula.f(s[-1]))
+        d.append(formula.derivative(s[-1]))
+    depth = len(weights) - 1
+    dz: list[Any] = [None] * depth + [gradient]
+    ds: list[Any] = [None] * (depth + 1)
+    dw: list[Any] = [None] * (depth + 1)
+    for layer in range(depth, 0, -1):
+        ds[layer] = dz[layer] * d[layer]
+        dw[layer] = z[layer - 1].T @ ds[layer]
+        dz[layer - 1] = ds[layer] @ weights[layer].T
+    return Net(z, s, d, dz, ds, list(weights), list(biases), dw)
+
+
+def quantities(net: Any, formula: Formula, bound: float = 0.01) -> dict[str, list[float]]:
+    """Return every quantity of one net by layer, from its tensors; NaN where it does not exist."""
+    found: dict[str, list[float]] = {}
+    for tensor, statistics in STATISTICS.items():
+        for statistic, function in statistics.items():
+            found[f"{tensor}_{statistic}"] = [
+                math.nan if matrix is None else function(matrix) for matrix in getattr(net, tensor)
+            ]
+    found["activation_saturated_fraction"] = [math.nan] + [
+        _saturated_fraction(s, z, formula, bound)
+        for s, z in zip(net.preactivation[1:], net.activation[1:], strict=True)
+    ]
+    found["derivative_saturated_fraction"] = [math.nan] + [
+        sum(abs(v) < bound for v in d.flat) / d.size for d in net.derivative[1:]
+    ]
+    return found
+
+
+def mean(v: Floats) -> float:
+    return float(np.sum(v) / v.size)
+
+
+def mean_square(v: Floats) -> float:
+    return float(np.sum(v * v) / v.size)
+
+
+def variance(v: Floats) -> float:
+    return mean_square(v - mean(v))
+
+
+def kurtosis(v: Floats) -> float:
+    return mean_square((v - mean(v)) ** 2) / variance(v) ** 2 if variance(v) > 0 else math.nan
+
+
+def log10_norm(v: Floats) -> float:
+    """Return log10 of the root mean square, over samples, of the row norm."""
+    squares = [math.fsum(x * x for x in row) for row in v]
+    return 0.5 * math.log10(math.fsum(squares) / len(squares)) if any(squares) else -math.inf
+
+
+def log10_frobenius_norm(v: Floats) -> float:
+    squares = math.fsum(x * x for x in v.flat)
+    return 0.5 * math.log10(squares) if squares > 0 else -math.inf
+
+
+def zero_fraction(v: Floats) -> float:
+    return sum(bool(x == 0) for x in v.flat) / v.size
+
+
+def dead_row_fraction(v: Floats) -> float:
+    return sum(bool(np.all(row == 0)) for row in v) / len(v)
+
+
+def dead_column_fraction(v: Floats) -> float:
+    return dead_row_fraction(v.T)
+
+
+def one_signed_column_fraction(v: Floats) -> float:
+    """Return the share, of the columns that are not all 0, of those without a change of sign."""
+    alive = [column for column in v.T if np.any(column != 0)]
+    return sum(bool(np.all(c >= 0) or np.all(c <= 0)) for c in alive) / len(alive) if alive else math.nan
+
+
+def correlation(v: Floats) -> float:
+    """Return the mean cosine of samples 1 and 2, 3 and 4, ... but for pairs with a zero sample."""
+    pairs = [(v[i], v[i + 1]) for i in range(0, len(v) - 1, 2) if np.any(v[i]) and np.any(v[i + 1])]
+    cosines = [float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b))) for a, b in pairs]
+    return sum(cosines) / len(cosines) if cosines else math.nan
+
+
+def _saturated_fraction(s: Floats, z: Floats, formula: Formula, bound: float) -> float:
+    """Return the share of units within the bound of the limit of f on the side of 0 on which they are."""
+    count = 0
+    for x, value in zip(s.flat, z.flat, strict=True):
+        limit = formula.low if x < 0 else formula.high
+        count += limit is not None and abs(value - limit) < bound
+    return count / s.size
+
+
+_POWERS: Statistics = {"mean": mean, "mean_square": mean_square, "variance": variance, "kurtosis": kurtosis}
+_DEAD: Statistics = {
+    "zero_fraction": zero_fraction,
+    "dead_sample_fraction": dead_row_fraction,
+    "dead_unit_fraction": dead_column_fraction,
+}
+_GRADIENT: Statistics = {
+    "mean": mean,
+    "mean_square": mean_square,
+    "variance": variance,
+    "log10_norm": log10_norm,
+    "zero_fraction": zero_fraction,
+}
+STATISTICS: dict[str, Statistics] = {
+    "preactivation": _POWERS,
+    "activation": {**_POWERS, **_DEAD, "log10_norm": log10_norm, "correlation": correlation},
+    "derivative": {**_DEAD, "mean_square": mean_square},
+    "activation_gradient": _GRADIENT,
+    "preactivation_gradient": _GRADIENT,
+    "weight_gradient": {
+        "mean_square": mean_square,
+        "log10_norm": log10_frobenius_norm,
+        "zero_fraction": zero_fraction,
+        "dead_row_fraction": dead_row_fraction,
+        "dead_column_fraction": dead_column_fraction,
+        "one_signed_column_fraction": one_signed_column_fraction,
+    },
+}
+
+
+def ensemble(statistic: str, values: Floats) -> tuple[float, float]:
+    """Return the statistic over all nets' values (nets, ...), with its delete-one-net jackknife standard error."""
+    nets = len(values)
+    function = _POWERS[statistic]
+    left_out = np.array([function(np.delete(values, net, axis=0)) for net in range(nets)])
+    error = math.sqrt((nets - 1) / nets * np.sum((left_out - left_out.mean()) ** 2))
+    return function(values), error
+
+
+def mean_and_error(values: Floats) -> tuple[float, float]:
+    """Return the mean of one number per net and its standard error; NaN and inf are left out."""
+    kept = values[np.isfinite(values)]
+    return float(np.mean(kept)), float(np.std(kept, ddof=1) / math.sqrt(len(kept)))
