@@ -153,21 +153,14 @@ def _merge_counts(a: Integers, b: Integers) -> Integers:
     return np.column_stack([cells, counts])
 
 
-def mean_square(record: Floats, tensor: int, pivots: Floats) -> Floats:
-    """Return the mean square about 0 of a tensor in a record, in units of ``2**(2 * exponent)``."""
-    pivot = _times_power_of_two(pivots, -_exponents(record, tensor))
-    m1, m2 = record[..., tensor + r.M1], record[..., tensor + r.M2]
-    return np.asarray(m2 + pivot * (2.0 * m1 + pivot))
-
-
 def _exponents(record: Floats, tensor: int) -> Integers:
     return np.nan_to_num(record[..., tensor + r.EXPONENT]).astype(np.int64)
 
 
-def log2_mean_square(record: Floats, tensor: int, pivots: Floats) -> Floats:
+def log2_mean_square(record: Floats, tensor: int) -> Floats:
     """Return log2 of the mean square of a tensor: -inf where it is 0, NaN where it was not recorded."""
     with np.errstate(divide="ignore"):
-        return np.asarray(np.log2(mean_square(record, tensor, pivots)) + 2.0 * _exponents(record, tensor))
+        return np.asarray(np.log2(record[..., tensor + r.SQUARE]) + 2.0 * _exponents(record, tensor))
 
 
 def summarize(
@@ -196,7 +189,7 @@ def summarize(
             tensor = r.TENSORS[quantity.tensor]
             order = max(q.order for q in quantities if q.group == quantity.group)
             groups[quantity.group] = Moments.of(record[..., tensor : tensor + order], _exponents(record, tensor))
-            tails[quantity.tensor] = _tail(log2_mean_square(record, tensor, _pivots(quantity, pivots)))
+            tails[quantity.tensor] = _tail(log2_mean_square(record, tensor))
     kept = {q.name: per_net(q, record, sizes=sizes, pivots=pivots) for q in samples}
     return Sums(len(record), groups, tails, dict(histograms or {}), kept)
 
@@ -221,12 +214,14 @@ def _tail(log2_values: Floats) -> Integers:
 def per_net(quantity: Quantity, record: Floats, *, sizes: Mapping[str, Floats], pivots: Floats) -> Floats:
     """Return a quantity of every net, (nets, layers); what one net's variance or kurtosis is, is within the net."""
     if quantity.statistic == "log10_norm":
-        log2 = log2_mean_square(record, r.TENSORS[quantity.tensor], _pivots(quantity, pivots))
+        log2 = log2_mean_square(record, r.TENSORS[quantity.tensor])
         return 0.5 * LOG10_OF_2 * (log2 + np.log2(sizes[quantity.tensor]))
     if quantity.kind in ("fraction", "value"):
         return np.array(record[..., quantity.columns[0]])
     tensor = r.TENSORS[quantity.tensor]
     exponents = _exponents(record, tensor)
+    if quantity.kind == "mean_square":
+        return _times_power_of_two(record[..., tensor + r.SQUARE], 2 * exponents)
     pivot = _times_power_of_two(_pivots(quantity, pivots), -exponents)
     value, _ = _from_powers(quantity.kind, record[..., tensor : tensor + quantity.order], pivot)
     return _times_power_of_two(value, _POWER[quantity.kind] * exponents)

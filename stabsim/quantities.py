@@ -74,14 +74,16 @@ def _moments(tensor: str, names: tuple[Kind, ...]) -> list[Quantity]:
     }
     orders = {"mean": 2, "mean_square": 2, "variance": 2, "kurtosis": 4}
     return [
-        Quantity(tensor, name, name, tuple(range(start, start + orders[name])), f"{tensor}: {meanings[name]}")
+        Quantity(
+            tensor, name, name, (*range(start, start + orders[name]), start + r.SQUARE), f"{tensor}: {meanings[name]}"
+        )
         for name in names
     ]
 
 
 def _norm(tensor: str) -> Quantity:
     norm = "Frobenius norm" if tensor == "weight_gradient" else "root mean square over samples of the row norm"
-    columns = (r.TENSORS[tensor], r.TENSORS[tensor] + 1)
+    columns = tuple(r.TENSORS[tensor] + offset for offset in (r.SQUARE, r.M1, r.M2))
     return Quantity(tensor, "log10_norm", "value", columns, f"{tensor}: log10 of the {norm}, nets at 0 left out")
 
 

@@ -268,7 +268,7 @@ def test_a_million_draws_follow_their_law(million: tuple[str, Numbers, dict[str,
 def test_a_million_draws_are_independent_of_others(million: tuple[str, Numbers, dict[str, Numbers]]) -> None:
     law, draws, pairs = million
     assert_independent(law, draws, pairs)
-    must_fail(assert_independent, law, draws[:-7] + 0.05 * draws[7:], {})
+    must_fail(assert_independent, law, draws[:-16] + 0.05 * draws[16:], {})
     must_fail(assert_independent, law, draws, {"alike": draws})
     must_fail(assert_independent, law, draws, {"of the same size": np.abs(draws)})
 

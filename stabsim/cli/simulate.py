@@ -43,7 +43,9 @@ def words(_context: click.Context, _option: click.Parameter, text: str | None) -
 @click.option("--precision", default="float32", show_default=True, help="float32 or float64.")
 @click.option("--quantities", callback=words, metavar="NAME,...", help="All unless given; see stabsim list quantities.")
 @click.option("--threads", type=int, help="One per processor unless given.")
-@click.option("--output", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="CSV file for the whole table.")
+@click.option(
+    "--output", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="CSV file for the whole table."
+)
 def command(
     depth: int | None,
     width: int | None,

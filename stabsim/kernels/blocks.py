@@ -17,6 +17,7 @@ from stabsim.kernels.record import (
     M2,
     M3,
     M4,
+    SQUARE,
     WEIGHT_GRADIENT_DEAD_COLUMN,
     WEIGHT_GRADIENT_ONE_SIGNED_COLUMN,
 )
@@ -64,17 +65,19 @@ def power_sums_4(values, pivot):  # type: ignore[no-untyped-def]
 
 @kernel()
 def add_powers(row, tensor, wanted, values, pivot):  # type: ignore[no-untyped-def]
-    """Add the power sums that are wanted to a tensor's columns; return the sum of squares about the pivot."""
+    """Add the power sums that are wanted to a tensor's columns; return the sum of squares (not about the pivot)."""
     if wanted[tensor + M4]:
         s1, s2, s3, s4 = power_sums_4(values, pivot)
         row[tensor + M3] += s3
         row[tensor + M4] += s4
     else:
         s1, s2 = power_sums_2(values, pivot)
+    squares = s2 if pivot == 0.0 else power_sums_2(values, 0.0)[1]
     if wanted[tensor + M2]:
         row[tensor + M1] += s1
         row[tensor + M2] += s2
-    return s2 + pivot * (2.0 * s1 + values.size * pivot)
+        row[tensor + SQUARE] += squares
+    return squares
 
 
 @kernel()

@@ -203,6 +203,7 @@ def _record_outer_product(row, wanted, z, ds, exponent):  # type: ignore[no-unty
         d1, d2 = blocks.power_sums_2(ds, 0.0)
         row[r.WEIGHT_GRADIENT + r.M1] = z1 * d1
         row[r.WEIGHT_GRADIENT + r.M2] = z2 * d2
+        row[r.WEIGHT_GRADIENT + r.SQUARE] = z2 * d2
         blocks.finish_powers(row, r.WEIGHT_GRADIENT, z.size * ds.size, exponent)
     if wanted[r.WEIGHT_GRADIENT_ZERO]:
         rows = blocks.count_zeros(z) / z.size

@@ -74,7 +74,11 @@ def _compile(f: Any, derivative: Any, activation: Activation, precision: str, *,
     number = numba.from_dtype(np.dtype(precision))
     parameters = tuple(np.dtype(precision).type(value) for value in activation.parameters.values())
 
-    @kernel(types.void(number[::1], number[::1], number[::1]), fastmath=CONTRACT, cache=f"{activation} {precision}" if cache else None)
+    @kernel(
+        types.void(number[::1], number[::1], number[::1]),
+        fastmath=CONTRACT,
+        cache=f"{activation} {precision}" if cache else None,
+    )
     def loop(s, z, d):  # type: ignore[no-untyped-def]
         wide_vectors()
         for i in range(s.size):
