@@ -83,7 +83,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         axes[row, 0].set_ylabel(f"{name}\nshare of a bin")
     axes[1, 0].set_xlabel("activation $z_l$")
     axes[1, 1].set_xlabel("gradient $dz_l$")
-    _layer_legend(axes[1, 1])
+    _layer_legend(axes[0, 1])
     figures.panel_labels(axes.flat)
     yield Drawing(figure, _join(tables), "gradients")
 
@@ -97,7 +97,7 @@ def _layers(panel: Axes, result: Result, tensor: str) -> DataFrame:
     for layer in range(1, len(counts)):
         panel.stairs(shares[layer, 1:-1], edges, color=figures.line(layer - 1)["color"], linewidth=1.0, label=layer)
     outside = 1.0 - shares[-1, 1:-1].sum()
-    if outside > 0.005:
+    if outside > 0.05:
         panel.text(
             0.97,
             0.95,

@@ -68,12 +68,14 @@ def growth(collected: Collected) -> DataFrame:
 def draw(collected: Collected) -> Iterator[Drawing]:
     """Draw both directions as maps."""
     table = growth(collected)
-    figure, axes = figures.panels(rows=1, columns=2, width=figures.PAGE, height=4.2)
-    for panel, quantity, tensor in ((axes[0, 0], FORWARD, "z"), (axes[0, 1], BACKWARD, "dz")):
+    figure, axes = figures.panels(rows=2, columns=1, width=figures.PAGE, height=7.4)
+    for panel, quantity, tensor in ((axes[0, 0], FORWARD, "z"), (axes[1, 0], BACKWARD, "dz")):
         rows = select(table, quantity=quantity)
         label = f"log10 of the factor on the norm of ${tensor}$, a layer"
-        figures.heat_map(panel, rows, rows="weights", columns="activation", center=0.0, limits=(-1.0, 1.0), label=label)
-    axes[0, 1].set_yticklabels([])
+        figures.heat_map(
+            panel, rows, rows="weights", columns="activation", center=0.0, limits=(-1.0, 1.0), digits=2, label=label
+        )
+        panel.set(xlabel="", ylabel="")
     figures.panel_labels(axes.flat)
     yield Drawing(figure, table)
 

@@ -17,7 +17,7 @@ from stabsim.verdicts import LARGEST_Z, judge, largest_z, pick, select
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-NETS = {"quick": {"map": 60, "narrow": 4000, "zero": 4}, "paper": {"map": 2000, "narrow": 400_000, "zero": 100}}
+NETS = {"quick": {"map": 128, "narrow": 4000, "zero": 4}, "paper": {"map": 2000, "narrow": 400_000, "zero": 100}}
 DEPTH = 30
 WIDTH = 100
 GAINS = (0.1, 0.5, 1.0, 2.0, 5.0, 20.0)
@@ -73,7 +73,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     figures.panel_labels(axes.flat)
     yield Drawing(figure, pandas.concat(parts))
 
-    figure, axes = figures.panels(rows=1, columns=3, width=figures.PAGE, height=3.4)
+    figure, axes = figures.panels(rows=1, columns=3, width=figures.PAGE, height=3.4, sharey=True)
     parts = []
     for panel, quantity, title in (
         (axes[0, 0], "activation_zero_fraction", f"$f(s_{{{DEPTH}}})$ = 0"),
@@ -81,9 +81,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         (axes[0, 2], "derivative_saturated_fraction", f"$|f'(s_{{{DEPTH}}})|$ < 0.01"),
     ):
         rows = select(table, part="map", quantity=quantity, layer=DEPTH)
-        figures.heat_map(
-            panel, rows, rows="setting", columns="gain", limits=(0.0, 1.0), digits=2, label=f"share with {title}"
-        )
+        figures.heat_map(panel, rows, rows="setting", columns="gain", limits=(0.0, 1.0), label=f"share of {title}")
+        panel.set_ylabel("")
         parts.append(rows)
     figures.panel_labels(axes.flat)
     yield Drawing(figure, pandas.concat(parts), "map")

@@ -203,7 +203,11 @@ def _beyond(cells: NDArray[Any], norm: Normalize) -> str:
 
 def _write_cells(axes: Axes, mesh: QuadMesh, cells: NDArray[Any], digits: int) -> None:
     for (row, column), value in np.ndenumerate(cells):
-        text = "–" if np.isnan(value) else f"{value:.{digits}f}".replace("inf", "∞").replace("-", "\N{MINUS SIGN}")
+        text = (
+            "–"
+            if np.isnan(value)
+            else f"{round(value, digits) + 0.0:.{digits}f}".replace("inf", "∞").replace("-", "\N{MINUS SIGN}")
+        )
         background = style.MISSING if np.isnan(value) else mesh.cmap(mesh.norm(np.clip(value, *mesh.get_clim())))
         color = "white" if style.lightness(background) < 55 else "black"
         axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=6, color=color)

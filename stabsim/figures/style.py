@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -180,6 +181,8 @@ def save(figure: Figure, name: str, directory: str | Path, table: pandas.DataFra
 
 
 def _rendered(figure: Figure, kind: str) -> bytes:
+    # fontTools remarks that the dates of matplotlib's own fonts are old.
+    logging.getLogger("fontTools").setLevel(logging.ERROR)
     buffer = io.BytesIO()
     figure.savefig(buffer, format=kind, metadata=_METADATA[kind])
     return buffer.getvalue()
