@@ -336,7 +336,8 @@ def _wilson(value: Floats, error: Floats, count: Integers, confidence: float) ->
         z_t = np.where(error > 0, _quantile(count, confidence), z)
         middle = (value + z_t**2 / (2 * effective)) / (1 + z_t**2 / effective)
         half = z_t / (1 + z_t**2 / effective) * np.sqrt(value * (1 - value) / effective + z_t**2 / (4 * effective**2))
-    return np.maximum(middle - half, 0.0), np.minimum(middle + half, 1.0)
+    low, high = np.maximum(middle - half, 0.0), np.minimum(middle + half, 1.0)
+    return np.where(value == 0, 0.0, low), np.where(value == 1, 1.0, high)
 
 
 def top_share(tail: Integers, layers: int, top: float = 0.01) -> Floats:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -92,13 +92,18 @@ class Plan:
         return {tensor: weights if tensor == "weight_gradient" else units for tensor in r.TENSORS}
 
     @cached_property
-    def chunk_nets(self) -> int:
-        """Return how many nets make a chunk: a power of two."""
+    def cost(self) -> float:
+        """Return about how many multiply-adds one net takes."""
         batch = self.task.batch
         products = 3 if self.backward else 1
-        # A drawn weight costs about as much as this many multiply-adds, a recorded number of a layer likewise.
-        work = sum((products * batch + 30) * i * o + 60 * batch * o + 5000 for i, o in self.task.network.fans)
-        most = min(LARGEST_CHUNK, CHUNK_COST / work, RECORD_BYTES / (8 * r.COLUMNS * len(self.widths)))
+        # A drawn weight costs about as much as 30 of them, the statistics of a value 60, a layer's overhead 5000.
+        return sum((products * batch + 30.0) * i * o + 60 * batch * o + 5000 for i, o in self.task.network.fans)
+
+    @cached_property
+    def chunk_nets(self) -> int:
+        """Return how many nets make a chunk: a power of two."""
+        bytes_a_net = 8 * r.COLUMNS * len(self.widths)
+        most = min(LARGEST_CHUNK, CHUNK_COST / self.cost, RECORD_BYTES / bytes_a_net)
         return 1 << math.floor(math.log2(max(most, 1.0)))
 
     def chunks(self, nets: int) -> list[tuple[int, int]]:
@@ -200,7 +205,7 @@ class Plan:
 
         return finish
 
-    def run(self, chunks: Iterable[tuple[int, int]], threads: int) -> Iterator[Sums]:
+    def run(self, chunks: Iterable[tuple[int, int]], threads: int) -> Generator[Sums]:
         """Yield the sums of chunks in their order; the threads simulate one while the one before is summed up."""
         with Team(self, threads) as team:
             finish: Callable[[], Sums] | None = None

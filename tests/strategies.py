@@ -1,5 +1,6 @@
 """Hypothesis strategies, bounded so that every example is a net that can be simulated in milliseconds."""
 
+import numpy as np
 from hypothesis import strategies as st
 
 from stabsim.initializers import ALIASES, BIAS_LAWS, FANS, INITIALIZERS, LAWS, Initializer
@@ -33,3 +34,16 @@ def networks(draw: st.DrawFn) -> Network:
     weights = draw(initializers)
     bias_std = draw(st.just(0.0) | GAINS) if weights.bias_gain is None else 0.0
     return Network(draw(widths), draw(activation_names), weights, bias_std)
+
+
+# Rows (layer, bin, count) of the counters of nets by their size.
+tails = st.dictionaries(st.tuples(st.integers(0, 3), st.integers(-50, 50)), st.integers(1, 9), max_size=8).map(
+    lambda cells: np.array([(*cell, count) for cell, count in cells.items()], np.int64).reshape(-1, 3)
+)
+
+# Ensembles for statistical tests: wide enough that a few hundred nets have nearly normal means.
+moderate_widths = st.lists(st.integers(24, 64), min_size=3, max_size=6).map(tuple)
+independent_laws = st.sampled_from(["normal", "uniform", "truncated_normal"])
+homogeneous_activations = st.sampled_from(["linear", "relu", "leaky_relu(slope=0.2)"])
+batches = st.integers(1, 5)
+seeds = st.integers(0, 2**64 - 1)

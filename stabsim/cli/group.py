@@ -31,7 +31,7 @@ class Verbs(click.Group):
         return list(VERBS)
 
     def get_command(self, _context: click.Context, name: str) -> click.Command:
-        """Return the command of a verb."""
+        """Return the command of a verb; what it returns is the exit status."""
         if name not in VERBS:
             raise click.UsageError(str(unknown("command", name, VERBS)))
         command: click.Command = importlib.import_module(f"stabsim.cli.{name}").command

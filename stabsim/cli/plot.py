@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.command()
 @study_options
 @click.pass_obj
-def command(only: Study | None, studies: tuple[str, ...], everything: bool, scale: str, seed: int, out: Path) -> None:
+def command(only: Study | None, studies: tuple[str, ...], everything: bool, scale: str, seed: int, out: Path) -> int:
     """Draw figures from stored results, simulating nothing.
 
     All studies unless some are named.
@@ -26,7 +26,7 @@ def command(only: Study | None, studies: tuple[str, ...], everything: bool, scal
     def do(chosen: Chosen) -> None:
         print_figures(plot(chosen, scale, seed, out))
 
-    for_each(studies, everything or not studies, scale, seed, only, do)
+    return for_each(studies, everything or not studies, scale, seed, only, do)
 
 
 def plot(chosen: Chosen, scale: str, seed: int, out: Path) -> list[Path]:

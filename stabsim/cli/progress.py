@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 HEADLINES = ("activation_gradient_log10_norm", "activation_log10_norm")
 
 
-class Progress:
+class LiveProgress:
     """Shows how many nets are done, and one estimate with its interval."""
 
     def __init__(self) -> None:
@@ -27,23 +27,24 @@ class Progress:
 
     def __enter__(self) -> Self:
         if self.terminal:
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-            from rich.progress import Progress as Bar
+            from rich.console import Console, Group
+            from rich.live import Live
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+            from rich.text import Text
 
-            columns = TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn()
-            self.bar = Bar(
-                *columns, TextColumn("{task.fields[estimate]}"), console=Console(stderr=True), transient=True
-            )
-            self.task = self.bar.add_task("", total=None, estimate="")
-            self.bar.start()
+            label = TextColumn("{task.description}", markup=False)
+            self.bar = Progress(label, BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn())
+            self.task = self.bar.add_task("", total=None)
+            self.estimate = Text()
+            self.live = Live(Group(self.bar, self.estimate), console=Console(stderr=True), transient=True)
+            self.live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.terminal:
-            self.bar.stop()
+            self.live.stop()
 
     def __call__(self, label: str, done: int, wanted: int, current: Callable[[], Result]) -> None:
         """Show that so many nets are done; ``current`` is called if it is time for an estimate."""
@@ -52,7 +53,7 @@ class Progress:
         if time.monotonic() - self.shown < self.seconds:
             return
         if self.terminal:
-            self.bar.update(self.task, estimate=headline(current()))
+            self.estimate.plain = headline(current())
         else:
             click.echo(f"{label}: {done} of {wanted} nets; {headline(current())}", err=True)
         self.shown = time.monotonic()
@@ -75,4 +76,4 @@ def say_if_compiling() -> None:
     from stabsim.kernels.compile import cache_directory
 
     if next(cache_directory().rglob("*.nbi"), None) is None:
-        click.echo("first call: compiling, which usually takes about half a minute, once", err=True)
+        click.echo("first call: compiling, which usually takes about 20 seconds, once", err=True)

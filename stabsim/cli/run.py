@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -31,7 +31,7 @@ def command(
     engine: str,
     threads: int | None,
     dry_run: bool,
-) -> None:
+) -> int:
     """Simulate studies, draw figures, print verdicts.
 
     What results/ holds already is not simulated again, so the same command goes on after an interruption.
@@ -44,10 +44,10 @@ def command(
             run(chosen, scale, seed, out, threads)
 
     try:
-        for_each(studies, everything, scale, seed, only, do)
+        return for_each(studies, everything, scale, seed, only, do)
     except KeyboardInterrupt:
         click.echo("stabsim run: interrupted; all chunks done so far are kept, and the same command goes on", err=True)
-        raise click.exceptions.Exit(INTERRUPTED) from None
+        return INTERRUPTED
 
 
 def tell(chosen: Chosen, out: Path) -> None:
@@ -70,7 +70,7 @@ def tell(chosen: Chosen, out: Path) -> None:
 
 def run(chosen: Chosen, scale: str, seed: int, out: Path, threads: int | None) -> None:
     """Simulate, draw and judge one study."""
-    from stabsim.cli.progress import Progress, say_if_compiling
+    from stabsim.cli.progress import LiveProgress, say_if_compiling
     from stabsim.collect import chunks_directory, collect, progress, save_figures, save_verdicts
     from stabsim.discovery import calling
     from stabsim.simulation import count_threads
@@ -86,7 +86,7 @@ def run(chosen: Chosen, scale: str, seed: int, out: Path, threads: int | None) -
             say_if_compiling()
         else:
             click.echo(f"{study.name}: all {found.chunks} chunks are stored, nothing is simulated")
-        with Progress() as show:
+        with LiveProgress() as show:
             collected = collect(chosen.cases, scale, store, count_threads(threads), show)
         with calling("draw", chosen.path):
             files = save_figures(study, collected, out / "figures")
@@ -105,12 +105,14 @@ def print_figures(files: list[Path]) -> None:
 
 
 def print_verdicts(verdicts: list[Verdict]) -> None:
-    """Print a line for each verdict."""
-    from stabsim.cli.text import echo_columns, interval
+    """Print each verdict with the number that it rests on and, below, its note."""
+    import textwrap
 
-    def row(verdict: Verdict) -> tuple[Any, ...]:
-        theory = "" if verdict.theory != verdict.theory else f"theory {verdict.theory:.6g}"
-        span = interval(verdict.ci_low, verdict.ci_high)
-        return verdict.claim, verdict.verdict, f"{verdict.estimate:.6g}", span, theory, verdict.note
+    from stabsim.cli.text import interval
 
-    echo_columns(map(row, verdicts), indent="  ")
+    for verdict in verdicts:
+        theory = "" if verdict.theory != verdict.theory else f", theory {verdict.theory:.6g}"
+        number = f"{verdict.estimate:.6g} {interval(verdict.ci_low, verdict.ci_high)}{theory}"
+        click.echo(f"  {verdict.claim}  {verdict.verdict}: {number}")
+        for line in textwrap.wrap(verdict.note, 100):
+            click.echo(f"       {line}")

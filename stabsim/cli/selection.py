@@ -52,27 +52,12 @@ class Chosen:
     cases: tuple[Case, ...]
 
 
-class Failures:
-    """Names what fails on stderr and lets the rest go on; the exit status tells in the end."""
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-
-    def add(self, name: str, problem: object) -> None:
-        """Report one failure."""
-        click.echo(f"stabsim: {name}: {problem}", err=True)
-        self.names.append(name)
-
-    def finish(self) -> None:
-        """Exit with status 1 if anything failed."""
-        if self.names:
-            raise click.exceptions.Exit(1)
-
-
 def for_each(
     names: tuple[str, ...], everything: bool, scale: str, seed: int, only: Study | None, do: Callable[[Chosen], None]
-) -> None:
-    """Do something with each chosen study; one that fails is named, and does not stop the others.
+) -> int:
+    """Do something with each chosen study; return the exit status.
+
+    A study that fails is named, and does not stop the others.
 
     Parameters
     ----------
@@ -88,13 +73,14 @@ def for_each(
     from stabsim.chunk import StoreError
     from stabsim.discovery import StudyError, load
 
-    failures = Failures()
+    status = 0
     for name, path in _found(names, everything, only).items():
         try:
             do(_choose(only or load(path), path, scale, seed))
         except (StoreError, StudyError, MemoryError, ValueError) as error:
-            failures.add(name, error)
-    failures.finish()
+            click.echo(f"stabsim: {name}: {error}", err=True)
+            status = 1
+    return status
 
 
 def _choose(study: Study, path: Path, scale: str, seed: int) -> Chosen:

@@ -59,7 +59,7 @@ def command(
     **options: Any,
 ) -> None:
     """Simulate one ensemble and print estimates with 95% intervals."""
-    from stabsim.cli.progress import Progress, say_if_compiling
+    from stabsim.cli.progress import LiveProgress, say_if_compiling
     from stabsim.network import Network
     from stabsim.simulation import count_threads, simulate
     from stabsim.task import LARGEST_NET, make_task, whole_number
@@ -75,7 +75,7 @@ def command(
     say_if_compiling()
     label = f"{activation}, {weights}"
     try:
-        with Progress() as show:
+        with LiveProgress() as show:
             result = simulate(
                 network, nets=nets, threads=threads, **options,
                 progress=lambda so_far, wanted: show(label, so_far.nets, wanted, lambda: so_far),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @seed_option
 @out_option
 @click.pass_obj
-def command(only: Study | None, studies: tuple[str, ...], seed: int, out: Path) -> None:
+def command(only: Study | None, studies: tuple[str, ...], seed: int, out: Path) -> int:
     """Say how much of each study is stored."""
     from stabsim.cli.text import echo_columns
     from stabsim.collect import chunks_directory, progress
@@ -33,7 +33,6 @@ def command(only: Study | None, studies: tuple[str, ...], seed: int, out: Path) 
             found = progress(chosen.study.checked_cases(scale, seed), store)
             rows.append((chosen.study.name, scale, found.stored, found.chunks, found.damaged))
 
-    try:
-        for_each(studies, not studies, SCALES[0], seed, only, do)
-    finally:
-        echo_columns(rows)
+    status = for_each(studies, not studies, SCALES[0], seed, only, do)
+    echo_columns(rows)
+    return status

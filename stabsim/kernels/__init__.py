@@ -1,0 +1,1 @@
+"""All compiled code; nothing here imports anything of the package but what is here."""

@@ -1,0 +1,352 @@
+"""The command line: what it prints, what it leaves behind, how it exits."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas
+import pytest
+
+from stabsim import study as declarations
+from stabsim.activations import ACTIVATIONS
+from stabsim.cli import main
+from stabsim.cli.group import VERBS
+from stabsim.cli.list import KINDS
+from stabsim.cli.progress import LiveProgress
+from stabsim.cli.warmup import prune
+from stabsim.network import Network
+from stabsim.quantities import QUANTITIES
+from stabsim.simulation import simulate
+from stabsim.store import Store
+from tests.test_store import tree
+
+STUDY = '''
+"""Eight chunks of a tenth of a second."""
+
+from stabsim.figures import against_depth, panels
+from stabsim.network import Network
+from stabsim.study import Case, Drawing, Study, Verdict
+from stabsim.task import make_task
+
+NORM = "activation_log10_norm"
+
+
+def cases(scale):
+    for weights in ("he_normal", "glorot_normal"):
+        task = make_task(Network((30,) * 21, "relu", weights), quantities=(NORM,))
+        yield Case(task, {"quick": 8000, "paper": 10_000}[scale], {"weights": weights})
+
+
+def draw(collected):
+    figure, axes = panels()
+    against_depth(axes[0, 0], collected.table, by="weights", ylabel=NORM)
+    yield Drawing(figure, collected.table)
+
+
+def verdicts(collected):
+    row = collected.table.query("layer == 20 and weights == 'he_normal'").iloc[0]
+    found = "holds" if row.ci_low < 1 else "fails"
+    yield Verdict("X01", found, row.estimate, row.ci_low, row.ci_high, row.theory, "log10 norm")
+
+
+study = Study(name="tiny", title="A tiny study", cases=cases, draw=draw, claims=("X01",), verdicts=verdicts)
+
+if __name__ == "__main__":
+    study.main()
+'''
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Run the command line in an empty folder with one study; return exit status, output and errors."""
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies" / "tiny.py").write_text(STUDY)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        captured = capsys.readouterr()
+        return int(caught.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+def start(*arguments: str, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", "from stabsim.cli import main; main()", *arguments]
+    path = os.pathsep.join([str(Path(__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=stderr, text=True, env={**os.environ, "PYTHONPATH": path}
+    )
+
+
+# --- help and bad usage ------------------------------------------------------------------------------
+
+
+def test_help_imports_nothing_that_is_slow() -> None:
+    program = """
+import sys
+from stabsim.cli.group import VERBS, group
+for verb in VERBS:
+    group.main([verb, "--help"], standalone_mode=False)
+group.main(["--help"], standalone_mode=False)
+print({"numpy", "numba", "pandas", "scipy", "matplotlib", "seaborn", "rich"} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "set()"
+
+
+def test_help_and_version(call: Call) -> None:
+    status, out, _ = call()
+    assert status == 0 and all(f"\n  {verb} " in out for verb in VERBS)
+    assert call("--help") == (0, out, "")
+    assert call("--version")[1].startswith("stabsim 0.")
+    assert f"[{'|'.join(declarations.SCALES)}]" in call("run", "--help")[1]
+
+
+NET = ("--activation", "relu", "--weights", "he_normal", "--nets", "4")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rnu"], "unknown command 'rnu'; known, nearest first: run"),
+        (["run", "--sale", "quick"], "unknown option '--sale'; known, nearest first: --scale"),
+        (["run"], "name studies, or give --all; there are tiny"),
+        (["run", "tiny", "--all"], "name studies, or give --all"),
+        (["run", "tinny"], "unknown study 'tinny'; known, nearest first: tiny"),
+        (["run", "tiny", "--scale", "huge"], "'huge' is not one of 'quick', 'paper'"),
+        (["run", "tiny", "--seed", "-1"], "--seed must be an integer from 0 to 18446744073709551615, not -1"),
+        (["run", "tiny", "--threads", "0"], "--threads must be an integer from 1 to 1024, not 0"),
+        (["status", "tinny"], "unknown study 'tinny'; known, nearest first: tiny"),
+        (["list", "relu"], "'relu' is not one of 'activations'"),
+        (["simulate", "--depth", "3"], "option --activation is missing: Such as"),
+        (["simulate", *NET], "give either --depth and --width, or --widths"),
+        (["simulate", "--depth", "3", *NET], "--width is missing"),
+        (["simulate", "--depth", "0", "--width", "3", *NET], "depth must be an integer >= 1, not 0"),
+        (["simulate", "--depth", "3", "--width", "3", "--widths", "3,3", *NET], "give either"),
+        (["simulate", "--widths", "3,x", *NET], "'3,x' is not a list of whole numbers"),
+        (["simulate", "--widths", "3,0", *NET], "widths must be integers >= 1, not 0"),
+        (["simulate", "--widths", "3,3", *NET, "--activation", "rleu"], "unknown activation 'rleu'; known, nearest"),
+        (["simulate", "--widths", "3,3", *NET, "--nets", "0"], "nets must be an integer from 1"),
+        (["simulate", "--widths", "3,3", *NET, "--nets", "many"], "'many' is not a valid integer"),
+        (["simulate", "--widths", "3,3", *NET, "--bias-std", "nan"], "bias_std must be a finite number, not nan"),
+        (["simulate", "--widths", "3,3", *NET, "--sampler", "dens"], "unknown sampler 'dens'; known, nearest"),
+        (["simulate", "--widths", "3,3", *NET, "--inputs", "digits"], "inputs must have shape"),
+        (["simulate", "--widths", "3,3", *NET, "--threads", "0"], "threads must be an integer from 1 to 1024, not 0"),
+        (["simulate", "--widths", "3,3", *NET, "--quantities", "norm"], "unknown quantity 'norm'"),
+        (["simulate", "--widths", "3,3", *NET, "--output", "no/such/x.csv"], "there is no folder no/such"),
+    ],
+)  # fmt: skip
+def test_bad_usage_is_one_line_and_status_2(call: Call, arguments: list[str], message: str) -> None:
+    status, out, err = call(*arguments)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert message in err and err.startswith("stabsim")
+
+
+# --- simulate, list ----------------------------------------------------------------------------------
+
+
+def test_simulate_prints_a_table_and_writes_another(call: Call) -> None:
+    arguments = ("simulate", "--depth", "5", "--width", "8", *NET, "--nets", "100", "--batch", "2", "--seed", "3")
+    status, out, _ = call(*arguments, "--output", "table.csv")
+    assert status == 0 and "batch 2, seed 3" in out and "table.csv" in out
+    rows = [line.split() for line in out.splitlines() if line.startswith("  ")]
+    assert rows[0] == ["quantity", "layer", "estimate", "interval", "theory"]
+    assert {row[0] for row in rows[1:]} == set(QUANTITIES)
+    layers = {row[0]: row[1] for row in rows}
+    assert layers["activation_mean"] == "5" and layers["activation_gradient_mean"] == "0"
+
+    direct = simulate(Network((8,) * 6, "relu", "he_normal"), nets=100, batch=2, seed=3).table
+    written = pandas.read_csv("table.csv", engine="python")
+    assert written.astype({"quantity": str}).equals(direct.astype({"quantity": str}))
+
+
+def test_simulate_says_where_few_nets_own_the_mean(call: Call) -> None:
+    arguments = ("--depth", "60", "--width", "3", *NET, "--nets", "300", "--quantities", "activation_mean_square")
+    assert "which has not converged: activation_mean_square: layers" in call("simulate", *arguments)[1]
+
+
+def test_first_call_says_that_it_compiles(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stabsim.kernels.compile.cache_directory", lambda: tmp_path)
+    said = "first call: compiling, which usually takes about"
+    assert said in call("simulate", "--widths", "3,3", *NET)[2]
+    (tmp_path / "dense.nbi").touch()
+    assert call("simulate", "--widths", "3,3", *NET)[2] == ""
+
+
+def test_list_names_everything(call: Call) -> None:
+    status, out, _ = call("list")
+    assert status == 0 and all(f"{kind}:\n" in out for kind in KINDS)
+    assert all(any(line.startswith(f"  {name}") for line in out.splitlines()) for name in (*ACTIVATIONS, *QUANTITIES))
+    assert call("list", "studies") == (0, "studies:\n  tiny  A tiny study [X01]\n", "")
+    assert "digits_raw" in call("list", "datasets")[1]
+
+
+# --- run ---------------------------------------------------------------------------------------------
+
+
+def test_run_simulates_once_and_leaves_the_same_bytes(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert call("run", "tiny", "--dry-run")[1].endswith(
+        "8 of 8 chunks missing, each up to about a second of one core\n"
+    )
+    assert not Path("results").exists()
+    status, out, _ = call("run", "tiny", "--threads", "1")
+    assert status == 0 and "8 of 8 chunks to simulate" in out and "X01  holds: 0.3" in out
+    assert {path.name for path in Path("figures").iterdir()} == {
+        f"tiny.{kind}" for kind in ("png", "pdf", "svg", "csv")
+    }
+    assert (Path("results") / "tiny" / "verdicts.json").exists()
+    before = tree(Path("results")), tree(Path("figures"))
+
+    monkeypatch.setattr("stabsim.plan.Plan.run", None)
+    status, out, _ = call("run", "--all")
+    assert status == 0 and "all 8 chunks are stored, nothing is simulated" in out
+    for path in Path("figures").iterdir():
+        path.unlink()
+    assert call("plot") == (0, "  figures/tiny.png, .pdf, .svg and .csv\n", "")
+    assert (tree(Path("results")), tree(Path("figures"))) == before
+    assert call("status")[1].splitlines()[1:] == [
+        "tiny   quick  8       8       0",
+        "tiny   paper  6       10      0",
+    ]
+    assert call("verify") == (0, "12 files, all sound\n", "")
+
+
+def test_what_is_missing_or_damaged_is_named(call: Call, tmp_path: Path) -> None:
+    status, _, err = call("plot", "tiny", "--seed", "3")
+    assert (status, err) == (
+        1,
+        "stabsim: tiny: 8 of 8 chunks are missing or damaged: stabsim run tiny --scale quick --seed 3\n",
+    )
+    out = tmp_path / "elsewhere"
+    assert call("run", "tiny", "--out", str(out))[0] == 0
+    chunk = next(out.rglob("*.npz"))
+    chunk.write_bytes(chunk.read_bytes()[1:])
+    status, printed, err = call("verify", "--out", str(out))
+    assert status == 1 and str(chunk) in printed and "1 of 12 files are bad" in err
+    assert "tiny   quick  7       8       1" in call("status", "--out", str(out))[1]
+    status, printed, err = call("run", "tiny", "--out", str(out))
+    assert status == 0 and "1 of 8 chunks to simulate" in printed and "set aside and simulated again" in err
+    assert call("verify", "--out", str(out))[0] == 0
+
+
+def test_a_study_that_fails_is_named_and_does_not_stop_the_others(call: Call) -> None:
+    Path("studies/another.py").write_text(
+        STUDY.replace('"tiny"', '"another"').replace("yield Verdict", "yield 1 / 0; Verdict")
+    )
+    Path("studies/broken.py").write_text("import nothing_such")
+    status, out, err = call("run", "--all")
+    assert status == 1 and "tiny.png" in out and "X01  holds: 0.3" in out
+    first, second = err.splitlines()[-2:]
+    assert first.startswith("stabsim: another: verdicts of studies/another.py: line ") and "ZeroDivisionError" in first
+    assert second.startswith("stabsim: broken: studies/broken.py: line 1: ModuleNotFoundError")
+    assert "cannot be loaded" in call("list", "studies")[1]
+
+
+def test_a_study_in_use_is_refused(call: Call) -> None:
+    with Store("results/tiny/chunks"):
+        status, _, err = call("run", "tiny")
+    assert status == 1 and "is in use by process" in err and err.count("\n") == 1
+
+
+def test_a_file_of_a_study_is_a_program(call: Call) -> None:
+    assert call("run", "tiny")[0] == 0
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    done = subprocess.run(
+        [sys.executable, "studies/tiny.py", "--scale", "quick"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=True,
+    )
+    assert "all 8 chunks are stored, nothing is simulated" in done.stdout
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_interrupted_and_resumed_gives_the_same_bytes(call: Call, tmp_path: Path, how: signal.Signals) -> None:
+    assert call("run", "tiny", "--out", "whole")[0] == 0  # compiles, too, so that what follows starts at once
+    process = start("run", "tiny", "--out", "pieces", "--threads", "1")
+    while len(list(Path("pieces").rglob("*.npz"))) < 2 and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(how)
+    _, err = process.communicate(timeout=60)
+    if how == signal.SIGINT:
+        assert process.returncode == 130
+        assert err.splitlines() == [
+            "stabsim run: interrupted; all chunks done so far are kept, and the same command goes on"
+        ]
+    assert 2 <= len(list(Path("pieces").rglob("*.npz"))) < 8
+    assert call("run", "tiny", "--out", "pieces")[0] == 0
+    for folder in ("results", "figures"):
+        assert tree(Path("pieces") / folder) == tree(Path("whole") / folder)
+
+
+# --- progress ----------------------------------------------------------------------------------------
+
+
+def test_progress_is_a_line_a_minute_away_from_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    result = simulate(Network((5, 6, 7), "relu", "he_normal"), nets=10, batch=2)
+    with LiveProgress() as show:
+        show("case", 5, 10, lambda: pytest.fail("an estimate is made only when it is shown"))
+        show.shown -= 60
+        show("case", 10, 10, lambda: result)
+        show("case", 10, 10, lambda: pytest.fail("a minute has not passed"))
+    found = result.estimates("activation_gradient_log10_norm")
+    numbers = found.estimate[0], found.ci_low[0], found.ci_high[0]
+    shown = "activation_gradient_log10_norm at layer 0: {:.4g} [{:.4g}, {:.4g}]".format(*numbers)
+    assert capsys.readouterr().err == f"case: 10 of 10 nets; {shown}\n"
+
+
+def test_progress_on_a_terminal_shows_nets_and_an_estimate(call: Call) -> None:
+    import pty
+
+    assert call("run", "tiny")[0] == 0
+    ours, theirs = pty.openpty()
+    with start("run", "tiny", "--seed", "1", "--threads", "1", stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # the end of a terminal
+            while part := os.read(ours, 10_000):
+                shown += part
+    assert process.returncode == 0
+    assert "case 2 of 2 (glorot_normal)" in shown.decode() and "/8000" in shown.decode()
+    assert "activation_log10_norm at layer 20: " in shown.decode()
+
+
+# --- warmup ------------------------------------------------------------------------------------------
+
+
+def test_caches_of_other_versions_are_removed(tmp_path: Path) -> None:
+    names = [f"stabsim-{digit * 16}" for digit in "0ab"]
+    for name in (*names, "stabsim-notes", "another"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").touch()
+    assert prune(tmp_path / names[0]) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["another", names[0], "stabsim-notes"]
+
+
+@pytest.mark.slow
+def test_warmup_leaves_nothing_to_compile(tmp_path: Path) -> None:
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(Path(__file__).parent.parent)}
+
+    def stabsim(*arguments: str) -> set[Path]:
+        program = "from stabsim.cli import main; main()"
+        subprocess.run([sys.executable, "-c", program, *arguments], env=environment, check=True)
+        return set(tmp_path.rglob("*.nb*"))
+
+    compiled = stabsim("warmup")
+    for precision in ("float32", "float64"):
+        net = ("--widths", "4,5,6", "--activation", "tanh", "--weights", "orthogonal", "--nets", "3", "--batch", "2")
+        assert stabsim("simulate", *net, "--bias-std", "1", "--precision", precision) == compiled
+    assert np.all([path.stat().st_size > 0 for path in compiled])

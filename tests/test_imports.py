@@ -1,0 +1,151 @@
+"""Data flows down, imports point up: which module may import which, read from the sources."""
+
+from __future__ import annotations
+
+import ast
+import functools
+from pathlib import Path
+
+import pytest
+
+import stabsim
+
+PACKAGE = Path(stabsim.__file__).parent
+MODULES = {
+    ".".join(("stabsim", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+
+# What a part of the package must not import: it would point down.
+FORBIDDEN = {
+    "stabsim.names": ("stabsim",),
+    "stabsim.network": ("stabsim.simulation", "stabsim.store", "stabsim.study", "stabsim.figures", "stabsim.cli"),
+    "stabsim.activations": ("stabsim.simulation", "stabsim.store", "stabsim.study", "stabsim.figures", "stabsim.cli"),
+    "stabsim.initializers": ("stabsim.simulation", "stabsim.store", "stabsim.study", "stabsim.figures", "stabsim.cli"),
+    "stabsim.quantities": ("stabsim.simulation", "stabsim.store", "stabsim.study", "stabsim.figures", "stabsim.cli"),
+    "stabsim.moments": ("stabsim.simulation", "stabsim.store", "stabsim.study", "stabsim.figures", "stabsim.cli"),
+    "stabsim.theory": (
+        "stabsim.kernels", "stabsim.simulation", "stabsim.plan", "stabsim.store", "stabsim.figures", "stabsim.cli",
+    ),
+    "stabsim.simulation": ("stabsim.store", "stabsim.study", "stabsim.figures", "stabsim.cli"),
+    "stabsim.store": ("stabsim.simulation", "stabsim.study", "stabsim.figures", "stabsim.cli"),
+    "stabsim.figures": ("stabsim.simulation", "stabsim.plan", "stabsim.kernels", "stabsim.tracing", "stabsim.cli"),
+    "stabsim": ("tests", "benchmarks", "studies"),
+}  # fmt: skip
+
+# What costs tenths of a second to import, and which modules may do so while they are imported themselves.
+SLOW = ("pandas", "seaborn", "matplotlib", "scipy.stats", "sklearn", "rich")
+
+
+@functools.cache
+def imports(module: str, *, at_once: bool = False) -> set[str]:
+    """Return every module that a module imports (``from a import b`` is a and a.b); at once: outside functions."""
+    tree = ast.parse(MODULES[module].read_text())
+    package = module if MODULES[module].name == "__init__.py" else module.rpartition(".")[0]
+    inside = {
+        inner
+        for outer in ast.walk(tree)
+        if isinstance(outer, ast.FunctionDef | ast.AsyncFunctionDef) or _only_for_types(outer)
+        for inner in ast.walk(outer)
+    }
+    found = set()
+    for node in ast.walk(tree):
+        if at_once and node in inside:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
+            source = ".".join([*above, *([node.module] if node.module else [])])
+            found |= {source} | {f"{source}.{alias.name}" for alias in node.names}
+    return found
+
+
+def _only_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def within(name: str, package: str) -> bool:
+    return name == package or name.startswith(package + ".")
+
+
+def offenses(module: str, forbidden: tuple[str, ...]) -> list[str]:
+    return sorted(name for name in imports(module) if any(within(name, package) for package in forbidden))
+
+
+@pytest.mark.parametrize("part", FORBIDDEN)
+def test_no_import_points_down(part: str) -> None:
+    assert part in MODULES
+    for module in MODULES:
+        if within(module, part):
+            assert not offenses(module, FORBIDDEN[part]), module
+
+
+def test_kernels_import_only_kernels() -> None:
+    for module in MODULES:
+        if within(module, "stabsim.kernels"):
+            own = {name for name in _at_run_time(module) if within(name, "stabsim")}
+            assert all(within(name, "stabsim.kernels") for name in own), (module, own)
+
+
+def _at_run_time(module: str) -> set[str]:
+    """Leave out what is imported for type checkers only."""
+    tree = ast.parse(MODULES[module].read_text())
+    for_types = {
+        f"{node.module}.{alias.name}"
+        for block in ast.walk(tree)
+        if _only_for_types(block)
+        for node in ast.walk(block)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    return {name for name in imports(module) if not any(within(other, name) for other in for_types)}
+
+
+def test_nobody_imports_the_command_line() -> None:
+    """Only the entry point of a study's script calls it, and imports it then."""
+    for module in MODULES:
+        if not within(module, "stabsim.cli"):
+            found = imports(module, at_once=module == "stabsim.study")
+            assert not any(within(name, "stabsim.cli") for name in found), module
+
+
+def test_only_the_cuda_package_imports_cuda() -> None:
+    for module in MODULES:
+        if not within(module, "stabsim.cuda"):
+            assert not offenses(module, ("numba.cuda",)), module
+
+
+def test_one_module_calls_the_compiler() -> None:
+    names = {"njit", "jit", "vectorize", "guvectorize", "stencil", "cfunc"}
+    for module, path in MODULES.items():
+        if module == "stabsim.kernels.compile":
+            continue
+        assert not {f"numba.{name}" for name in names} & imports(module), module
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "numba":
+                assert node.attr not in names, f"{module} calls numba.{node.attr}"
+            assert not (isinstance(node, ast.keyword) and node.arg == "fastmath" and _is_true(node.value)), module
+
+
+def _is_true(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is True
+
+
+@pytest.mark.parametrize("slow", SLOW)
+def test_the_command_line_and_the_package_import_nothing_slow(slow: str) -> None:
+    """What `import stabsim` or `stabsim --help` reaches without calling anything."""
+    reached, waiting = set(), ["stabsim", "stabsim.cli"]
+    while waiting:
+        module = waiting.pop()
+        if module in MODULES and module not in reached:
+            reached.add(module)
+            waiting += imports(module, at_once=True)
+            assert not any(within(name, slow) for name in imports(module, at_once=True)), module
+
+
+def test_the_readers_of_this_test_see_what_they_look_for() -> None:
+    assert "stabsim.kernels.philox" in imports("stabsim.kernels.laws")
+    assert "numba" in imports("stabsim.kernels.compile")
+    assert not imports("stabsim", at_once=True) & {"stabsim.simulation", "stabsim.simulation.simulate"}
+    assert "stabsim.simulation.simulate" in imports("stabsim")

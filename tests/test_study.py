@@ -1,0 +1,269 @@
+"""Studies: what is declared is checked, collected whole whatever interrupts it, and found by file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+
+from stabsim.collect import Work, collect, progress, read, save_figures, save_verdicts
+from stabsim.discovery import StudyError, calling, files, load
+from stabsim.network import Network
+from stabsim.simulation import Result, simulate
+from stabsim.store import Store
+from stabsim.study import Case, Collected, Drawing, Study, Verdict
+from stabsim.task import Task, make_task
+from tests.test_store import tree
+
+QUANTITIES = ("activation_log10_norm", "activation_mean_square")
+
+
+def task(**options: object) -> Task:
+    network = Network((4, 4, 4), "relu", "he_normal")
+    return make_task(network, **{"quantities": QUANTITIES, **options})  # type: ignore[arg-type]
+
+
+def quiet(label: str, done: int, wanted: int, current: Callable[[], Result]) -> None:
+    assert done <= wanted
+
+
+def nothing(_: Collected) -> list[Drawing]:
+    return []
+
+
+def study(cases: Iterable[Case] = (), **options: object) -> Study:
+    return Study("tiny", "A tiny study", lambda scale: cases, nothing, **options)  # type: ignore[arg-type]
+
+
+# --- declarations ------------------------------------------------------------------------------------
+
+
+def test_seed_of_a_case_follows_from_the_run_and_the_task_alone() -> None:
+    cases = Case(task(), 10, {"a": 1}), Case(task(batch=2), 10, {"a": 2})
+    first, second = study(cases).checked_cases("quick", seed=3)
+    assert study(cases[::-1]).checked_cases("quick", seed=3) == (second, first)
+    more = Case(task(), 20, {"a": "another tag"})
+    others = [*study(cases).checked_cases("quick", seed=4), Case(task(seed=1), 10).seeded(3)]
+    seeds = {case.task.seed for case in (first, second, *others)}
+    assert len(seeds) == 5 and more.seeded(3).task.seed == first.task.seed
+
+
+@pytest.mark.parametrize(
+    ("cases", "message"),
+    [
+        ([], "has no cases at scale 'quick'"),
+        ([Case(task(), 1, {"a": 1}), Case(task(), 1, {"b": 1})], "must have the same tags"),
+        ([Case(task(), 1, {"a": 1}), Case(task(), 2, {"a": 1})], "two cases of study 'tiny' have the tags"),
+    ],
+)
+def test_cases_that_cannot_be_told_apart(cases: list[Case], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        study(cases).checked_cases("quick")
+
+
+def test_bad_arguments() -> None:
+    with pytest.raises(ValueError, match="unknown scale 'big'; known"):
+        study([Case(task(), 1)]).checked_cases("big")
+    with pytest.raises(ValueError, match="nets must be an integer from 1 to"):
+        Case(task(), 0)
+    with pytest.raises(TypeError, match="task must be a Task"):
+        Case(task().network, 1)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="tag a=None"):
+        Case(task(), 1, {"a": None})  # type: ignore[dict-item]
+    with pytest.raises(ValueError, match="small letters"):
+        Study("No Name", "", lambda scale: [], nothing)
+    with pytest.raises(TypeError, match="a sequence of ids"):
+        Study("tiny", "", lambda scale: [], nothing, claims="B06")
+
+
+def test_verdicts_are_spelled_and_complete() -> None:
+    for spelled in ("holds", "fails", "holds when the net is wide"):
+        Verdict("B06", spelled, 1.0, 0.9, 1.1)
+    for wrong in ("maybe", "holds when ", "Holds", "fails when deep", ""):
+        with pytest.raises(ValueError, match="verdict must be 'holds'"):
+            Verdict("B06", wrong, 1.0, 0.9, 1.1)
+
+    b07, b06 = (Verdict(claim, "holds", 1.0, 0.9, 1.1) for claim in ("B07", "B06"))
+    found = Collected("quick", ())
+    assert study(claims=("B06", "B07"), verdicts=lambda _: [b07, b06]).checked_verdicts(found) == [b06, b07]
+    with pytest.raises(ValueError, match="no verdict on B06"):
+        study(claims=("B06", "B07"), verdicts=lambda _: [b07]).checked_verdicts(found)
+    with pytest.raises(ValueError, match="unknown claim of study 'tiny' 'B07'"):
+        study(claims=("B06",), verdicts=lambda _: [b07]).checked_verdicts(found)
+
+
+# --- collecting --------------------------------------------------------------------------------------
+
+
+def test_collected_table_is_that_of_simulate_with_tags(tmp_path: Path) -> None:
+    cases = study([Case(task(), 5000, {"kind": "a"}), Case(task(batch=2), 100, {"kind": "b"})]).checked_cases("quick")
+    with Store(tmp_path) as store:
+        collected = collect(cases, "quick", store, 1, quiet)
+    table = collected.table
+    assert list(table.columns[:3]) == ["kind", "quantity", "layer"]
+    for case in cases:
+        direct = simulate(
+            case.task.network, nets=case.nets, batch=case.task.batch, seed=case.task.seed, quantities=QUANTITIES
+        )
+        rows = table[table["kind"] == case.tags["kind"]].drop(columns="kind").reset_index(drop=True)
+        assert rows.astype({"quantity": str}).equals(direct.table.astype({"quantity": str}))
+    assert read(cases, "quick", Store(tmp_path)).table.equals(table)
+
+
+def test_collecting_again_simulates_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = study([Case(task(), 10_000)]).checked_cases("quick")
+    with Store(tmp_path) as store:
+        collect(cases, "quick", store, 2, quiet)
+    before = tree(tmp_path)
+    monkeypatch.setattr("stabsim.plan.Plan.run", None)
+    with Store(tmp_path) as store:
+        collect(cases, "quick", store, 2, quiet)
+    assert tree(tmp_path) == before
+
+
+def test_more_nets_reuse_whole_chunks_and_none_is_counted_twice(tmp_path: Path) -> None:
+    made = []
+
+    def note(label: str, done: int, wanted: int, current: Callable[[], Result]) -> None:
+        made.append(done)
+
+    for nets, new in ((5000, 2), (9000, 2), (8192, 0), (5000, 0), (100, 1)):  # chunks of 4096
+        case = Case(task(), nets).seeded(0)
+        assert Work(case).plan.chunk_nets == 4096
+        made.clear()
+        with Store(tmp_path) as store:
+            (_, result) = collect([case], "quick", store, 1, note).results[0]
+            (_, fresh) = collect([case], "quick", store, 1, note).results[0]
+        assert (len(made), result.nets) == (new, nets)
+        direct = simulate(case.task.network, nets=nets, seed=case.task.seed, quantities=QUANTITIES)
+        assert result.table.equals(direct.table) and fresh.table.equals(direct.table)
+    assert all(sound for _, sound, _ in Store(tmp_path).verify())
+
+
+def test_interrupted_between_chunks_and_resumed_gives_the_same_bytes(tmp_path: Path) -> None:
+    cases = study([Case(task(), 9000, {"b": 1}), Case(task(batch=2), 5000, {"b": 2})]).checked_cases("quick")
+    with Store(tmp_path / "whole") as store:
+        collect(cases, "quick", store, 1, quiet)
+
+    def interrupt(label: str, done: int, wanted: int, current: Callable[[], Result]) -> None:
+        assert current().nets == done
+        raise KeyboardInterrupt
+
+    stops = 0
+    while progress(cases, Store(tmp_path / "pieces")).missing:
+        with Store(tmp_path / "pieces") as store, pytest.raises(KeyboardInterrupt):
+            collect(cases, "quick", store, 2, interrupt)
+        stops += 1
+    assert stops == 5 and tree(tmp_path / "pieces") == tree(tmp_path / "whole")
+
+
+def test_damaged_chunk_is_set_aside_and_simulated_again(tmp_path: Path) -> None:
+    cases = study([Case(task(), 9000)]).checked_cases("quick")
+    with Store(tmp_path) as store:
+        table = collect(cases, "quick", store, 1, quiet).table
+    before = tree(tmp_path)
+    middle = next(tmp_path.glob("*/000004096-*.npz"))
+    middle.write_bytes(middle.read_bytes()[:-1])
+    assert progress(cases, Store(tmp_path)) == dataclasses.replace(
+        progress(cases, Store(tmp_path)), stored=2, damaged=1
+    )
+    with Store(tmp_path) as store:
+        again = collect(cases, "quick", store, 1, quiet).table
+        assert [path for path, _ in store.damaged] == [middle]
+    assert again.equals(table)
+    (aside,) = tmp_path.rglob("*.damaged")
+    aside.unlink()
+    assert tree(tmp_path) == before
+
+
+def test_a_chunk_of_two_cases_is_simulated_and_counted_once(tmp_path: Path) -> None:
+    cases = study([Case(task(), 5000, {"a": 1}), Case(task(), 4096, {"a": 2})]).checked_cases("quick")
+    with Store(tmp_path) as store:
+        assert progress(cases, store).missing == 2
+        collect(cases, "quick", store, 1, quiet)
+        assert progress(cases, store).missing == 0
+
+
+# --- what is written ---------------------------------------------------------------------------------
+
+
+def test_figures_are_named_by_their_parts_and_are_the_same_bytes(tmp_path: Path) -> None:
+    with Store(tmp_path / "chunks") as store:
+        collected = collect([Case(task(), 10)], "quick", store, 1, quiet)
+
+    def draw(parts: tuple[str, ...]) -> Study:
+        drawings = [Drawing(Figure(), collected.table, part) for part in parts]
+        return Study("tiny", "", lambda scale: [], lambda _: drawings)
+
+    written = save_figures(draw(("", "tails")), collected, tmp_path / "figures")
+    assert {path.name for path in written} == {
+        f"{name}.{kind}" for name in ("tiny", "tiny_tails") for kind in ("png", "pdf", "svg", "csv")
+    }
+    before = tree(tmp_path / "figures")
+    save_figures(draw(("", "tails")), collected, tmp_path / "figures")
+    assert tree(tmp_path / "figures") == before
+    with pytest.raises(ValueError, match="same part"):
+        save_figures(draw(("a", "a")), collected, tmp_path / "figures")
+
+
+def test_verdicts_are_written_as_json_that_is_strict(tmp_path: Path) -> None:
+    path = tmp_path / "verdicts.json"
+    save_verdicts(study(), [Verdict("B06", "fails", 1.5, -math.inf, math.inf, note="n γ")], "quick", 7, path)
+    held = json.loads(path.read_text(), parse_constant=lambda text: pytest.fail(text))
+    assert (held["study"], held["scale"], held["seed"]) == ("tiny", "quick", 7)
+    assert held["verdicts"] == [
+        {
+            "claim": "B06",
+            "verdict": "fails",
+            "estimate": 1.5,
+            "ci_low": None,
+            "ci_high": None,
+            "theory": None,
+            "note": "n γ",
+        }
+    ]
+
+
+# --- discovery ---------------------------------------------------------------------------------------
+
+
+def test_studies_of_the_current_directory_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    bundled = files()
+    (tmp_path / "studies").mkdir()
+    assert files() == {}
+    for name in ("b", "a", "_shared"):
+        (tmp_path / "studies" / f"{name}.py").touch()
+    assert list(files()) == ["a", "b"] and not bundled.keys() & {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import nothing_such", "line 1: ModuleNotFoundError: No module named 'nothing_such'"),
+        ("\ndef f(:", "line 2: SyntaxError"),
+        ("x = 1", "it declares no study"),
+        ("from stabsim.study import Study\nstudy = Study('b', '', list, list)", "must be named 'a' like the file"),
+        ("x = 1\nraise ValueError('two\\nlines')", "line 2: ValueError: two lines"),
+    ],
+)
+def test_a_file_that_is_no_study_is_named_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "a.py"
+    path.write_text(text)
+    with pytest.raises(StudyError, match=message) as caught:
+        load(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_errors_of_a_study_name_the_function_and_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.py"
+    path.write_text(
+        "from stabsim.study import Study\ndef draw(c):\n    return {}[1]\nstudy = Study('a', '', list, draw)"
+    )
+    with pytest.raises(StudyError, match=r"draw of .*a.py: line 3: KeyError: 1"), calling("draw", path):
+        save_figures(load(path), Collected("quick", ()), tmp_path)

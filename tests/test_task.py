@@ -1,0 +1,212 @@
+"""Every bad argument is refused in one line that says which, repeats its value and what is allowed."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+import stabsim
+from stabsim import Network
+from stabsim.quantities import QUANTITIES
+from stabsim.task import Task, make_task
+
+NETWORK = Network((4, 5, 3), "tanh", "glorot_normal")
+NOT_A_NUMBER = np.ones((3, 4))
+NOT_A_NUMBER[2, 1] = math.nan
+INFINITE = np.ones((2, 3))
+INFINITE[1, 0] = -math.inf
+
+Bad = tuple[dict[str, Any], type[Exception], str]
+
+NETS: list[Bad] = [
+    ({"nets": 0}, ValueError, "nets must be an integer from 1 to 4294967296, not 0"),
+    ({"nets": -5}, ValueError, "nets must be an integer from 1 to 4294967296, not -5"),
+    ({"nets": 2**32 + 1}, ValueError, "not 4294967297"),
+    ({"nets": True}, TypeError, "nets must be an integer from 1 to 4294967296, not True"),
+    ({"nets": 3.5}, TypeError, "not 3.5"),
+    ({"nets": 3.0}, TypeError, "not 3.0"),
+    ({"nets": "10"}, TypeError, "not '10'"),
+    ({"nets": None}, TypeError, "not None"),
+    ({"nets": math.nan}, TypeError, "not nan"),
+    ({"threads": 0}, ValueError, "threads must be an integer from 1 to 1024, not 0"),
+    ({"threads": -1}, ValueError, "not -1"),
+    ({"threads": 1.5}, TypeError, "not 1.5"),
+    ({"threads": True}, TypeError, "not True"),
+    ({"device": "cuda"}, ValueError, "device must be 'cpu' in this version, not 'cuda'"),
+    ({"device": None}, ValueError, "not None"),
+    ({"samples": "activation_mean"}, TypeError, "'activation_mean'"),
+    ({"samples": ("activation_meen",)}, ValueError, "'activation_meen'; known, nearest first: activation_mean"),
+    ({"samples": ("activation_correlation",)}, ValueError, "'activation_correlation' needs batch >= 2, got batch=1"),
+    ({"quantities": "activation_mean"}, TypeError, "'activation_mean'"),
+    ({"quantities": (3,)}, TypeError, "3"),
+    ({"quantities": ()}, ValueError, "quantities=()"),
+    ({"quantities": ("mean",)}, ValueError, "unknown quantity 'mean'; known, nearest first: "),
+    ({"quantities": ("activation_correlation",)}, ValueError, "needs batch >= 2, got batch=1"),
+    ({"saturation": -0.1}, ValueError, "saturation must be a finite number >= 0, not -0.1"),
+    ({"saturation": math.nan}, ValueError, "saturation must be a finite number, not nan"),
+    ({"saturation": "small"}, TypeError, "not 'small'"),
+    ({"histograms": {"weight": (0, 1, 5)}}, ValueError, "unknown histogram of 'weight'; known, nearest first: "),
+    ({"histograms": {"activation": (0, 1)}}, TypeError, "histograms['activation'] must be (low, high, bins)"),
+    ({"histograms": {"activation": 5}}, TypeError, "not 5"),
+    ({"histograms": {"activation": (1, 1, 5)}}, ValueError, "needs low < high, not 1.0 and 1.0"),
+    ({"histograms": {"activation": (0, math.inf, 5)}}, ValueError, "not inf"),
+    ({"histograms": {"activation": (0, 1, 0)}}, ValueError, "bins of histograms['activation']"),
+    ({"histograms": {"activation": (0, 1, 2.5)}}, TypeError, "not 2.5"),
+    ({"histograms": {"activation": (0, 1, 5), "preactivation": (0, 1, 6)}}, ValueError, "the same number of bins"),
+]  # fmt: skip
+
+OF_BOTH: list[Bad] = [
+    ({"network": "tanh"}, TypeError, "network must be a stabsim.Network, not 'tanh'"),
+    ({"batch": 0}, ValueError, "batch must be an integer from 1 to 4294967295, not 0"),
+    ({"batch": -2}, ValueError, "not -2"),
+    ({"batch": 2**32}, ValueError, "not 4294967296"),
+    ({"batch": 1.0}, TypeError, "not 1.0"),
+    ({"batch": True}, TypeError, "not True"),
+    ({"seed": -1}, ValueError, "seed must be an integer from 0 to 18446744073709551615, not -1"),
+    ({"seed": 2**64}, ValueError, "not 18446744073709551616"),
+    ({"seed": None}, TypeError, "not None"),
+    ({"seed": "7"}, TypeError, "not '7'"),
+    ({"precision": "float16"}, ValueError, "unknown precision 'float16'; known, nearest first: float"),
+    ({"precision": np.float32}, ValueError, "unknown precision <class 'numpy.float32'>"),
+    ({"inputs": "digts"}, ValueError, "unknown data set 'digts'; known, nearest first: digits"),
+    ({"inputs": "digits"}, ValueError, "inputs must have shape (samples, widths[0]) = (..., 4), not (1797, 64)"),
+    ({"inputs": np.ones((3, 5))}, ValueError, "(..., 4), not (3, 5)"),
+    ({"inputs": np.ones(4)}, ValueError, "(..., 4), not (4,)"),
+    ({"inputs": np.ones((0, 4))}, ValueError, "not (0, 4)"),
+    ({"inputs": NOT_A_NUMBER}, ValueError, "inputs must be finite, but inputs[2, 1] is nan"),
+    ({"inputs": [["a"] * 4]}, TypeError, "inputs must be an array of numbers"),
+    ({"inputs": [[1, 2], [3]]}, TypeError, "inputs must be an array of numbers"),
+    ({"inputs": np.ones((2, 4)), "batch": 3}, ValueError, "inputs has 2 samples, fewer than batch=3"),
+    ({"inputs": np.ones((2, 4), complex)}, TypeError, "inputs must be an array of numbers"),
+    ({"inputs": [["1"] * 4]}, TypeError, "inputs must be an array of numbers"),
+    ({"inputs": np.full((2, 4), 1e300)}, ValueError, "float32"),
+    ({"inputs": np.full((2, 4), 1e-300)}, ValueError, "float32"),
+    ({"output_gradient": np.full((1, 3), 1e300)}, ValueError, "float32"),
+    ({"output_gradient": np.full((1, 3), 1e-60)}, ValueError, "float32"),
+    ({"output_gradient": np.ones((2, 3))}, ValueError, "output_gradient must have batch=1 rows, not 2"),
+    ({"output_gradient": np.ones((1, 4))}, ValueError, "(batch, widths[-1]) = (..., 3), not (1, 4)"),
+    ({"output_gradient": INFINITE, "batch": 2}, ValueError, "output_gradient[1, 0] is -inf"),
+    ({"output_gradient": 1.0}, ValueError, "not ()"),
+    (
+        {"network": Network((4, 5), "tanh", "glorot_normal", 1e-40)},
+        ValueError,
+        "biases of standard deviation 1e-40 are outside the normal range of float32",
+    ),
+    (
+        {"network": Network((4, 5), "tanh", "glorot_normal", 1e39)},
+        ValueError,
+        "biases of standard deviation 1e+39 are outside the normal range of float32",
+    ),
+]
+
+OF_SIMULATE: list[Bad] = [
+    ({"sampler": "fast"}, ValueError, "unknown sampler 'fast'; known, nearest first: "),
+    ({"sampler": None}, ValueError, "unknown sampler None"),
+]
+
+OF_TRACE: list[Bad] = [
+    ({"net": -1}, ValueError, "net must be an integer from 0 to 4294967295, not -1"),
+    ({"net": 2**32}, ValueError, "not 4294967296"),
+    ({"net": 0.0}, TypeError, "not 0.0"),
+]
+
+
+def assert_refused(call: Any, kind: type[Exception], fragment: str) -> None:
+    with pytest.raises(kind) as caught:
+        call()
+    message = str(caught.value)
+    assert type(caught.value) is kind
+    assert fragment in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(("arguments", "kind", "fragment"), [*NETS, *OF_BOTH, *OF_SIMULATE])
+def test_simulate_refuses(arguments: dict[str, Any], kind: type[Exception], fragment: str) -> None:
+    given: dict[str, Any] = {"network": NETWORK, "nets": 2, **arguments}
+    assert_refused(lambda: stabsim.simulate(given.pop("network"), **given), kind, fragment)
+
+
+@pytest.mark.parametrize(("arguments", "kind", "fragment"), [*OF_TRACE, *OF_BOTH])
+def test_trace_refuses(arguments: dict[str, Any], kind: type[Exception], fragment: str) -> None:
+    given: dict[str, Any] = {"network": NETWORK, **arguments}
+    assert_refused(lambda: stabsim.trace(given.pop("network"), **given), kind, fragment)
+
+
+def test_unknown_names_list_the_nearest_first_and_then_all() -> None:
+    with pytest.raises(ValueError, match="nearest first") as caught:
+        stabsim.simulate(NETWORK, nets=2, samples=("weight_gradient_log10norm",))
+    listed = str(caught.value).rpartition(": ")[2].split(", ")
+    assert listed[0] == "weight_gradient_log10_norm"
+    assert sorted(listed) == sorted(QUANTITIES)
+
+
+def test_what_cannot_be_allocated_is_said_before_anything_runs() -> None:
+    with pytest.raises(MemoryError, match="reduce widths, depth or batch"):
+        stabsim.simulate(Network((10_000_000, 10_000_000), "relu", "he_normal"), nets=1)
+
+
+def test_integers_of_numpy_are_integers() -> None:
+    result = stabsim.simulate(NETWORK, nets=np.int64(3), batch=np.int32(2), seed=np.uint64(2**64 - 1))
+    assert (result.nets, result.task.batch, result.task.seed) == (3, 2, 2**64 - 1)
+    assert type(result.task.seed) is int
+
+
+def test_arrays_are_copied() -> None:
+    inputs = np.ones((2, 4))
+    task = make_task(NETWORK, inputs=inputs)
+    key = task.key
+    inputs[0, 0] = 5
+    assert task.key == key and task.inputs is not None and task.inputs[0, 0] == 1
+
+
+DIFFERENT: list[dict[str, Any]] = [
+    {"network": Network((4, 5, 3), "tanh", "glorot_uniform")},
+    {"batch": 2},
+    {"seed": 1},
+    {"inputs": np.ones((2, 4))},
+    {"inputs": np.zeros((2, 4))},
+    {"output_gradient": np.ones((1, 3))},
+    {"precision": "float64"},
+    {"saturation": 0.02},
+    {"quantities": ("activation_mean",)},
+    {"samples": ("activation_mean",)},
+    {"histograms": {"activation": (0, 1, 5)}},
+    {"histograms": {"activation": (0, 1, 6)}},
+]
+
+
+def keyed(arguments: dict[str, Any]) -> Task:
+    given: dict[str, Any] = {"network": NETWORK, **arguments}
+    return make_task(given.pop("network"), **given)
+
+
+def test_the_key_names_everything_that_affects_the_answer() -> None:
+    tasks = [keyed(arguments) for arguments in [{}, *DIFFERENT]]
+    assert len({task.key for task in tasks}) == len(tasks)
+    assert len(set(tasks)) == len(tasks)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({}, {"sampler": "dense"}),
+        ({"inputs": np.ones((2, 4))}, {"inputs": [[1] * 4] * 2}),
+        ({"inputs": np.ones((2, 4))}, {"inputs": np.ones((2, 4), np.float32)}),
+        ({"inputs": np.ones((2, 4))}, {"inputs": np.asfortranarray(np.ones((2, 4)))}),
+        ({"histograms": {"activation": (0, 1, 5)}}, {"histograms": {"activation": (0.0, 1.0, np.int64(5))}}),
+        (
+            {"quantities": ("activation_mean", "preactivation_mean")},
+            {"quantities": ["preactivation_mean", "activation_mean"]},
+        ),
+        (
+            {"histograms": {"activation": (0, 1, 5), "preactivation": (0, 2, 5)}},
+            {"histograms": {"preactivation": (0, 2, 5), "activation": (0, 1, 5)}},
+        ),
+    ],
+)
+def test_the_key_is_the_same_however_it_is_written(one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert keyed(one) == keyed(other)
+    assert hash(keyed(one)) == hash(keyed(other))
