@@ -95,7 +95,7 @@ class Work:
         missing = [part for part in self.parts if part not in sums]
         if missing:
             made = self.plan.run([(part.first, part.last) for part in missing], threads)
-            with contextlib.closing(made):  # type: ignore[type-var]  # a generator: stops its threads
+            with contextlib.closing(made):  # stops its threads
                 for part, one in zip(missing, made, strict=True):
                     store.write(store.task(part.text), part.first, part.last, one.to_arrays())
                     sums[part] = one

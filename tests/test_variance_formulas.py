@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -45,12 +46,12 @@ def assert_estimates(result: Result, quantity: str, exact: Any, first: int = 0) 
 
 def forward_factors(widths: Widths, variance: Any) -> Numbers:
     """Return E s_l^2 / E z_0^2 of linear nets: the product of fan_in times the variance of a weight."""
-    return np.cumprod([1.0, *(i * variance(i, o) for i, o in zip(widths, widths[1:], strict=False))])
+    return np.cumprod([1.0, *(i * variance(i, o) for i, o in pairwise(widths))])
 
 
 def backward_factors(widths: Widths, variance: Any) -> Numbers:
     """Return E dz_l^2 / E dz_L^2 of linear nets: the product of fan_out times the variance of a weight."""
-    factors = [o * variance(i, o) for i, o in zip(widths, widths[1:], strict=False)]
+    factors = [o * variance(i, o) for i, o in pairwise(widths)]
     return np.cumprod([1.0, *factors[::-1]])[::-1]
 
 
@@ -261,9 +262,8 @@ DEEP = Network((4,) * 151, "relu", "he_normal")
 
 
 def test_a_split_run_is_the_whole_run() -> None:
-    plan = Plan(
-        make_task(DEEP, batch=2, seed=3, samples=("activation_log10_norm",), histograms={"activation": (0, 2, 9)})
-    )
+    kept = "activation_log10_norm"
+    plan = Plan(make_task(DEEP, batch=2, seed=3, samples=(kept,), histograms={"activation": (0, 2, 9)}))
     chunks = plan.chunks(3 * plan.chunk_nets + 5)
     assert len(chunks) == 4
     whole = Result(plan, _merged(plan.run(chunks, 2)))
@@ -271,9 +271,7 @@ def test_a_split_run_is_the_whole_run() -> None:
     stored = Result(plan, Sums.from_arrays(whole.sums.to_arrays()))
     for other in (parts, stored):
         assert whole.table.equals(other.table)
-        assert np.array_equal(
-            whole.samples["activation_log10_norm"], other.samples["activation_log10_norm"], equal_nan=True
-        )
+        assert np.array_equal(whole.samples[kept], other.samples[kept], equal_nan=True)
         assert np.array_equal(whole.histograms["activation"][1], other.histograms["activation"][1])
 
 

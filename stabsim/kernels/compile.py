@@ -67,16 +67,18 @@ def kernel(
     """Compile a function that holds loops: with a signature at once, without one when another calls it.
 
     ``cache`` names the compiled function on disk; what it calls is part of it, so only entry points are cached. Each
-    has a directory of its own. Numba keeps all variants of a function in one numbered index, which two processes that
-    compile different ones at the same time overwrite: one of them then loads the other's code (seen: a sigmoid that
-    was a SiLU).
+    has a name of its own. Numba makes the linker's symbol from a function's name, its types and a number that starts
+    anew in each process: of two closures of one name that two processes have cached, a third runs one as the other
+    (seen: a sigmoid that was a SiLU). It also has a directory of its own, since Numba keeps all variants of a function
+    in one numbered index, which two processes that compile different ones at the same time overwrite.
     """
     options: dict[str, Any] = {"nogil": True, "fastmath": set(fastmath), "error_model": "numpy"}
 
     def decorate(function: Callable[..., Any]) -> Any:
         if cache is None:
             return numba.njit(**options)(function) if signature is None else numba.njit(signature, **options)(function)
-        name = f"{function.__name__}-{hashlib.sha256(cache.encode()).hexdigest()[:16]}"
+        name = f"{function.__code__.co_name}_{hashlib.sha256(cache.encode()).hexdigest()[:16]}"
+        function.__name__ = function.__qualname__ = name
         with _cached_below(cache_directory() / name):
             return numba.njit(signature, cache=True, **options)(function)
 

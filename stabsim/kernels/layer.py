@@ -45,12 +45,11 @@ def normalize(values, mean_square):  # type: ignore[no-untyped-def]
 
 @kernel()
 def add_bias(s, b, exponent):  # type: ignore[no-untyped-def]
-    """Add the bias to every sample of ``s * 2**exponent``; return the new exponent."""
+    """Add the bias to every sample of ``s * 2**exponent``, which becomes ``s * 2**max(exponent, 0)``."""
     if exponent < 0:
         blocks.scale_by_power_of_two(s.reshape(s.size), exponent)
         exponent = 0
     blocks.add_rows(s, b, s.dtype.type(blocks.unit_of(exponent)))
-    return exponent
 
 
 @kernel()
@@ -58,7 +57,7 @@ def choose_regime(s, shape, homogeneous, exponent):  # type: ignore[no-untyped-d
     """Return how f is evaluated on ``s * 2**exponent``."""
     if exponent == 0 or homogeneous:
         return CURVE
-    _, squares = blocks.power_sums_2(s, 0.0)
+    _, squares = blocks.power_sums_2(s.reshape(s.size), 0.0)
     level = exponent + (math.frexp(squares / s.size)[1] // 2 if squares > 0 else 0)
     # Beyond these sizes (powers of 2) f is a straight line to within rounding.
     small, large = (-40, 30) if s.itemsize == 4 else (-60, 60)
@@ -88,33 +87,30 @@ def evaluate(regime, activation, shape, s, z, d, exponent):  # type: ignore[no-u
 
 
 @kernel()
+def exponent_after(regime, exponent):  # type: ignore[no-untyped-def]
+    """Return the exponent of f, given that of s."""
+    return np.int64(0) if regime in (CURVE_OF_SCALED, LEVEL_FAR) else exponent
+
+
+@kernel()
 def record_input(row, wanted, z, pivot):  # type: ignore[no-untyped-def]
     """Write what is wanted of the input."""
     flat = z.reshape(z.size)
     blocks.add_powers(row, r.ACTIVATION, wanted, flat, pivot)
     if wanted[r.ACTIVATION_ZERO]:
         row[r.ACTIVATION_ZERO] += blocks.count_zeros(flat)
-    finish_activation(row, wanted, z, np.int64(0))
+    _finish_z(row, wanted, z, np.int64(0))
 
 
 @kernel()
-def finish_activation(row, wanted, z, exponent):  # type: ignore[no-untyped-def]
-    """Write what is known of the activations once all of them are."""
-    blocks.finish_powers(row, r.ACTIVATION, z.size, exponent)
-    if wanted[r.ACTIVATION_ZERO]:
-        blocks.finish_zeros(row, r.ACTIVATION_ZERO, z)
-    if wanted[r.ACTIVATION_CORRELATION] and z.shape[0] > 1:
-        row[r.ACTIVATION_CORRELATION] = blocks.mean_correlation(z)
+def activate(row, wanted, regime, activation, shape, bound, pivot, s, z, d, exponent):  # type: ignore[no-untyped-def]
+    """Write z = f(s) and d = f'(s) of some samples, add what is wanted of all three; return the sum of squares of z.
 
-
-@kernel()
-def activate(row, wanted, activation, shape, homogeneous, bound, pivot, s, z, d, exponent):  # type: ignore[no-untyped-def]
-    """Write z = f(s), d = f'(s) and what is wanted of all three; return the exponent of z."""
+    All is done tile by tile, while a tile is in the first-level cache.
+    """
     size = s.size
     flat_s, flat_z, flat_d = s.reshape(size), z.reshape(size), d.reshape(size)
-    regime = choose_regime(flat_s, shape, homogeneous, exponent)
-    new_exponent = 0 if regime in (CURVE_OF_SCALED, LEVEL_FAR) else exponent
-    unit = blocks.unit_of(new_exponent)
+    unit = blocks.unit_of(exponent_after(regime, exponent))
     lower = shape[FAR, 0, 1] * unit if shape[FAR, 0, 0] == 0.0 else math.nan
     upper = shape[FAR, 1, 1] * unit if shape[FAR, 1, 0] == 0.0 else math.nan
     squares = 0.0
@@ -129,52 +125,74 @@ def activate(row, wanted, activation, shape, homogeneous, bound, pivot, s, z, d,
         if wanted[r.DERIVATIVE_ZERO]:
             row[r.DERIVATIVE_ZERO] += blocks.count_zeros(tile_d)
         if wanted[r.DERIVATIVE_SATURATED]:
-            row[r.DERIVATIVE_SATURATED] += blocks.count_small(tile_d, bound) / size
+            row[r.DERIVATIVE_SATURATED] += blocks.count_small(tile_d, bound)
         if wanted[r.ACTIVATION_SATURATED]:
-            row[r.ACTIVATION_SATURATED] += blocks.count_saturated(tile_s, tile_z, lower, upper, bound * unit) / size
+            row[r.ACTIVATION_SATURATED] += blocks.count_saturated(tile_s, tile_z, lower, upper, bound * unit)
         if wanted[r.ACTIVATION_ZERO]:
             row[r.ACTIVATION_ZERO] += blocks.count_zeros(tile_z)
         squares += blocks.add_powers(row, r.ACTIVATION, wanted, tile_z, pivot * unit)
-    blocks.finish_powers(row, r.PREACTIVATION, size, exponent)
-    blocks.finish_powers(row, r.DERIVATIVE, size, np.int64(0))
-    if wanted[r.DERIVATIVE_ZERO]:
-        blocks.finish_zeros(row, r.DERIVATIVE_ZERO, d)
-    finish_activation(row, wanted, z, new_exponent)
-    return new_exponent + normalize(z, squares / size)
+    return squares
 
 
 @kernel()
-def record_gradient(row, tensor, zero, wanted, gradient, share):  # type: ignore[no-untyped-def]
-    """Add what is wanted of a tile of dz or ds, of which it is a share."""
+def finish_activation(row, wanted, regime, z, d, exponent):  # type: ignore[no-untyped-def]
+    """Turn what `activate` added over all samples into means and fractions; return the exponent of z."""
+    blocks.finish_powers(row, r.PREACTIVATION, z.size, exponent)
+    blocks.finish_powers(row, r.DERIVATIVE, d.size, np.int64(0))
+    row[r.DERIVATIVE_SATURATED] /= d.size
+    row[r.ACTIVATION_SATURATED] /= z.size
+    if wanted[r.DERIVATIVE_ZERO]:
+        blocks.finish_zeros(row, r.DERIVATIVE_ZERO, d)
+    exponent = exponent_after(regime, exponent)
+    _finish_z(row, wanted, z, exponent)
+    return exponent
+
+
+@kernel()
+def _finish_z(row, wanted, z, exponent):  # type: ignore[no-untyped-def]
+    blocks.finish_powers(row, r.ACTIVATION, z.size, exponent)
+    if wanted[r.ACTIVATION_ZERO]:
+        blocks.finish_zeros(row, r.ACTIVATION_ZERO, z)
+    if wanted[r.ACTIVATION_CORRELATION] and z.shape[0] > 1:
+        row[r.ACTIVATION_CORRELATION] = blocks.mean_correlation(z)
+
+
+@kernel()
+def _add_gradient(row, tensor, zero, wanted, gradient):  # type: ignore[no-untyped-def]
     if wanted[zero]:
-        row[zero] += blocks.count_zeros(gradient) / gradient.size * share
+        row[zero] += blocks.count_zeros(gradient)
     if wanted[tensor + r.M2]:
         blocks.add_powers(row, tensor, wanted, gradient, 0.0)
 
 
 @kernel()
-def record_input_gradient(row, wanted, dz, exponent):  # type: ignore[no-untyped-def]
-    """Write what is wanted of the gradient by the input."""
-    record_gradient(row, r.ACTIVATION_GRADIENT, r.ACTIVATION_GRADIENT_ZERO, wanted, dz.reshape(dz.size), 1.0)
-    blocks.finish_powers(row, r.ACTIVATION_GRADIENT, dz.size, exponent)
-
-
-@kernel()
 def pass_back(row, wanted, dz, d, ds, exponent):  # type: ignore[no-untyped-def]
-    """Write ds = dz f'(s) and what is wanted of both; return the exponent of ds."""
+    """Write ds = dz f'(s) and what is wanted of both, tile by tile; return the exponent of ds."""
     size = dz.size
     flat_dz, flat_d, flat_ds = dz.reshape(size), d.reshape(size), ds.reshape(size)
     squares = 0.0
     for first in range(0, size, TILE):
         last = min(first + TILE, size)
-        share = (last - first) / size
         tile_dz, tile_ds = flat_dz[first:last], flat_ds[first:last]
-        record_gradient(row, r.ACTIVATION_GRADIENT, r.ACTIVATION_GRADIENT_ZERO, wanted, tile_dz, share)
+        _add_gradient(row, r.ACTIVATION_GRADIENT, r.ACTIVATION_GRADIENT_ZERO, wanted, tile_dz)
         squares += blocks.multiply(tile_dz, flat_d[first:last], tile_ds)
-        record_gradient(row, r.PREACTIVATION_GRADIENT, r.PREACTIVATION_GRADIENT_ZERO, wanted, tile_ds, share)
-    blocks.finish_powers(row, r.ACTIVATION_GRADIENT, size, exponent)
-    blocks.finish_powers(row, r.PREACTIVATION_GRADIENT, size, exponent)
+        _add_gradient(row, r.PREACTIVATION_GRADIENT, r.PREACTIVATION_GRADIENT_ZERO, wanted, tile_ds)
+    _finish_gradient(row, r.ACTIVATION_GRADIENT, r.ACTIVATION_GRADIENT_ZERO, size, exponent)
+    _finish_gradient(row, r.PREACTIVATION_GRADIENT, r.PREACTIVATION_GRADIENT_ZERO, size, exponent)
     return exponent + normalize(ds, squares / size)
+
+
+@kernel()
+def _finish_gradient(row, tensor, zero, size, exponent):  # type: ignore[no-untyped-def]
+    blocks.finish_powers(row, tensor, size, exponent)
+    row[zero] /= size
+
+
+@kernel()
+def record_input_gradient(row, wanted, dz, exponent):  # type: ignore[no-untyped-def]
+    """Write what is wanted of the gradient by the input."""
+    _add_gradient(row, r.ACTIVATION_GRADIENT, r.ACTIVATION_GRADIENT_ZERO, wanted, dz.reshape(dz.size))
+    _finish_gradient(row, r.ACTIVATION_GRADIENT, r.ACTIVATION_GRADIENT_ZERO, dz.size, exponent)
 
 
 @kernel()

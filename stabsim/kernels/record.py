@@ -1,8 +1,8 @@
 """What a kernel records of one layer of one net: a row of ``COLUMNS`` float64 numbers.
 
 Six tensors have six columns each, starting at the tensor's number: the mean of the first four powers of
-``value / 2**exponent - pivot``, that of the square of ``value / 2**exponent``, and the exponent. Fractions follow. Kernels add to a record that holds 0 where a
-column is wanted and NaN where it is not, or does not exist at the layer.
+``value / 2**exponent - pivot``, that of the square of ``value / 2**exponent``, and the exponent. Fractions follow.
+Kernels add to a record that holds 0 where a column is wanted, and NaN where it is not or does not exist at the layer.
 """
 
 from __future__ import annotations

@@ -1,0 +1,328 @@
+"""What `simulate` gives back: the table, theory beside it, samples, histograms, warnings."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas
+import pytest
+import scipy.stats
+from numpy.typing import NDArray
+from sklearn.datasets import load_digits
+
+import stabsim
+from stabsim import Activation, Initializer, Network, Result
+from stabsim.activations import ACTIVATIONS, activation
+from stabsim.quantities import QUANTITIES
+from tests.statistics import WRONG, assert_agrees, must_fail
+
+Numbers = NDArray[Any]
+
+COLUMNS = ["quantity", "layer", "estimate", "std_error", "ci_low", "ci_high", "theory", "nets", "top_share"]
+NETWORK = Network((6, 8, 5), "relu", "he_normal", 0.1)
+
+
+@pytest.fixture(scope="module")
+def result() -> Result:
+    return stabsim.simulate(NETWORK, nets=300, batch=4, seed=1)
+
+
+def cell(result: Result, quantity: str, layer: int) -> Any:
+    return result.table.set_index(["quantity", "layer"]).loc[(quantity, layer)]
+
+
+# The table.
+def test_the_table_is_tidy(result: Result) -> None:
+    table = result.table
+    assert list(table.columns) == COLUMNS
+    assert list(table["quantity"].unique()) == list(QUANTITIES)
+    assert not table.duplicated(["quantity", "layer"]).any()
+    for name, rows in table.groupby("quantity", observed=True):
+        assert list(rows["layer"]) == list(range(QUANTITIES[str(name)].first_layer, 3)), name
+    assert np.all(np.isfinite(table["estimate"])) and np.all(table["std_error"] >= 0)
+    assert np.all((table["ci_low"] <= table["estimate"]) & (table["estimate"] <= table["ci_high"]))
+    assert np.all(table["nets"] <= 300)
+    of_squares = table["quantity"].str.endswith("mean_square")
+    assert np.all(table["top_share"][of_squares].between(0.009, 1)) and table["top_share"][~of_squares].isna().all()
+
+
+def test_correlation_needs_two_samples() -> None:
+    alone = stabsim.simulate(NETWORK, nets=5)
+    assert set(QUANTITIES) - set(alone.table["quantity"]) == {"activation_correlation"}
+
+
+def test_asking_for_less_gives_the_same_numbers(result: Result) -> None:
+    for name in QUANTITIES:
+        less = stabsim.simulate(NETWORK, nets=300, batch=4, seed=1, quantities=(name,)).table
+        rows = result.table[result.table["quantity"] == name].reset_index(drop=True)
+        assert list(less["quantity"].unique()) == [name]
+        for column in COLUMNS[1:]:
+            assert np.array_equal(less[column], rows[column], equal_nan=True), (name, column)
+
+
+def test_asking_for_samples_does_not_change_the_table(result: Result) -> None:
+    more = stabsim.simulate(
+        NETWORK, nets=300, batch=4, seed=1, samples=tuple(QUANTITIES), histograms={"activation": (0, 1, 4)}
+    )
+    assert more.table.equals(result.table)
+    assert result.samples == {} and result.histograms == {}
+    assert {name: values.shape for name, values in more.samples.items()} == dict.fromkeys(QUANTITIES, (300, 3))
+
+
+def test_the_same_call_gives_the_same_bits_and_another_seed_others(result: Result) -> None:
+    assert stabsim.simulate(NETWORK, nets=300, batch=4, seed=1).table.equals(result.table)
+    other = stabsim.simulate(NETWORK, nets=300, batch=4, seed=2)
+    shared = result.table["std_error"].to_numpy() > 0
+    assert np.all(other.table["estimate"].to_numpy()[shared] != result.table["estimate"].to_numpy()[shared])
+
+
+def test_the_table_survives_a_file(result: Result, tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    result.to_csv(path)
+    read = pandas.read_csv(path, float_precision="round_trip")
+    pandas.testing.assert_frame_equal(read, result.table.astype({"quantity": read["quantity"].dtype}), check_exact=True)
+
+
+def test_repr_reads_well(result: Result) -> None:
+    lines = repr(result).splitlines()
+    assert lines[0].startswith("300 nets of Network(widths=(6, 8, 5), activation='relu', weights='he_normal'")
+    assert "batch 4" in lines[0]
+    assert len(lines) == 1 + len(QUANTITIES)
+    line = next(line for line in lines if line.split()[0] == "activation_mean_square")
+    row = cell(result, "activation_mean_square", 2)
+    assert [float(part.strip("[],")) for part in line.split()[1:]] == pytest.approx(
+        [row.estimate, row.ci_low, row.ci_high], rel=1e-5
+    )
+
+
+def test_progress_is_told_after_each_chunk() -> None:
+    network, seen = Network((3,) * 201, "relu", "he_normal"), []
+    result = stabsim.simulate(
+        network,
+        nets=700,
+        quantities=("activation_mean",),
+        progress=lambda part, wanted: seen.append((part.nets, wanted)),
+    )
+    step = result.plan.chunk_nets
+    assert step < 700 and seen == [(min(n, 700), 700) for n in range(step, 700 + step, step)]
+
+
+def test_estimates_of_an_unknown_quantity_are_refused(result: Result) -> None:
+    with pytest.raises(ValueError, match="unknown quantity 'activation_meen'; known, nearest first: activation_mean,"):
+        result.estimates("activation_meen")
+
+
+# Theory.
+def assert_theory(result: Result, like: Result | None = None) -> int:
+    """Compare every row that has a prediction, that of the result itself unless told; return how many have."""
+    rows, theory = result.table, (like or result).table["theory"]
+    known = np.isfinite(theory)
+    exact = known & (rows["std_error"] == 0)
+    assert np.allclose(rows["estimate"][exact], theory[exact], rtol=1e-6)
+    random = known & (rows["std_error"] > 0)
+    assert_agrees(rows["estimate"][random], theory[random], rows["std_error"][random])
+    return int(known.sum())
+
+
+WITH_A_LAW = ["linear", "linear(alpha=0.7, beta=0.4)", "relu", "leaky_relu(slope=0.3)"]
+
+
+@pytest.mark.parametrize("law", ["normal", "uniform", "truncated_normal"])
+@pytest.mark.parametrize("name", WITH_A_LAW)
+def test_theory_matches_every_activation_that_has_one(name: str, law: str) -> None:
+    widths = (40, 60, 30, 50)
+    for options in ({"batch": 1}, {"batch": 3, "inputs": np.random.default_rng(1).normal(0.5, size=(9, 40))}):
+        weights = Initializer(law, 1.2, "average")
+        result = stabsim.simulate(Network(widths, name, weights), nets=1500, seed=5, **options)
+        assert assert_theory(result) >= 18
+        weights = Initializer(law, 1.2 * WRONG, "average")
+        wrong = stabsim.simulate(Network(widths, name, weights), nets=1500, seed=5, **options)
+        must_fail(assert_theory, result, like=wrong)
+
+
+def test_theory_of_narrow_relu_nets_knows_that_they_die() -> None:
+    """Of width 2, a quarter of the live samples dies at each layer."""
+    result = stabsim.simulate(Network((3, 2, 2, 2, 2), "relu", "he_normal"), nets=40_000, seed=2)
+    assert_theory(result)
+    zeros = result.estimates("activation_zero_fraction")
+    assert_agrees(zeros.estimate[1:], 1 - 0.5 * 0.75 ** np.arange(4), zeros.std_error[1:])
+
+
+def test_theory_with_biases_and_a_given_gradient() -> None:
+    network = Network((30, 40, 20), "linear", "he_normal", 0.5)
+    gradient = np.random.default_rng(3).normal(0.3, size=(2, 20))
+    result = stabsim.simulate(network, nets=2000, batch=2, output_gradient=gradient)
+    assert_theory(result)
+    row = cell(result, "activation_gradient_mean_square", 2)
+    assert row.estimate == pytest.approx(np.mean(gradient**2)) and row.theory == pytest.approx(np.mean(gradient**2))
+
+
+def test_no_theory_where_no_law_is_known() -> None:
+    for name in set(ACTIVATIONS) - {"linear", "relu", "leaky_relu"}:
+        table = stabsim.simulate(Network((6, 8, 5), name, "he_normal"), nets=200).table
+        known = table[np.isfinite(table["theory"])]
+        inputs = known["layer"] == 0
+        first = (known["layer"] == 1) & known["quantity"].str.startswith("preactivation_")
+        assert np.all(inputs | first | known["quantity"].str.endswith("_mean") | (known["layer"] == 2)), name
+    for weights in ("orthogonal", "identity", "constant(value=0.1)"):
+        table = stabsim.simulate(Network((6, 8, 5), "linear", weights), nets=20).table
+        assert table["theory"].isna().all()
+
+
+# Samples.
+def test_dead_nets_are_left_out_of_norms_and_counted() -> None:
+    network, name = Network((3, 2, 2, 2), "relu", "he_normal"), "activation_log10_norm"
+    result = stabsim.simulate(network, nets=200, samples=(name, "activation_zero_fraction"), seed=3)
+    values = result.samples[name][:, 3]
+    dead = result.samples["activation_zero_fraction"][:, 3] == 1
+    assert 10 < dead.sum() < 190
+    assert np.array_equal(values == -math.inf, dead) and np.all(np.isfinite(values[~dead]))
+    row = cell(result, name, 3)
+    assert row.nets == (~dead).sum()
+    assert row.estimate == pytest.approx(values[~dead].mean(), rel=1e-12)
+    interval = scipy.stats.t.interval(0.95, row.nets - 1, values[~dead].mean(), scipy.stats.sem(values[~dead]))
+    assert (row.ci_low, row.ci_high) == pytest.approx(interval, rel=1e-9)
+
+
+def test_a_net_that_is_always_dead_has_no_norm_but_all_else() -> None:
+    result = stabsim.simulate(Network((3, 2), "relu", "zeros"), nets=30, batch=2)
+    table = result.table.set_index(["quantity", "layer"])
+    assert ("activation_log10_norm", 1) not in table.index
+    assert table.loc[("activation_zero_fraction", 1), "estimate"] == 1
+    assert table.loc[("activation_mean_square", 1), "estimate"] == 0
+    assert result.estimates("activation_log10_norm").nets[1] == 0
+    wilson = scipy.stats.binomtest(30, 30).proportion_ci(0.95, method="wilson")
+    low, high = table.loc[("activation_zero_fraction", 1), ["ci_low", "ci_high"]]
+    assert (low, high) == pytest.approx((wilson.low, wilson.high))
+
+
+def test_one_net_has_estimates_but_no_errors() -> None:
+    table = stabsim.simulate(NETWORK, nets=1, batch=2).table
+    assert np.all(np.isfinite(table["estimate"]))
+    certain = table["quantity"].str.endswith("_fraction")
+    assert table["std_error"].isna().all() and table["ci_low"][~certain].isna().all()
+
+
+# Histograms.
+TENSORS = ("activation", "preactivation", "activation_gradient", "preactivation_gradient")
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["relu", "tanh"])
+def test_histograms_are_those_of_numpy(name: str, precision: str) -> None:
+    network, bins = Network((6, 8, 5), name, "he_normal"), (-1.5, 2.5, 40)
+    options: dict[str, Any] = {"batch": 3, "seed": 8, "precision": precision}
+    result = stabsim.simulate(network, nets=20, histograms=dict.fromkeys(TENSORS, bins), **options)
+    nets = [stabsim.trace(network, net=net, **options) for net in range(20)]
+    for tensor in TENSORS:
+        edges, counts = result.histograms[tensor]
+        assert np.array_equal(edges, np.linspace(*bins[:2], 41))
+        assert counts.shape == (3, 42)
+        for layer in range(3):
+            matrices = [getattr(net, tensor)[layer] for net in nets]
+            if matrices[0] is None:
+                assert not counts[layer].any()
+                continue
+            values = np.concatenate([matrix.reshape(-1) for matrix in matrices])
+            assert np.array_equal(counts[layer, 1:-1], np.histogram(values, edges)[0])
+            assert (counts[layer, 0], counts[layer, -1]) == ((values < -1.5).sum(), (values > 2.5).sum())
+
+
+def test_histograms_of_signals_that_are_rescaled() -> None:
+    network = Network((4,) * 61, "linear", Initializer("normal", 0.1, "in"))
+    counts = stabsim.simulate(network, nets=10, histograms={"activation": (-1, 1, 2)}).histograms["activation"][1]
+    assert np.all(counts.sum(axis=1) == 40) and np.all(counts[20:, 1:-1].sum(axis=1) == 40)
+
+
+# Inputs.
+def test_digits_are_the_real_digits() -> None:
+    data = load_digits().data
+    names = ("activation_mean_square",)
+    network = Network((64, 10), "linear", "lecun_normal")
+    raw = stabsim.simulate(network, nets=2, batch=1797, inputs="digits_raw", quantities=names)
+    assert raw.estimates(names[0]).estimate[0] == pytest.approx(np.mean(data**2), rel=1e-6)
+    assert np.array_equal(stabsim.trace(network, batch=1797, inputs="digits_raw").activation[0], data)
+    standard = stabsim.trace(network, batch=1797, inputs="digits", precision="float64").activation[0]
+    varied = data.std(axis=0) > 0
+    assert np.allclose(standard[:, varied], scipy.stats.zscore(data[:, varied]), atol=1e-12)
+    assert not np.any(standard[:, ~varied])
+
+
+def test_inputs_are_drawn_without_replacement_and_evenly() -> None:
+    inputs, network = np.arange(10.0)[:, None] + 1, Network((1, 1), "linear", "identity")
+    counts = np.zeros(10)
+    for net in range(400):
+        drawn = stabsim.trace(network, net=net, batch=4, inputs=inputs).activation[0][:, 0]
+        assert len(set(drawn)) == 4
+        counts[drawn.astype(int) - 1] += 1
+    assert_agrees(counts / 400, 0.4, math.sqrt(0.24 / 400))
+    everything = stabsim.trace(network, net=9, batch=10, inputs=inputs).activation[0]
+    assert np.array_equal(everything, inputs)
+
+
+# Few nets own the mean.
+def test_means_that_few_nets_own_are_named() -> None:
+    deep = stabsim.simulate(Network((10,) * 61, "relu", "he_normal"), nets=2000)
+    shares = deep.table[deep.table["quantity"] == "activation_mean_square"].set_index("layer")["top_share"]
+    assert shares[60] > 0.5 > 0.05 > shares[0]
+    assert any(line.startswith("activation_mean_square: layers") and "60" in line for line in deep.unconverged())
+    assert "few nets own the mean: activation_mean_square" in repr(deep)
+    wide = stabsim.simulate(Network((200,) * 7, "relu", "he_normal"), nets=300)
+    assert wide.unconverged() == [] and "few nets" not in repr(wide)
+
+
+# A user's own activation.
+def test_a_users_own_activation_is_one_like_the_others() -> None:
+    softplus = Activation("mine", f=lambda x: math.log(1 + math.exp(x)), derivative=lambda x: 1 / (1 + math.exp(-x)))
+    tables = [
+        stabsim.simulate(Network((6, 8, 5), each, "he_normal"), nets=50, batch=2, precision="float64").table
+        for each in (softplus, activation("softplus"))
+    ]
+    own, registered = (table[table["quantity"] != "activation_saturated_fraction"] for table in tables)
+    assert list(own["quantity"]) == list(registered["quantity"])
+    assert np.allclose(own["estimate"], registered["estimate"], rtol=1e-9, atol=1e-12)
+
+
+def test_overflow_is_said() -> None:
+    cubic = Activation("cubic", f=lambda x: x * x * x, derivative=lambda x: 3 * x * x)
+    network = Network((20,) * 9, cubic, Initializer("normal", 3.0, "in"))
+    with pytest.warns(RuntimeWarning, match=r"left the range of float32 in \d+ of 100 nets at layer \d") as caught:
+        result = stabsim.simulate(network, nets=100)
+    assert "preactivation" in str(caught[0].message)
+    assert caught[0].filename == __file__
+    row = cell(result, "preactivation_mean_square", 2)
+    assert row.nets == 100 and row.estimate > 0
+    assert result.estimates("preactivation_mean_square").nets[8] < 100
+    assert np.all(result.table["nets"] > 0)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_no_registered_activation_warns(name: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = stabsim.simulate(Network((10,) * 31, name, Initializer("normal", 30.0, "in"), 0.5), nets=10)
+    assert result.overflowed() == [] and np.all(np.isfinite(result.table["estimate"]))
+
+
+# Intervals.
+COVERED = {
+    "activation_mean_square": 1.125**2,
+    "preactivation_variance": 1.5**2 * 1.125,
+    "preactivation_mean": 0.0,
+    "activation_zero_fraction": 1 - 0.5 * (1 - 0.5**12),
+}
+
+
+@pytest.mark.parametrize("quantity", COVERED)
+def test_intervals_cover_in_95_percent(quantity: str) -> None:
+    """Of 200 intervals from 50 nets each, as many hold the exact value as 95% (or, nets being few, 93%) allows."""
+    network = Network((12, 12, 12), "relu", Initializer("normal", 1.5, "in"))
+    covered = 0
+    for seed in range(200):
+        found = stabsim.simulate(network, nets=50, seed=seed, quantities=(quantity,)).estimates(quantity)
+        covered += bool(found.ci_low[2] <= COVERED[quantity] <= found.ci_high[2])
+    assert scipy.stats.binom(200, 0.95).ppf(0.999) >= covered >= scipy.stats.binom(200, 0.93).ppf(0.001)
