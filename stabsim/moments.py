@@ -58,16 +58,20 @@ class Moments:
 
     def merge(self, other: Moments) -> Moments:
         """Return the moments of both sets of nets."""
-        first_empty, second_empty = self.count == 0, other.count == 0
         common = np.maximum(self.exponent, other.exponent)
-        common = np.where(first_empty, other.exponent, np.where(second_empty, self.exponent, common))
+        common = np.where(self._all_zero, other.exponent, np.where(other._all_zero, self.exponent, common))
         a, b = self._in_units(common), other._in_units(common)
         count = a.count + b.count
         share = (b.count / np.maximum(count, 1))[:, None]
         delta = b.mean - a.mean
-        mean = np.where(second_empty[:, None], a.mean, a.mean + delta * share)
+        mean = np.where((other.count == 0)[:, None], a.mean, a.mean + delta * share)
         cross = (a.count[:, None] * share)[..., None] * delta[:, :, None] * delta[:, None, :]
         return Moments(count, mean, a.comoment + b.comoment + cross, common)
+
+    @property
+    def _all_zero(self) -> NDArray[np.bool_]:
+        """Return where nothing but zeros, or nothing at all, was summed: these have no unit."""
+        return np.asarray(~self.mean.any(axis=-1) & ~self.comoment.any(axis=(-2, -1)))
 
     def _in_units(self, exponent: Integers) -> Moments:
         shift = self.exponent - exponent
@@ -247,7 +251,7 @@ def _from_powers(kind: str, a: Floats, pivot: Floats) -> tuple[Floats, Floats]:
     a3, a4 = a[..., 2], a[..., 3]
     fourth = a4 - 4.0 * a1 * a3 + 6.0 * a1**2 * a2 - 3.0 * a1**4
     with np.errstate(divide="ignore", invalid="ignore"):
-        kurtosis = fourth / variance**2
+        kurtosis = np.where(variance > 0, fourth / variance**2, np.nan)
         gradient[..., 0] = (-4.0 * a3 + 12.0 * a1 * a2 - 12.0 * a1**3) / variance**2 + 4.0 * a1 * kurtosis / variance
         gradient[..., 1] = 6.0 * a1**2 / variance**2 - 2.0 * kurtosis / variance
         gradient[..., 2] = -4.0 * a1 / variance**2

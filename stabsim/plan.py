@@ -231,12 +231,9 @@ class Plan:
         """Run as many nets as the record has rows, on this thread; return the exponents of the last one's buffers."""
         exponents = np.zeros_like(offsets)
         task, dtype = self.task, self.task.dtype
-        inputs, gradient = (
-            np.empty((0, 0), dtype) if array is None else array.astype(dtype)
-            for array in (task.inputs, task.output_gradient)
-        )
+        inputs, gradient = (_with_exponent(array, dtype) for array in (task.inputs, task.output_gradient))
         dense.dense_sampler(dtype)(
-            first, np.uint64(task.seed), self.widths, task.batch, buffers, offsets, exponents, inputs, gradient,
+            first, np.uint64(task.seed), self.widths, task.batch, buffers, offsets, exponents, *inputs, *gradient,
             laws.law("normal", dtype), *self.problem,
             self.wanted, self.backward, task.saturation, self.pivots, bins, counts, record,
         )  # fmt: skip
@@ -272,15 +269,27 @@ class Team:
         self._blas.__exit__(None, None, None)
 
 
+def _with_exponent(array: NDArray[np.float64] | None, dtype: np.dtype[Any]) -> tuple[NDArray[Any], int]:
+    """Return an array in the type of the simulation and the power of two to multiply it with; None: no rows."""
+    if array is None:
+        return np.empty((0, 0), dtype), 0
+    exponent = int(np.frexp(np.abs(array).max())[1])
+    if abs(exponent) <= MODERATE:
+        exponent = 0
+    return np.ldexp(array, -exponent).astype(dtype), exponent
+
+
 def _shape(activation: Activation) -> NDArray[np.float64]:
-    """Return (slope, offset) below and above 0, of f near 0 (if f(0) = 0) and far from it; NaN where it has none."""
-    shape = np.full((2, 2, 2), np.nan)
-    if activation.evaluate("f", 0.0) == 0.0:
-        tiny = 2.0**-200
-        shape[layer.NEAR] = [
-            (activation.evaluate("derivative", -tiny), 0.0),
-            (activation.evaluate("derivative", tiny), 0.0),
-        ]
+    """Return (slope, offset) below and above 0, of f near 0 (if f(0) = 0) and far from it, NaN where it has none."""
+    shape = np.full((3, 2, 2), np.nan)
+    at_zero = activation.evaluate("f", 0.0)
+    shape[layer.AT_ZERO] = activation.evaluate("derivative", 0.0), at_zero
+    if at_zero == 0.0:
+        nearer, near = (
+            np.array([activation.evaluate("derivative", x) for x in (-size, size)]) for size in (2.0**-200, 2.0**-60)
+        )
+        if np.allclose(nearer, near, rtol=1e-12, atol=0.0):  # not so where f starts as a higher power, such as x^2
+            shape[layer.NEAR] = np.column_stack([nearer, [0.0, 0.0]])
     if activation.asymptotes is not None:
         shape[layer.FAR] = activation.asymptotes
     return shape

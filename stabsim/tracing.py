@@ -97,9 +97,12 @@ def trace(
     s, d, ds = (
         [tensor(buffer, number, *samples[number]) for number in layers] for buffer in (dense.S, dense.D, dense.DS)
     )
-    w, dw = ([tensor(buffer, number, *network.fans[number - 1]) for number in layers] for buffer in (dense.W, dense.DW))
-    if batch == 1:  # the kernel does not form it
-        dw = [np.outer(below, above) for below, above in zip(z, ds, strict=False)]
+    w = [tensor(dense.W, number, *network.fans[number - 1]) for number in layers]
+    if batch == 1:  # the kernel does not form dW
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            dw = [np.outer(below, above) for below, above in zip(z, ds, strict=False)]
+    else:
+        dw = [tensor(dense.DW, number, *network.fans[number - 1]) for number in layers]
     biased = any(plan.problem[7])
     b = [tensor(dense.B, i, n) if biased else np.zeros(n) for i, n in enumerate(network.widths[1:], start=1)]
     return Trace(z, [None, *s], [None, *d], dz, [None, *ds], [None, *w], [None, *b], [None, *dw])

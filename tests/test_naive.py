@@ -34,6 +34,7 @@ CASES: dict[str, Case] = {
     "one layer": ((6, 3), {"batch": 7}),
     "one layer, one sample": ((6, 3), {"batch": 1}),
     "odd ends of vectors": ((67, 129, 33), {"batch": 7}),
+    "samples in groups": ((100, 120, 10), {"batch": 130}),
     "given inputs, one row 0": ((5, 7, 4), {"batch": 7, "inputs": INPUTS}),
     "given inputs, drawn": ((5, 7, 4), {"batch": 3, "inputs": INPUTS, "net": 8}),
     "only a zero row": ((5, 7, 4), {"batch": 1, "inputs": np.zeros((1, 5))}),
@@ -135,7 +136,7 @@ def test_gradients_of_the_oracle_are_finite_differences(activation: str) -> None
     formula, gradient = naive.FORMULAS[activation](), seen.activation_gradient[-1]
     net = oracle(seen, formula)
     step = 1e-6
-    cases = [
+    cases: list[tuple[Any, Any]] = [
         (seen.weight[2], net.weight_gradient[2]),
         (seen.activation[0], net.activation_gradient[0]),
         (seen.bias[1], np.sum(net.preactivation_gradient[1], axis=0)),
@@ -184,6 +185,7 @@ PER_NET: dict[str, tuple[Network, dict[str, Any]]] = {
         {"batch": 2, "output_gradient": np.array([[1.0, -2.0, 0.0], [0.0] * 3])},
     ),
     "several tiles": (Network((64, 300, 40), "relu", "he_normal"), {"batch": 33}),
+    "samples in groups": (Network((100, 120, 10), "gelu", "he_normal"), {"batch": 130}),
     "saturated": (Network((5, 7, 4, 6), "hard_tanh", "normal(std=2)"), {"batch": 5}),
     **{name: (Network((5, 7, 4, 6), name, "he_normal"), {"batch": 4}) for name in ACTIVATIONS if name != "relu"},
 }
@@ -193,7 +195,7 @@ PER_NET: dict[str, tuple[Network, dict[str, Any]]] = {
 @pytest.mark.parametrize("case", PER_NET)
 def test_quantities_of_every_net(case: str, precision: str) -> None:
     network, options = PER_NET[case]
-    nets = 2 if case == "several tiles" else 6
+    nets = 2 if network.widths[0] > 60 else 6
     everything = tuple(q.name for q in select(None, options["batch"]))
     result = stabsim.simulate(network, nets=nets, seed=4, samples=everything, precision=precision, **options)
     formula = naive.FORMULAS[network.activation.name]()

@@ -76,14 +76,15 @@ def test_asking_for_samples_does_not_change_the_table(result: Result) -> None:
 def test_the_same_call_gives_the_same_bits_and_another_seed_others(result: Result) -> None:
     assert stabsim.simulate(NETWORK, nets=300, batch=4, seed=1).table.equals(result.table)
     other = stabsim.simulate(NETWORK, nets=300, batch=4, seed=2)
-    shared = result.table["std_error"].to_numpy() > 0
-    assert np.all(other.table["estimate"].to_numpy()[shared] != result.table["estimate"].to_numpy()[shared])
+    names = result.table["quantity"]
+    random = ~names.str.endswith("_fraction") & (names != "derivative_mean_square")  # those are ratios of integers
+    assert np.all(other.table["estimate"][random] != result.table["estimate"][random])
 
 
 def test_the_table_survives_a_file(result: Result, tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     result.to_csv(path)
-    read = pandas.read_csv(path, float_precision="round_trip")
+    read = pandas.read_csv(path)
     pandas.testing.assert_frame_equal(read, result.table.astype({"quantity": read["quantity"].dtype}), check_exact=True)
 
 
@@ -117,15 +118,14 @@ def test_estimates_of_an_unknown_quantity_are_refused(result: Result) -> None:
 
 
 # Theory.
-def assert_theory(result: Result, like: Result | None = None) -> int:
-    """Compare every row that has a prediction, that of the result itself unless told; return how many have."""
+def assert_theory(result: Result, like: Result | None = None) -> None:
+    """Compare every row that has a prediction, that of the result itself unless told."""
     rows, theory = result.table, (like or result).table["theory"]
     known = np.isfinite(theory)
-    exact = known & (rows["std_error"] == 0)
-    assert np.allclose(rows["estimate"][exact], theory[exact], rtol=1e-6)
-    random = known & (rows["std_error"] > 0)
+    rounding = 1e-6 * theory.abs()
+    random = known & (rows["std_error"] > 1e-6 * rounding)
+    assert np.all((rows["estimate"] - theory).abs()[known & ~random] <= rounding[known & ~random])
     assert_agrees(rows["estimate"][random], theory[random], rows["std_error"][random])
-    return int(known.sum())
 
 
 WITH_A_LAW = ["linear", "linear(alpha=0.7, beta=0.4)", "relu", "leaky_relu(slope=0.3)"]
@@ -138,7 +138,8 @@ def test_theory_matches_every_activation_that_has_one(name: str, law: str) -> No
     for options in ({"batch": 1}, {"batch": 3, "inputs": np.random.default_rng(1).normal(0.5, size=(9, 40))}):
         weights = Initializer(law, 1.2, "average")
         result = stabsim.simulate(Network(widths, name, weights), nets=1500, seed=5, **options)
-        assert assert_theory(result) >= 18
+        assert np.isfinite(result.table["theory"]).sum() >= 18
+        assert_theory(result)
         weights = Initializer(law, 1.2 * WRONG, "average")
         wrong = stabsim.simulate(Network(widths, name, weights), nets=1500, seed=5, **options)
         must_fail(assert_theory, result, like=wrong)

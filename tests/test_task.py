@@ -82,10 +82,6 @@ OF_BOTH: list[Bad] = [
     ({"inputs": np.ones((2, 4)), "batch": 3}, ValueError, "inputs has 2 samples, fewer than batch=3"),
     ({"inputs": np.ones((2, 4), complex)}, TypeError, "inputs must be an array of numbers"),
     ({"inputs": [["1"] * 4]}, TypeError, "inputs must be an array of numbers"),
-    ({"inputs": np.full((2, 4), 1e300)}, ValueError, "float32"),
-    ({"inputs": np.full((2, 4), 1e-300)}, ValueError, "float32"),
-    ({"output_gradient": np.full((1, 3), 1e300)}, ValueError, "float32"),
-    ({"output_gradient": np.full((1, 3), 1e-60)}, ValueError, "float32"),
     ({"output_gradient": np.ones((2, 3))}, ValueError, "output_gradient must have batch=1 rows, not 2"),
     ({"output_gradient": np.ones((1, 4))}, ValueError, "(batch, widths[-1]) = (..., 3), not (1, 4)"),
     ({"output_gradient": INFINITE, "batch": 2}, ValueError, "output_gradient[1, 0] is -inf"),
@@ -149,7 +145,8 @@ def test_what_cannot_be_allocated_is_said_before_anything_runs() -> None:
 
 
 def test_integers_of_numpy_are_integers() -> None:
-    result = stabsim.simulate(NETWORK, nets=np.int64(3), batch=np.int32(2), seed=np.uint64(2**64 - 1))
+    options: dict[str, Any] = {"nets": np.int64(3), "batch": np.int32(2), "seed": np.uint64(2**64 - 1)}
+    result = stabsim.simulate(NETWORK, **options)
     assert (result.nets, result.task.batch, result.task.seed) == (3, 2, 2**64 - 1)
     assert type(result.task.seed) is int
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -244,7 +246,7 @@ def test_the_order_of_units_does_not_matter(activation: str, weights: str, order
     inputs, gradient = rng.normal(size=(3, 6)), rng.normal(size=(3, 6))
     network = Network((6,) * 4, activation, weights)
     one = samples(network, batch=3, inputs=inputs, output_gradient=gradient, precision="float64")
-    turned = {"inputs": inputs[:, order], "output_gradient": gradient[:, order]}
+    turned: dict[str, Any] = {"inputs": inputs[:, order], "output_gradient": gradient[:, order]}
     assert_nearly_equal(one, samples(network, batch=3, precision="float64", **turned))
 
 
@@ -275,11 +277,8 @@ def test_a_split_run_is_the_whole_run() -> None:
         assert np.array_equal(whole.histograms["activation"][1], other.histograms["activation"][1])
 
 
-def _merged(parts: Any) -> Sums:
-    first, *rest = parts
-    for part in rest:
-        first = first.merge(part)
-    return first
+def _merged(parts: Iterable[Sums]) -> Sums:
+    return functools.reduce(Sums.merge, parts)
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
@@ -294,8 +293,9 @@ def test_threads_do_not_change_a_bit(precision: str) -> None:
     for threads in (2, 3):
         other = run(threads)
         assert one.table.equals(other.table)
-        assert np.array_equal(*(r.samples["weight_gradient_mean_square"] for r in (one, other)), equal_nan=True)
-        assert np.array_equal(*(r.histograms["preactivation"][1] for r in (one, other)))
+        name = "weight_gradient_mean_square"
+        assert np.array_equal(one.samples[name], other.samples[name], equal_nan=True)
+        assert np.array_equal(one.histograms["preactivation"][1], other.histograms["preactivation"][1])
 
 
 @given(fewer=st.integers(1, 20), more=st.integers(0, 20), seed=strategies.seeds, batch=strategies.batches)

@@ -25,11 +25,11 @@ from stabsim.kernels.record import (
 
 @kernel()
 def unit_of(exponent):  # type: ignore[no-untyped-def]
-    """Return 1 in units of ``2**exponent``, between 2^-60 and 2^1000.
+    """Return 1 in units of ``2**exponent``, between 2^-120 (which float32 holds) and 2^1000.
 
     A term that far below the values it is added to is lost in rounding, but does not become 0.
     """
-    return math.ldexp(1.0, min(max(-exponent, -60), 1000))
+    return math.ldexp(1.0, min(max(-exponent, -120), 1000))
 
 
 @kernel(fastmath=REASSOCIATE)
@@ -228,16 +228,21 @@ def scale_by_power_of_two(values, exponent):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def piecewise_linear(s, z, d, lines, exponent):  # type: ignore[no-untyped-def]
-    """Write z and d of slope * s + offset / 2**exponent; ``lines`` are (slope, offset) below and above 0."""
+def piecewise_linear(s, z, d, lines, at_zero, exponent):  # type: ignore[no-untyped-def]
+    """Write z and d of slope * s + offset / 2**exponent, (slope, offset) being ``lines`` below and above 0.
+
+    At 0 itself they are ``at_zero``. Level sides count only through their offset: their s may be as large as it likes.
+    """
     real = z.dtype.type
     unit = unit_of(exponent)
     slope_below, offset_below = real(lines[0, 0]), real(lines[0, 1] * unit)
     slope_above, offset_above = real(lines[1, 0]), real(lines[1, 1] * unit)
+    slope_zero, offset_zero = real(at_zero[0]), real(at_zero[1] * unit)
     for i in range(s.size):
-        negative = s[i] < 0
-        slope = slope_below if negative else slope_above
-        z[i] = slope * s[i] + (offset_below if negative else offset_above)
+        x = s[i]
+        slope = slope_below if x < 0 else (slope_above if x > 0 else slope_zero)
+        offset = offset_below if x < 0 else (offset_above if x > 0 else offset_zero)
+        z[i] = slope * x + offset
         d[i] = slope
 
 

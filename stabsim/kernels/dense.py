@@ -87,7 +87,8 @@ def backward_product(ds, w, dz):  # type: ignore[no-untyped-def]
 
 
 def _simulate_nets(  # type: ignore[no-untyped-def]
-    first_net, seed, widths, batch, buffers, offsets, exponents, inputs, output_gradient, normal,
+    first_net, seed, widths, batch, buffers, offsets, exponents,
+    inputs, input_exponent, output_gradient, gradient_exponent, normal,
     activation, shape, homogeneous, weight_law, weight_scale, weight_exponent, bias_law, bias_scale,
     wanted, backward, saturation, pivots, bins, counts, record,
 ):  # fmt: skip
@@ -106,8 +107,9 @@ def _simulate_nets(  # type: ignore[no-untyped-def]
             choose_rows(inputs, z, seed, np.uint32(net))
         else:
             draw(normal, z, seed, philox.INPUT, zero, net, real(1))
-        layer.record_input(row[0], wanted, z, pivots[0])
-        blocks.add_to_histogram(counts[layer.H_ACTIVATION, 0], z, zero, bins[layer.H_ACTIVATION])
+        exponents[Z, 0] = input_exponent
+        layer.record_input(row[0], wanted, z, pivots[0], input_exponent)
+        blocks.add_to_histogram(counts[layer.H_ACTIVATION, 0], z, input_exponent, bins[layer.H_ACTIVATION])
 
         for l in range(1, depth + 1):
             fan_in, fan_out = widths[l - 1], widths[l]
@@ -152,7 +154,7 @@ def _simulate_nets(  # type: ignore[no-untyped-def]
             blocks.copy(output_gradient.reshape(dz.size), dz.reshape(dz.size))
         else:
             draw(normal, dz, seed, philox.OUTPUT_GRADIENT, depth, net, real(1))
-        exponent = zero
+        exponent = gradient_exponent
         for l in range(depth, 0, -1):
             fan_in, fan_out = widths[l - 1], widths[l]
             w = part(buffers, offsets, W, l, zero, fan_in, fan_out)
@@ -195,10 +197,12 @@ def signature(dtype: np.dtype[Any]) -> Any:
         int64[:, ::1],  # offsets (BUFFERS, depth + 1): where a layer's part of a buffer starts
         int64[:, ::1],  # exponents (BUFFERS, depth + 1): left by the last net, 0 to start with
         real[:, ::1],  # inputs (samples, widths[0]); no rows: standard normals
+        int64,  # ... times 2 to this
         real[:, ::1],  # gradient at the last layer (batch, widths[-1]); no rows: standard normals
+        int64,  # ... times 2 to this
         laws.pointer(dtype),  # of standard normals
         types.FunctionType(void(real[::1], real[::1], real[::1])),  # activation
-        float64[:, :, ::1],  # its shape (2, 2, 2): near and far, below and above 0, slope and offset
+        float64[:, :, ::1],  # its shape (3, 2, 2): near 0, far from it, at 0; below and above; slope and offset
         boolean,  # whether nets are positively homogeneous: f is, and there is no bias
         laws.pointer(dtype),  # of weights
         real[::1],  # scale of the weights of each layer ...

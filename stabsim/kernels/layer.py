@@ -16,11 +16,12 @@ from stabsim.kernels.compile import kernel
 # Numbers that are worked on together, so that they stay in the first-level cache from one statistic to the next.
 TILE = 2048
 
-# The activation's shape: (slope, offset) below and above 0, close to 0 and far from it; NaN where it is not so.
-NEAR, FAR = range(2)
+# The activation's shape: (slope, offset) below and above 0, close to 0 and far from it, NaN where it is not so; and
+# (slope, offset) at 0 itself, twice.
+NEAR, FAR, AT_ZERO = range(3)
 
 # How f is evaluated: as it is, after multiplying s by its power of two, or as the straight lines of its shape,
-# which for a bounded f are level.
+# which are level where f is bounded on every side that there is.
 CURVE, CURVE_OF_SCALED, LINE_NEAR, LINE_FAR, LEVEL_FAR = range(5)
 
 # Mean squares outside 2^-RESCALE .. 2^RESCALE are brought back to about 1.
@@ -57,12 +58,17 @@ def choose_regime(s, shape, homogeneous, exponent):  # type: ignore[no-untyped-d
     """Return how f is evaluated on ``s * 2**exponent``."""
     if exponent == 0 or homogeneous:
         return CURVE
-    _, squares = blocks.power_sums_2(s.reshape(s.size), 0.0)
-    level = exponent + (math.frexp(squares / s.size)[1] // 2 if squares > 0 else 0)
+    flat = s.reshape(s.size)
+    _, squares = blocks.power_sums_2(flat, 0.0)
+    if squares == 0.0:
+        return CURVE_OF_SCALED
+    level = exponent + math.frexp(squares / s.size)[1] // 2
     # Beyond these sizes (powers of 2) f is a straight line to within rounding.
     small, large = (-40, 30) if s.itemsize == 4 else (-60, 60)
     if level > large and not math.isnan(shape[FAR, 0, 0]):
-        return LEVEL_FAR if shape[FAR, 0, 0] == 0.0 and shape[FAR, 1, 0] == 0.0 else LINE_FAR
+        below_is_level = shape[FAR, 0, 0] == 0.0 or np.min(flat) >= 0
+        above_is_level = shape[FAR, 1, 0] == 0.0 or np.max(flat) <= 0
+        return LEVEL_FAR if below_is_level and above_is_level else LINE_FAR
     if level < small and not math.isnan(shape[NEAR, 0, 0]):
         return LINE_NEAR
     return CURVE_OF_SCALED
@@ -72,11 +78,11 @@ def choose_regime(s, shape, homogeneous, exponent):  # type: ignore[no-untyped-d
 def evaluate(regime, activation, shape, s, z, d, exponent):  # type: ignore[no-untyped-def]
     """Write f and f' of ``s * 2**exponent``."""
     if regime == LINE_FAR:
-        blocks.piecewise_linear(s, z, d, shape[FAR], exponent)
+        blocks.piecewise_linear(s, z, d, shape[FAR], shape[AT_ZERO, 0], exponent)
     elif regime == LEVEL_FAR:
-        blocks.piecewise_linear(s, z, d, shape[FAR], np.int64(0))
+        blocks.piecewise_linear(s, z, d, shape[FAR], shape[AT_ZERO, 0], np.int64(0))
     elif regime == LINE_NEAR:
-        blocks.piecewise_linear(s, z, d, shape[NEAR], exponent)
+        blocks.piecewise_linear(s, z, d, shape[NEAR], shape[AT_ZERO, 0], exponent)
     else:
         if regime == CURVE_OF_SCALED:
             blocks.copy(s, z)
@@ -93,13 +99,13 @@ def exponent_after(regime, exponent):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def record_input(row, wanted, z, pivot):  # type: ignore[no-untyped-def]
+def record_input(row, wanted, z, pivot, exponent):  # type: ignore[no-untyped-def]
     """Write what is wanted of the input."""
     flat = z.reshape(z.size)
-    blocks.add_powers(row, r.ACTIVATION, wanted, flat, pivot)
+    blocks.add_powers(row, r.ACTIVATION, wanted, flat, math.ldexp(pivot, -exponent))
     if wanted[r.ACTIVATION_ZERO]:
         row[r.ACTIVATION_ZERO] += blocks.count_zeros(flat)
-    _finish_z(row, wanted, z, np.int64(0))
+    _finish_z(row, wanted, z, exponent)
 
 
 @kernel()
