@@ -51,7 +51,7 @@ def measure(seconds: float, rounds: int) -> DataFrame:
         for name, rate in rates.items():
             rows.append((depth, width, batch, name, rate, rate / best, rate / limit))
             print(
-                f"  {name:14s} {rate:10.1f} nets/s, {rate / best:6.2f} of the best peer, {rate / limit:5.2f} of the limit"
+                f"  {name:14s} {rate:9.1f} nets/s, {rate / best:6.2f} of best peer, {rate / limit:5.2f} of the limit"
             )
     return pandas.DataFrame(
         rows,
