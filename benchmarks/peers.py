@@ -50,9 +50,7 @@ def measure(seconds: float, rounds: int) -> DataFrame:
         print(f"depth {depth}, width {width}, batch {batch}: products and normals alone {limit:.1f} nets/s")
         for name, rate in rates.items():
             rows.append((depth, width, batch, name, rate, rate / best, rate / limit))
-            print(
-                f"  {name:14s} {rate:9.1f} nets/s, {rate / best:6.2f} of best peer, {rate / limit:5.2f} of the limit"
-            )
+            print(f"  {name:14s} {rate:9.1f} nets/s, {rate / best:6.2f} of best peer, {rate / limit:5.2f} of the limit")
     return pandas.DataFrame(
         rows,
         columns=["depth", "width", "batch", "contestant", "nets_per_second", "ratio_to_best_peer", "share_of_limit"],
