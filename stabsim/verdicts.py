@@ -26,8 +26,8 @@ def converged(table: DataFrame) -> DataFrame:
 def largest_z(table: DataFrame) -> float:
     """Return the largest distance of an estimate from theory, in standard errors.
 
-    Where all nets agree, the error is that of the interval (a share of 0 among n nets may be a few times 1/n); an estimate
-    without any error must equal theory to rounding.
+    Where all nets agree, the error is that of the interval (a share of 0 among n nets may be a few times 1/n). An
+    estimate without any error must equal theory to rounding.
 
     Raises
     ------
