@@ -146,15 +146,23 @@ def _digest(array: Floats | None) -> str | None:
 
 def _matrix(name: str, value: Any, shape: str, width: int) -> Floats:
     try:
-        array = np.array(value, np.float64)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name} must be an array of numbers {shape}, not {type(value).__name__}") from error
+        given = np.asarray(value)
+    except ValueError as error:  # ragged
+        raise TypeError(f"{name} must be an array of numbers {shape}, not {_brief(value)}") from error
+    if given.dtype.kind not in "iuf":
+        raise TypeError(f"{name} must be an array of numbers {shape}, not {_brief(value)}")
+    array = given.astype(np.float64)
     if array.ndim != 2 or array.shape[1] != width or array.shape[0] == 0:
         raise ValueError(f"{name} must have shape {shape} = (..., {width}), not {array.shape}")
     if not np.isfinite(array).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise ValueError(f"{name} must be finite, but {name}[{where[0]}, {where[1]}] is {array[where]}")
     return np.ascontiguousarray(array)
+
+
+def _brief(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _inputs(inputs: Any, network: Network, batch: int) -> Floats | None:
