@@ -240,10 +240,10 @@ def correlation(v: Floats) -> float:
 
 
 def _saturated_fraction(s: Floats, z: Floats, formula: Formula, bound: float) -> float:
-    """Return the share of units within the bound of the limit of f on the side of 0 on which they are."""
+    """Return the share of units within the bound of the limit of f on their side of 0, to which 0 is on the left."""
     count = 0
     for x, value in zip(s.flat, z.flat, strict=True):
-        limit = formula.low if x < 0 else formula.high
+        limit = formula.high if x > 0 else formula.low
         count += limit is not None and abs(value - limit) < bound
     return count / s.size
 

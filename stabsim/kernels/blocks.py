@@ -111,7 +111,7 @@ def count_small(values, bound):  # type: ignore[no-untyped-def]
 
 @kernel(fastmath=REASSOCIATE)
 def count_saturated(preactivation, activation, lower, upper, bound):  # type: ignore[no-untyped-def]
-    """Return how many activations are within ``bound`` of the limit of f (NaN: none) on their own side of 0."""
+    """Return how many activations are within ``bound`` of the limit of f (NaN: none) on their side of 0; 0 is low."""
     wide_vectors()
     real = activation.dtype.type
     low = real(lower)
@@ -119,7 +119,7 @@ def count_saturated(preactivation, activation, lower, upper, bound):  # type: ig
     limit = real(bound)
     count = np.int32(0)
     for i in range(activation.size):
-        distance = activation[i] - (low if preactivation[i] < 0 else high)
+        distance = activation[i] - (high if preactivation[i] > 0 else low)
         count += np.int32(1) if abs(distance) < limit else np.int32(0)
     return count
 
