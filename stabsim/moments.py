@@ -297,20 +297,18 @@ def estimate(quantity: Quantity, sums: Sums, pivots: Floats, *, confidence: floa
     error = np.sqrt(np.maximum(np.einsum("lp,lpq,lq->l", gradient, covariance, gradient), 0.0))
     interval = _student if quantity.kind == "mean" else _log_student
     unit = _POWER[quantity.kind] * group.exponent
-    scaled = [
-        _representable(_times_power_of_two(x, unit), x)
-        for x in (value, error, *interval(value, error, group.count, confidence))
-    ]
-    missing = (group.count == 0) | ~np.isfinite(scaled[0])
+    numbers = (value, error, *interval(value, error, group.count, confidence))
+    scaled = [_times_power_of_two(x, unit) for x in numbers]
+    missing = np.any([_lost(x, before) for x, before in zip(scaled, numbers, strict=True)], axis=0)
+    missing |= (group.count == 0) | ~np.isfinite(scaled[0])
     scaled = [np.where(missing, np.nan, x) for x in scaled]
     share = top_share(sums.tails[quantity.tensor], len(group.count)) if quantity.kind == "mean_square" else no_share
     return Estimate(scaled[0], scaled[1], scaled[2], scaled[3], group.count, share)
 
 
-def _representable(scaled: Floats, value: Floats) -> Floats:
-    """Return NaN where a finite number other than 0 has become 0 or infinite."""
-    lost = ((scaled == 0) & (value != 0)) | (np.isinf(scaled) & np.isfinite(value))
-    return np.where(lost, np.nan, scaled)
+def _lost(scaled: Floats, value: Floats) -> NDArray[np.bool_]:
+    """Return where a number other than 0 has become 0, or is infinite: float64 cannot hold it."""
+    return np.asarray(((scaled == 0) & (value != 0)) | np.isinf(scaled))
 
 
 def _quantile(count: Integers, confidence: float) -> Floats:
