@@ -76,6 +76,8 @@ class Activation:
         for role in ("f", "derivative") if self.second_derivative is None else ("f", "derivative", "second_derivative"):
             if not callable(getattr(self, role)):
                 raise TypeError(f"{role} of activation {self.name!r} must be callable, not {getattr(self, role)!r}")
+        if not isinstance(self.positively_homogeneous, bool):
+            raise TypeError(f"positively_homogeneous must be True or False, not {self.positively_homogeneous!r}")
         checked = {key: names.finite_number(key, value) for key, value in self.parameters.items()}
         object.__setattr__(self, "parameters", MappingProxyType(checked))
         object.__setattr__(self, "kinks", tuple(names.finite_number("kink", kink) for kink in self.kinks))
@@ -106,7 +108,10 @@ class Activation:
 
         Another version of Python has other byte code, so there a user's own activation is another one.
         """
-        return str(self) if self.registered else f"{self} sha256:{code_hash(self.f, self.derivative)}"
+        if self.registered:
+            return str(self)
+        shape = (self.asymptotes, self.positively_homogeneous)  # they decide how f is evaluated far out
+        return f"{self} {shape} sha256:{code_hash(self.f, self.derivative)}"
 
     def evaluate(self, function: str, x: float) -> float:
         """Return ``"f"``, ``"derivative"`` or ``"second_derivative"`` at x, as float64 computes it.

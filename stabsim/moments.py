@@ -106,7 +106,7 @@ class Sums:
 
     ``groups`` holds moments by name: a tensor's powers, or one quantity. ``tails`` holds counts of nets
     (layer, bin of log2 mean square, count); ``histograms`` counts of values (layers, bins + 2); ``samples`` values
-    per net (nets, layers).
+    per net (nets, layers); ``lost`` counts of nets (layers,) whose tensor was not finite.
     """
 
     nets: int
@@ -114,6 +114,7 @@ class Sums:
     tails: dict[str, Integers] = field(default_factory=dict)
     histograms: dict[str, Integers] = field(default_factory=dict)
     samples: dict[str, Floats] = field(default_factory=dict)
+    lost: dict[str, Integers] = field(default_factory=dict)
 
     def merge(self, following: Sums) -> Sums:
         """Return the sums of these nets and those of the range that follows."""
@@ -123,6 +124,7 @@ class Sums:
             {name: _merge_counts(tail, following.tails[name]) for name, tail in self.tails.items()},
             {name: counts + following.histograms[name] for name, counts in self.histograms.items()},
             {name: np.concatenate([kept, following.samples[name]]) for name, kept in self.samples.items()},
+            {name: counts + following.lost[name] for name, counts in self.lost.items()},
         )
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
@@ -131,7 +133,7 @@ class Sums:
         for name, group in self.groups.items():
             for part in ("count", "mean", "comoment", "exponent"):
                 arrays[f"group.{name}.{part}"] = getattr(group, part)
-        for kind in ("tails", "histograms", "samples"):
+        for kind in ("tails", "histograms", "samples", "lost"):
             arrays |= {f"{kind}.{name}": array for name, array in getattr(self, kind).items()}
         return arrays
 
@@ -139,7 +141,7 @@ class Sums:
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Sums:
         """Return what `to_arrays` was given."""
         groups: dict[str, dict[str, NDArray[Any]]] = {}
-        others: dict[str, dict[str, NDArray[Any]]] = {"tails": {}, "histograms": {}, "samples": {}}
+        others: dict[str, dict[str, NDArray[Any]]] = {"tails": {}, "histograms": {}, "samples": {}, "lost": {}}
         for key, array in arrays.items():
             kind, _, name = key.partition(".")
             if kind == "group":
@@ -173,10 +175,11 @@ def summarize(
     *,
     sizes: Mapping[str, Floats],
     pivots: Floats,
+    blank: Floats | None = None,
     samples: tuple[Quantity, ...] = (),
     histograms: Mapping[str, Integers] | None = None,
 ) -> Sums:
-    """Return the sums of a record (nets, layers, columns).
+    """Return the sums of a record (nets, layers, columns); ``blank`` (layers, columns) is NaN where nothing is recorded.
 
     ``sizes[tensor]`` (layers,) is the number of values whose squares add up to the squared norm: the units of a
     row, or all weights of a layer.
@@ -195,7 +198,17 @@ def summarize(
             groups[quantity.group] = Moments.of(record[..., tensor : tensor + order], _exponents(record, tensor))
             tails[quantity.tensor] = _tail(log2_mean_square(record, tensor))
     kept = {q.name: per_net(q, record, sizes=sizes, pivots=pivots) for q in samples}
-    return Sums(len(record), groups, tails, dict(histograms or {}), kept)
+    lost = {} if blank is None else _lost_nets(record, blank)
+    return Sums(len(record), groups, tails, dict(histograms or {}), kept, lost)
+
+
+def _lost_nets(record: Floats, blank: Floats) -> dict[str, Integers]:
+    counts = {}
+    for name, tensor in r.TENSORS.items():
+        exists = np.isfinite(blank[:, tensor + r.SQUARE])
+        if exists.any():
+            counts[name] = np.sum(~np.isfinite(record[..., tensor + r.SQUARE]) & exists, axis=0)
+    return counts
 
 
 def _pivots(quantity: Quantity, pivots: Floats) -> Floats:
@@ -263,8 +276,8 @@ def _from_powers(kind: str, a: Floats, pivot: Floats) -> tuple[Floats, Floats]:
 class Estimate:
     """Estimates of one quantity at every layer, each (layers,): with NaN where there is none.
 
-    ``top_share`` is the share of the sum of mean squares that the top 1% of nets hold: where it is far above 0.01,
-    few nets own the mean, and it has not converged.
+    ``top_share`` is the share of the sum of mean squares that the top 1% of nets (at least one) hold: where it is far
+    above 0.01, few nets own the mean, and it has not converged.
     """
 
     estimate: Floats
@@ -302,7 +315,7 @@ def estimate(quantity: Quantity, sums: Sums, pivots: Floats, *, confidence: floa
     missing = np.any([_lost(x, before) for x, before in zip(scaled, numbers, strict=True)], axis=0)
     missing |= (group.count == 0) | ~np.isfinite(scaled[0])
     scaled = [np.where(missing, np.nan, x) for x in scaled]
-    share = top_share(sums.tails[quantity.tensor], len(group.count)) if quantity.kind == "mean_square" else no_share
+    share = no_share if quantity.kind == "mean" else top_share(sums.tails[quantity.tensor], group.count)
     return Estimate(scaled[0], scaled[1], scaled[2], scaled[3], group.count, share)
 
 
@@ -342,16 +355,19 @@ def _wilson(value: Floats, error: Floats, count: Integers, confidence: float) ->
     return np.where(value == 0, 0.0, low), np.where(value == 1, 1.0, high)
 
 
-def top_share(tail: Integers, layers: int, top: float = 0.01) -> Floats:
-    """Return the share of the sum of mean squares that the top nets hold, per layer; NaN without nets."""
-    shares = np.full(layers, np.nan)
-    for layer in range(layers):
+def top_share(tail: Integers, nets: Integers, top: float = 0.01) -> Floats:
+    """Return the share of the sum of mean squares that the top nets (at least one) hold, per layer; NaN without nets.
+
+    ``nets`` (layers,) counts those at 0 too, which are not in the tail.
+    """
+    shares = np.full(len(nets), np.nan)
+    for layer, number in enumerate(nets):
         rows = tail[tail[:, 0] == layer]
         if len(rows) == 0:
             continue
         bins, counts = rows[::-1, 1], rows[::-1, 2].astype(np.float64)
         values = np.exp2((bins - bins[0]) / BINS_PER_OCTAVE)
         before = np.cumsum(counts) - counts
-        taken = np.clip(top * counts.sum() - before, 0.0, counts)
+        taken = np.clip(max(top * number, 1.0) - before, 0.0, counts)
         shares[layer] = (taken * values).sum() / (counts * values).sum()
     return shares

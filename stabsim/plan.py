@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from stabsim.kernels.pointwise_block import block
 from stabsim.moments import Sums, summarize
 from stabsim.quantities import QUANTITIES, Quantity, select
 from stabsim.task import Task
-from stabsim.threads import single_threaded_blas
+from stabsim.threads import available_memory, single_threaded_blas
 
 Buffers = tuple[NDArray[Any], ...]
 
@@ -139,8 +138,8 @@ class Plan:
         sizes[dense.EXTREMES] = 2 * units
         return sizes
 
-    def allocate(self, offsets: NDArray[np.int64]) -> Buffers:
-        """Return the buffers of one thread.
+    def allocate(self, offsets: NDArray[np.int64], threads: int = 1) -> list[Buffers]:
+        """Return the buffers of each thread.
 
         Raises
         ------
@@ -148,14 +147,19 @@ class Plan:
             If they do not fit into the memory that is free.
         """
         sizes = (offsets + self.layer_sizes).max(axis=1)
-        needed = int(sizes.sum()) * self.task.dtype.itemsize
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        if needed > free:
+        needed = int(sizes.sum()) * self.task.dtype.itemsize * threads
+        if needed > (free := available_memory()):
             raise MemoryError(
-                f"one net needs {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free: "
-                "reduce widths, depth or batch"
+                f"{threads} nets at a time need {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free: "
+                "reduce widths, depth, batch or threads"
             )
-        return tuple(_aligned(int(size), self.task.dtype) for size in sizes)
+        return [tuple(_aligned(int(size), self.task.dtype) for size in sizes) for _ in range(threads)]
+
+    @cached_property
+    def arrays(self) -> tuple[Any, ...]:
+        """Return the user's inputs and output gradient as the kernel takes them, each with its exponent."""
+        given = (self.task.inputs, self.task.output_gradient)
+        return tuple(part for array in given for part in _with_exponent(array, self.task.dtype))
 
     @cached_property
     def problem(self) -> tuple[Any, ...]:
@@ -179,15 +183,15 @@ class Plan:
     def start(self, first: int, last: int, team: Team) -> Callable[[], Sums]:
         """Set the team to nets ``first`` .. ``last - 1``; the function returned waits and gives their sums."""
         record = np.tile(self.blank, (last - first, 1, 1))
-        bins = np.zeros((len(layer.HISTOGRAMS), 2))
+        bins = np.zeros((len(r.HISTOGRAMS), 2))
         largest = max((number for _, (_, _, number) in self.task.histograms), default=-2)
         for tensor, (low, high, number) in self.task.histograms:
-            bins[layer.HISTOGRAMS.index(tensor)] = low, number / (high - low)
+            bins[r.HISTOGRAMS.index(tensor)] = low, number / (high - low)
         pieces = min(len(record), PIECES)
         edges = [len(record) * i // pieces for i in range(pieces + 1)]
 
         def piece(start: int, stop: int) -> NDArray[np.int64]:
-            counts = np.zeros((len(layer.HISTOGRAMS), len(self.widths), largest + 2), np.int64)
+            counts = np.zeros((len(r.HISTOGRAMS), len(self.widths), largest + 2), np.int64)
             buffers = team.buffers.get()
             try:
                 self.simulate(first + start, buffers, self.offsets, counts, bins, record[start:stop])
@@ -199,9 +203,9 @@ class Plan:
 
         def finish() -> Sums:
             counts = np.sum(list(parts), axis=0)
-            histograms = {tensor: counts[layer.HISTOGRAMS.index(tensor)] for tensor, _ in self.task.histograms}
+            histograms = {tensor: counts[r.HISTOGRAMS.index(tensor)] for tensor, _ in self.task.histograms}
             return summarize(
-                record, self.quantities, sizes=self.sizes, pivots=self.pivots, samples=self.samples,
+                record, self.quantities, sizes=self.sizes, pivots=self.pivots, blank=self.blank, samples=self.samples,
                 histograms=histograms,
             )  # fmt: skip
 
@@ -231,9 +235,8 @@ class Plan:
         """Run as many nets as the record has rows, on this thread; return the exponents of the last one's buffers."""
         exponents = np.zeros_like(offsets)
         task, dtype = self.task, self.task.dtype
-        inputs, gradient = (_with_exponent(array, dtype) for array in (task.inputs, task.output_gradient))
         dense.dense_sampler(dtype)(
-            first, np.uint64(task.seed), self.widths, task.batch, buffers, offsets, exponents, *inputs, *gradient,
+            first, np.uint64(task.seed), self.widths, task.batch, buffers, offsets, exponents, *self.arrays,
             laws.law("normal", dtype), *self.problem,
             self.wanted, self.backward, task.saturation, self.pivots, bins, counts, record,
         )  # fmt: skip
@@ -251,11 +254,11 @@ class Team:
     """Threads with their buffers, for the chunks of one plan; BLAS is kept to one thread within it."""
 
     def __init__(self, plan: Plan, threads: int) -> None:
-        plan.problem, dense.dense_sampler(plan.task.dtype)  # compile before threads ask for it
+        plan.problem, plan.arrays, dense.dense_sampler(plan.task.dtype)  # before threads ask for it
         self.pool = ThreadPoolExecutor(threads, thread_name_prefix="stabsim")
         self.buffers: SimpleQueue[Buffers] = SimpleQueue()
-        for _ in range(threads):
-            self.buffers.put(plan.allocate(plan.offsets))
+        for buffers in plan.allocate(plan.offsets, threads):
+            self.buffers.put(buffers)
         self._blas = single_threaded_blas()
 
     def __enter__(self) -> Team:

@@ -126,8 +126,8 @@ def simulate(
             progress(Result(plan, total), nets)
     assert total is not None
     result = Result(plan, total)
-    for problem in result.overflowed():
-        warnings.warn(problem, RuntimeWarning, stacklevel=2)
+    if problems := result.overflowed():
+        warnings.warn("; ".join(problems), RuntimeWarning, stacklevel=2)
     return result
 
 
@@ -167,7 +167,7 @@ class Result:
     def histograms(self) -> dict[str, tuple[Floats, NDArray[np.int64]]]:
         """Return (edges, counts) by tensor; counts (depth + 1, bins + 2) begin and end with what lies outside."""
         return {
-            tensor: (np.linspace(low, high, number + 1), self.sums.histograms[tensor][:, : number + 2])
+            tensor: (np.linspace(low, high, number + 1), self.sums.histograms[tensor])
             for tensor, (low, high, number) in self.task.histograms
         }
 
@@ -184,8 +184,9 @@ class Result:
     def table(self) -> pandas.DataFrame:
         """Return the tidy table: quantity, layer, estimate, std_error, ci_low, ci_high, theory, nets, top_share.
 
-        Intervals are 95%. ``theory`` is NaN where no formula applies. ``top_share`` (of mean squares) is the share
-        of the sum that the top 1% of nets hold. A value that float64 cannot hold has no row: ``log10_norm`` has.
+        Intervals are 95%. ``theory`` is NaN where no formula applies. ``top_share`` (of mean squares, variances and
+        kurtoses) is the share of the sum of mean squares that the top 1% of nets, at least one, hold.
+        A value that float64 cannot hold has no row: ``log10_norm`` has.
         """
         import pandas
 
@@ -211,21 +212,19 @@ class Result:
         return pandas.DataFrame(columns)[(layers >= quantity.first_layer) & np.isfinite(found.estimate)]
 
     def overflowed(self) -> list[str]:
-        """Say where nets left the range of the precision, one line a tensor."""
+        """Say where nets left the range of the precision, one line a tensor that did."""
         lines = []
-        for name, group in self.sums.groups.items():
-            start = 1 if name != "activation" and name != "activation_gradient" else 0
-            lost = np.nonzero(group.count[start:] < self.nets)[0]
-            if name in ("preactivation", "activation_gradient") and len(lost):
-                layer = int(lost[0] if name == "preactivation" else lost[-1]) + start
-                missing = self.nets - int(group.count[layer])
+        for name, lost in self.sums.lost.items():
+            if lost.any():
+                layers = np.nonzero(lost)[0]
                 lines.append(
-                    f"{name} left the range of {self.task.precision} in {missing} of {self.nets} nets at layer {layer}"
+                    f"{name} left the range of {self.task.precision} in up to {lost.max()} of {self.nets} nets, "
+                    f"layers {layers[0]} to {layers[-1]}"
                 )
         return lines
 
     def unconverged(self) -> list[str]:
-        """Name the mean squares that few nets own, with the first layer where the top 1% hold over a fifth."""
+        """Name the quantities whose mean squares few nets own, with the layers where the top 1% hold over a fifth."""
         rows = self.table[self.table["top_share"] > UNCONVERGED]
         firsts = rows.groupby("quantity", observed=True)["layer"]
         return [f"{name}: layers {low} to {high}" for name, low, high in zip(

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stabsim.kernels.record import HISTOGRAMS, RECORD_VERSION
 from stabsim.names import finite_number, unknown
 from stabsim.network import Network
 
 SAMPLERS = ("auto", "dense")
 PRECISIONS = ("float32", "float64")
 LARGEST_NET = 2**32  # nets are numbered by one word of the random numbers' counter
-HISTOGRAM_TENSORS = ("activation", "preactivation", "activation_gradient", "preactivation_gradient")
 
 Floats = NDArray[np.float64]
 Bins = tuple[float, float, int]
@@ -66,6 +66,7 @@ class Task:
             "samples": self.samples,
             "histograms": [[tensor, low.hex(), high.hex(), bins] for tensor, (low, high, bins) in self.histograms],
             "stream": STREAM_VERSION,
+            "record": RECORD_VERSION,
         }
         return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
@@ -190,8 +191,8 @@ def _output_gradient(gradient: Any, network: Network, batch: int) -> Floats | No
 def _histograms(histograms: Mapping[str, Bins]) -> tuple[tuple[str, Bins], ...]:
     checked = []
     for tensor, bins in histograms.items():
-        if tensor not in HISTOGRAM_TENSORS:
-            raise unknown("histogram of", tensor, HISTOGRAM_TENSORS)
+        if tensor not in HISTOGRAMS:
+            raise unknown("histogram of", tensor, HISTOGRAMS)
         try:
             low, high, number = bins
         except (TypeError, ValueError):

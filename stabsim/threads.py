@@ -1,4 +1,4 @@
-"""Threads: how many, and one-threaded BLAS while nets are spread over them."""
+"""What the machine gives: processors, memory, and one-threaded BLAS while nets are spread over threads."""
 
 from __future__ import annotations
 
@@ -7,12 +7,22 @@ import functools
 import os
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 
 def available() -> int:
     """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def available_memory() -> int:
+    """Return how many bytes can be taken without swapping."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 @functools.cache

@@ -9,7 +9,8 @@ from typing import Any, SupportsIndex
 import numpy as np
 from numpy.typing import NDArray
 
-from stabsim.kernels import dense, layer
+from stabsim.kernels import dense
+from stabsim.kernels.record import HISTOGRAMS
 from stabsim.network import Network
 from stabsim.plan import Plan
 from stabsim.task import LARGEST_NET, make_task, whole_number
@@ -79,8 +80,8 @@ def trace(
     net = whole_number("net", net, 0, LARGEST_NET - 1)
     plan = Plan(task)
     offsets = plan.side_by_side([dense.Z, dense.D, dense.S, dense.DZ, dense.DS, dense.W, dense.B, dense.DW])
-    buffers = plan.allocate(offsets)
-    counts = np.zeros((len(layer.HISTOGRAMS), len(plan.widths), 0), np.int64)
+    (buffers,) = plan.allocate(offsets)
+    counts = np.zeros((len(HISTOGRAMS), len(plan.widths), 0), np.int64)
     with single_threaded_blas():
         exponents = plan.simulate(net, buffers, offsets, counts, np.zeros((4, 2)), plan.blank[None].copy())
     exponents[dense.W, 1:] = plan.problem[5][1:]

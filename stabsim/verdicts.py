@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stabsim.simulation import UNCONVERGED
 from stabsim.study import Verdict
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 LARGEST_Z = 5.0
-UNCONVERGED = 0.2  # share of the sum of mean squares that the top 1% of nets hold, above which it is no estimate
 
 
 def converged(table: DataFrame) -> DataFrame:
@@ -38,7 +38,8 @@ def largest_z(table: DataFrame) -> float:
     if rows.empty:
         raise ValueError("no row has a theory to compare with")
     distance = np.abs(rows["estimate"] - rows["theory"]).to_numpy()
-    error = np.maximum(rows["std_error"], (rows["ci_high"] - rows["ci_low"]) / (2 * 1.96)).to_numpy()
+    interval = (rows["ci_high"] - rows["ci_low"]) / (2 * 1.96)
+    error = rows["std_error"].where(rows["std_error"] > 0, interval).to_numpy()
     exact = distance <= 1e-12 * np.abs(rows["theory"].to_numpy())
     with np.errstate(divide="ignore", invalid="ignore"):
         return float(np.where(exact, 0.0, distance / error).max())

@@ -151,7 +151,7 @@ def verdicts(collected: Collected) -> Iterator[Verdict]:
         f"tanh at 1/√n has kurtosis {bell:.2f}"
     )
     row = pick(last, activation="sigmoid", weights="1", quantity="activation_saturated_fraction")
-    yield judge("C07", row, ends and pile and even and 1.8 < bell < 4.2, note)
+    yield judge("C07", row, ends and pile and even and 2.2 < bell < 4.0, note)
 
 
 study = Study(

@@ -22,22 +22,15 @@ if TYPE_CHECKING:
 NETS = {"quick": 40, "paper": 2000}
 WIDTH = 100
 DEPTH = 30
-SMALL = ((100, 2), (1000, 2), (100, 30))  # width, depth of nets with weights of standard deviation 0.01
 FORWARD, BACKWARD = "activation_log10_norm", "activation_gradient_log10_norm"
 
 
 def cases(scale: str) -> Iterator[Case]:
-    """Yield each pair on nets of equal widths, and Xavier against He where widths change."""
+    """Yield each pair on nets of equal widths."""
     for weights in INITIALIZERS:
         for name in ACTIVATIONS:
             task = make_task(Network((WIDTH,) * (DEPTH + 1), name, weights), quantities=(FORWARD, BACKWARD))
-            yield Case(task, NETS[scale], {"part": "pairs", "weights": weights, "activation": name})
-    for width, depth in SMALL:
-        for weights in ("normal(std=0.01)", "glorot_normal"):
-            task = make_task(Network((width,) * (depth + 1), "tanh", weights), quantities=(FORWARD, BACKWARD))
-            yield Case(
-                task, NETS[scale], {"part": f"width {width}, depth {depth}", "weights": weights, "activation": "tanh"}
-            )
+            yield Case(task, NETS[scale], {"weights": weights, "activation": name})
 
 
 def growth(collected: Collected) -> DataFrame:
@@ -48,7 +41,7 @@ def growth(collected: Collected) -> DataFrame:
     """
     import pandas
 
-    table = select(collected.table, part="pairs")
+    table = collected.table
     rows = []
     for (weights, name), group in table.groupby(["weights", "activation"], observed=True, sort=False):
         for quantity, start, end in ((FORWARD, 1, DEPTH), (BACKWARD, DEPTH, 0)):
@@ -95,41 +88,7 @@ def verdicts(collected: Collected) -> Iterator[Verdict]:
     )
     right = abs(he["relu"]) < 0.01 < abs(xavier["relu"]) and abs(xavier["tanh"]) < abs(xavier["relu"])
     yield judge("A19", pick(table, weights="he_normal", activation="relu", quantity=BACKWARD), right, note)
-    yield _both_laws(table)
-    yield _small_weights(collected.table)
     yield _identities(table)
-
-
-def _both_laws(table: DataFrame) -> Verdict:
-    """B08: Xavier's normal and uniform law have one variance, so they act alike, with every activation."""
-    rows = select(table, weights=("glorot_normal", "glorot_uniform"))
-    pairs = rows.pivot_table(
-        index=["activation", "quantity"], columns="weights", values=["estimate", "std_error"], observed=True
-    )
-    difference = pairs["estimate", "glorot_normal"] - pairs["estimate", "glorot_uniform"]
-    error = np.hypot(pairs["std_error", "glorot_normal"], pairs["std_error", "glorot_uniform"])
-    z = float((difference / error).abs().max())
-    row = pick(table, weights="glorot_uniform", activation="linear", quantity=FORWARD)
-    note = (
-        "log10 of the factor on a linear net's norm; normal and uniform law differ by at most "
-        f"{z:.1f} standard errors over all activations and both directions"
-    )
-    return judge("B08", row, z < 5 and abs(row.estimate) < 0.01, note)
-
-
-def _small_weights(table: DataFrame) -> Verdict:
-    """B09: what is left of the gradient at the input, with standard deviation 0.01."""
-    rows = select(table, weights="normal(std=0.01)", quantity=BACKWARD)
-    left = {}
-    for width, depth in SMALL:
-        part = f"width {width}, depth {depth}"
-        left[part] = pick(rows, part=part, layer=0).estimate - pick(rows, part=part, layer=depth).estimate
-    shallow, wide, deep = left.values()
-    note = "log10 of what is left of the gradient at the input: " + ", ".join(
-        f"{part} {x:.1f}" for part, x in left.items()
-    )
-    row = pick(rows, part="width 100, depth 30", layer=0)
-    return judge("B09", row, shallow > -2.5 and wide > -1.5 and deep < -20, note)
 
 
 def _identities(table: DataFrame) -> Verdict:
@@ -161,7 +120,7 @@ study = Study(
     title="Every initializer with every activation",
     cases=cases,
     draw=draw,
-    claims=("A19", "B08", "B09", "B11"),
+    claims=("A19", "B11"),
     verdicts=verdicts,
 )
 

@@ -175,7 +175,7 @@ def _spreading(table: DataFrame) -> Verdict:
     note = (
         f"share of samples dead at layer {DEPTH} of ReLU nets of width 2. A zero row stays zero through 10 layers "
         f"wherever f(0) = 0 (without bias), tanh included; not for {moves_on}. "
-        "Only ReLU gets there from inputs that are not zero"
+        "Of ReLU and tanh only ReLU gets there from inputs that are not zero"
     )
     born = (
         alive.estimate > 0.5
@@ -189,10 +189,10 @@ def _relu_zeros(table: DataFrame) -> Verdict:
     """A17: the share of zeros is 1 - (1 - 2^-n)^(l-1) / 2: half at once, and more only in narrow nets."""
     rows = select(table, part="narrow", quantity="activation_zero_fraction")
     z = largest_z(rows)
-    sixth = {width: pick(rows, setting=f"width {width}", layer=7) for width in NARROW}
+    sixth = {width: pick(rows, setting=f"width {width}", layer=6) for width in NARROW}
     holds = z < LARGEST_Z and sixth[2].ci_low > 0.5 and sixth[4].ci_low > 0.5
     note = (
-        "share of zeros at layer 7, by width: "
+        "share of zeros at layer 6, by width: "
         + ", ".join(f"{width}: {row.estimate:.3f}" for width, row in sixth.items())
         + f". The exact law is 1 - (1 - 2^-n)^(l-1) / 2 (largest |z| {z:.1f}): half at once, no growth in wide nets"
     )

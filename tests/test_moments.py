@@ -178,11 +178,14 @@ def test_top_share_is_that_of_the_largest_nets() -> None:
     for layer in (0, 1):
         bins, counts = np.unique(np.floor(np.log2(squares[layer]) * 16).astype(int), return_counts=True)
         rows += [(layer, b, c) for b, c in zip(bins, counts, strict=True)]
-    shares = top_share(np.array(rows), 3)
+    shares = top_share(np.array(rows), np.array([5000, 5000, 0]))
     expected = [np.sort(s)[-50:].sum() / s.sum() for s in squares]
     assert shares[:2] == pytest.approx(expected, rel=0.05)  # bins are 2^(1/16) wide
     assert np.isnan(shares[2])
-    assert top_share(np.array([(0, 5, 700)]), 1) == pytest.approx([0.01])
+    alike = np.array([(0, 5, 700)])
+    assert top_share(alike, np.array([700])) == pytest.approx([0.01])
+    assert top_share(alike, np.array([70_000])) == pytest.approx([1.0])  # nets at 0 count among the 1%
+    assert top_share(np.array([(0, 5, 1)]), np.array([10])) == pytest.approx([1.0])  # at least one net is the top
 
 
 @given(first=strategies.tails, second=strategies.tails)

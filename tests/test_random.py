@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from stabsim.kernels import laws, philox
-from tests.statistics import WRONG, assert_agrees, must_fail
+from tests.checks import WRONG, assert_agrees, must_fail
 
 Numbers = NDArray[Any]
 Words = tuple[int, ...]

@@ -16,7 +16,7 @@ from scipy.stats import binom
 import stabsim
 from stabsim import Initializer, Network, Result
 from tests import naive
-from tests.statistics import WRONG, assert_agrees, must_fail
+from tests.checks import WRONG, assert_agrees, must_fail
 
 Numbers = NDArray[Any]
 
@@ -318,3 +318,15 @@ def test_a_trace_gives_0_or_inf_for_what_float64_cannot_hold(precision: str) -> 
         assert np.all(np.abs(seen.activation_gradient[0]) == beyond)
         for weight_gradient in seen.weight_gradient[1:]:
             assert weight_gradient is not None and np.all(np.abs(weight_gradient) == beyond)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "gelu", "elu", "sigmoid", "softplus"])
+def test_a_sample_does_not_depend_on_its_neighbors(activation: str) -> None:
+    """A sample of size 1 beside one of size 1e12: f is evaluated by the size of each."""
+    network = Network((4,) * 3, activation, "lecun_normal")
+    small = np.array([[1.0, 2.0, 3.0, 4.0]])
+    beside = stabsim.trace(network, inputs=np.vstack([np.full((1, 4), 1e12), small]), batch=2, precision="float64")
+    alone = stabsim.trace(network, inputs=small, precision="float64")
+    for name in ("activation", "derivative"):
+        for both, one in zip(getattr(beside, name)[1:], getattr(alone, name)[1:], strict=True):
+            assert np.allclose(both[1], one[0], rtol=1e-9, atol=0), name

@@ -140,7 +140,7 @@ def test_unknown_names_list_the_nearest_first_and_then_all() -> None:
 
 
 def test_what_cannot_be_allocated_is_said_before_anything_runs() -> None:
-    with pytest.raises(MemoryError, match="reduce widths, depth or batch"):
+    with pytest.raises(MemoryError, match="reduce widths, depth, batch or threads"):
         stabsim.simulate(Network((10_000_000, 10_000_000), "relu", "he_normal"), nets=1)
 
 

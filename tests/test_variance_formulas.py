@@ -21,7 +21,7 @@ from stabsim.plan import Plan
 from stabsim.quantities import QUANTITIES, select
 from stabsim.task import make_task
 from tests import strategies
-from tests.statistics import WRONG, assert_agrees, must_fail
+from tests.checks import WRONG, assert_agrees, must_fail
 
 Numbers = NDArray[Any]
 Widths = tuple[int, ...]

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 import pandas
+import seaborn
 from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -152,19 +153,22 @@ def heat_map(
     names = [list(dict.fromkeys(table[name])) for name in (rows, columns)]
     cells = table.pivot(index=rows, columns=columns, values=values).loc[names[0], names[1]].to_numpy(float)
     norm = _norm(cells, center, limits)
-    shown = np.ma.masked_invalid(np.clip(cells, norm.vmin, norm.vmax))
+    shown = np.clip(cells, norm.vmin, norm.vmax)
     colormap = style.SEQUENTIAL if center is None else style.DIVERGING
     axes.set_facecolor(style.MISSING)
     few = cells.size <= 300
     border: dict[str, Any] = (
         {"edgecolor": "white", "linewidth": 0.5} if few else {"edgecolor": "face", "linewidth": 0.1}
     )
-    mesh = axes.pcolormesh(shown, cmap=colormap, norm=norm, **border)
+    seaborn.heatmap(
+        shown, mask=np.isnan(shown), cmap=colormap, norm=norm, cbar=False, ax=axes,
+        xticklabels=False, yticklabels=False, **border,
+    )  # fmt: skip
+    mesh = cast(QuadMesh, axes.collections[0])
     if annotate or (annotate is None and few):
         _write_cells(axes, mesh, cells, digits)
     elif center is not None:
         _hatch(axes, cells < center)
-    axes.invert_yaxis()
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     _name_cells(axes.xaxis, names[1])

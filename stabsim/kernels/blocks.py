@@ -260,7 +260,7 @@ def add_to_histogram(counts, matrix, exponent, bins):  # type: ignore[no-untyped
     factor = math.ldexp(1.0, exponent) * per_unit
     shift = low * per_unit
     for i in range(values.size):
-        position = values[i] * factor - shift
+        position = (values[i] * factor if values[i] != 0 else 0.0) - shift  # the factor may be infinite
         if position > last:
             counts[last + 1] += 1
         elif position >= 0.0:

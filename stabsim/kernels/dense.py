@@ -120,30 +120,48 @@ def _simulate_nets(  # type: ignore[no-untyped-def]
                 draw(bias_law, b, seed, philox.BIAS, l, net, bias_scale[l])
             exponent = exponents[Z, l - 1] + weight_exponent[l]
             s_exponent = max(exponent, 0) if bias_scale[l] != 0 else exponent
-            # How f is evaluated may depend on the size of all of s.
-            step = batch if s_exponent != 0 and not homogeneous else group_size(batch, fan_in, fan_out)
-            regime = np.int64(layer.CURVE)
+            # Where values are in units of their own and f is curved, f is evaluated by the size of each sample's s, and
+            # the unit of z depends on that of all samples.
+            by_sample = s_exponent != 0 and not homogeneous
+            step = batch if by_sample else group_size(batch, fan_in, fan_out)
+            z_exponent = s_exponent
             squares = 0.0
             for first in range(0, batch, step):
                 last = min(first + step, batch)
                 below = part(buffers, offsets, Z, l - 1, first, last, fan_in)
                 s = part(buffers, offsets, S, l, keep_s * first, keep_s * first + last - first, fan_out)
-                d = part(buffers, offsets, D, l, first, last, fan_out)
-                z = part(buffers, offsets, Z, l, first, last, fan_out)
                 forward_product(below, w, s)
                 if bias_scale[l] != 0:
                     layer.add_bias(s, b[0], exponent)
-                if s_exponent != 0:
-                    regime = layer.choose_regime(s, shape, homogeneous, s_exponent)
                 blocks.add_to_histogram(counts[layer.H_PREACTIVATION, l], s, s_exponent, bins[layer.H_PREACTIVATION])
-                squares += layer.activate(
-                    row[l], wanted, regime, activation, shape, saturation, pivots[l], s, z, d, s_exponent
-                )
+                if by_sample:
+                    z_exponent = layer.exponent_after(layer.choose_regime(s, shape, s_exponent), s_exponent)
+                group = np.int64(1) if by_sample else last - first
+                for start in range(first, last, group):
+                    kept = keep_s * first + start - first
+                    s = part(buffers, offsets, S, l, kept, kept + group, fan_out)
+                    d = part(buffers, offsets, D, l, start, start + group, fan_out)
+                    z = part(buffers, offsets, Z, l, start, start + group, fan_out)
+                    regime = layer.choose_regime(s, shape, s_exponent) if by_sample else layer.CURVE
+                    squares += layer.activate(
+                        row[l],
+                        wanted,
+                        regime,
+                        activation,
+                        shape,
+                        saturation,
+                        pivots[l],
+                        s,
+                        z,
+                        d,
+                        s_exponent,
+                        z_exponent,
+                    )
             z = part(buffers, offsets, Z, l, zero, batch, fan_out)
             d = part(buffers, offsets, D, l, zero, batch, fan_out)
             exponents[S, l] = s_exponent
-            exponent = layer.finish_activation(row[l], wanted, regime, z, d, s_exponent)
-            exponents[Z, l] = exponent + layer.normalize(z, squares / z.size)
+            layer.finish_activation(row[l], wanted, z, d, s_exponent, z_exponent)
+            exponents[Z, l] = z_exponent + layer.normalize(z, squares / z.size)
             blocks.add_to_histogram(counts[layer.H_ACTIVATION, l], z, exponents[Z, l], bins[layer.H_ACTIVATION])
 
         if not backward:

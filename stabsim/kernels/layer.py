@@ -1,6 +1,6 @@
 """What happens to one layer of one net once its products are known, and what is recorded of it.
 
-Both samplers are made of these steps. Buffers hold ``value / 2**exponent``; see ``record`` for the columns.
+Buffers hold ``value / 2**exponent``; see ``record`` for the columns.
 """
 
 from __future__ import annotations
@@ -27,9 +27,8 @@ CURVE, CURVE_OF_SCALED, LINE_NEAR, LINE_FAR, LEVEL_FAR = range(5)
 # Mean squares outside 2^-RESCALE .. 2^RESCALE are brought back to about 1.
 RESCALE = 40
 
-# Tensors of which values can be counted in a histogram.
+# Histograms, in the order of ``record.HISTOGRAMS``.
 H_ACTIVATION, H_PREACTIVATION, H_ACTIVATION_GRADIENT, H_PREACTIVATION_GRADIENT = range(4)
-HISTOGRAMS = ("activation", "preactivation", "activation_gradient", "preactivation_gradient")
 
 
 @kernel()
@@ -54,10 +53,8 @@ def add_bias(s, b, exponent):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def choose_regime(s, shape, homogeneous, exponent):  # type: ignore[no-untyped-def]
-    """Return how f is evaluated on ``s * 2**exponent``."""
-    if exponent == 0 or homogeneous:
-        return CURVE
+def choose_regime(s, shape, exponent):  # type: ignore[no-untyped-def]
+    """Return how f is evaluated on ``s * 2**exponent``, the exponent being other than 0."""
     flat = s.reshape(s.size)
     _, squares = blocks.power_sums_2(flat, 0.0)
     if squares == 0.0:
@@ -109,14 +106,19 @@ def record_input(row, wanted, z, pivot, exponent):  # type: ignore[no-untyped-de
 
 
 @kernel()
-def activate(row, wanted, regime, activation, shape, bound, pivot, s, z, d, exponent):  # type: ignore[no-untyped-def]
+def activate(  # type: ignore[no-untyped-def]
+    row, wanted, regime, activation, shape, bound, pivot, s, z, d, exponent, z_exponent
+):
     """Write z = f(s) and d = f'(s) of some samples, add what is wanted of all three; return the sum of squares of z.
+
+    ``s`` is in units of ``2**exponent``, ``z`` is to be in units of ``2**z_exponent``.
 
     All is done tile by tile, while a tile is in the first-level cache.
     """
     size = s.size
     flat_s, flat_z, flat_d = s.reshape(size), z.reshape(size), d.reshape(size)
-    unit = blocks.unit_of(exponent_after(regime, exponent))
+    unit = blocks.unit_of(z_exponent)
+    shift = exponent_after(regime, exponent) - z_exponent
     lower = shape[FAR, 0, 1] * unit if shape[FAR, 0, 0] == 0.0 else math.nan
     upper = shape[FAR, 1, 1] * unit if shape[FAR, 1, 0] == 0.0 else math.nan
     squares = 0.0
@@ -126,6 +128,7 @@ def activate(row, wanted, regime, activation, shape, bound, pivot, s, z, d, expo
         if wanted[r.PREACTIVATION + r.M2]:
             blocks.add_powers(row, r.PREACTIVATION, wanted, tile_s, 0.0)
         evaluate(regime, activation, shape, tile_s, tile_z, tile_d, exponent)
+        blocks.scale_by_power_of_two(tile_z, shift)
         if wanted[r.DERIVATIVE + r.M2]:
             blocks.add_powers(row, r.DERIVATIVE, wanted, tile_d, 0.0)
         if wanted[r.DERIVATIVE_ZERO]:
@@ -141,17 +144,15 @@ def activate(row, wanted, regime, activation, shape, bound, pivot, s, z, d, expo
 
 
 @kernel()
-def finish_activation(row, wanted, regime, z, d, exponent):  # type: ignore[no-untyped-def]
-    """Turn what `activate` added over all samples into means and fractions; return the exponent of z."""
+def finish_activation(row, wanted, z, d, exponent, z_exponent):  # type: ignore[no-untyped-def]
+    """Turn what `activate` added over all samples into means and fractions."""
     blocks.finish_powers(row, r.PREACTIVATION, z.size, exponent)
     blocks.finish_powers(row, r.DERIVATIVE, d.size, np.int64(0))
     row[r.DERIVATIVE_SATURATED] /= d.size
     row[r.ACTIVATION_SATURATED] /= z.size
     if wanted[r.DERIVATIVE_ZERO]:
         blocks.finish_zeros(row, r.DERIVATIVE_ZERO, d)
-    exponent = exponent_after(regime, exponent)
-    _finish_z(row, wanted, z, exponent)
-    return exponent
+    _finish_z(row, wanted, z, z_exponent)
 
 
 @kernel()

@@ -53,11 +53,16 @@ def block(activation: Activation, dtype: Any) -> Any:
 def _block(activation: Activation, precision: str) -> Any:
     if activation.registered:
         return _compile(activation.f, activation.derivative, activation, precision, cache=True)
-    check_derivative(activation)
+    check_functions(activation)
     number = numba.from_dtype(np.dtype(precision))
     atoms = []
     for role in ("f", "derivative"):
         function = getattr(activation, role)
+        if isinstance(function, BuiltinFunctionType):
+            raise TypeError(
+                f"{role} of activation {str(activation)!r} must be a Python function, such as "
+                f"lambda x: {function.__name__}(x), not the built-in itself"
+            )
         atom = function if isinstance(function, Dispatcher) else kernel(fastmath=CONTRACT)(function)
         try:
             atom.compile((number,) * (1 + len(activation.parameters)))
@@ -89,26 +94,51 @@ def _compile(f: Any, derivative: Any, activation: Activation, precision: str, *,
     return loop
 
 
-def check_derivative(activation: Activation) -> None:
-    """Compare f' with a central finite difference of f at a few points away from the kinks.
+# Where a user's functions are tried: at sizes from 0.001 to 50, on both sides of 0.
+POINTS = tuple(float(sign * size) for size in np.geomspace(1.1e-3, 49.7, 48) for sign in (-1, 1))
+
+
+def check_functions(activation: Activation) -> None:
+    """Hold f' against central differences of f, and what is said of f against f, at many points; not at kinks.
 
     Raises
     ------
     ValueError
-        If f or f' fails or they do not match, with the point and both values.
+        If f or f' fails or they do not match, or f is not as its asymptotes or homogeneity say, with the point and
+        both values.
     """
-    for x in (-7.3, -2.71, -1.13, -0.37, 0.19, 0.83, 1.62, 3.49):
+    for x in POINTS:
         step = 1e-5 * max(1.0, abs(x))
         if any(abs(x - kink) <= step for kink in activation.kinks):
             continue
-        below, above = (activation.evaluate("f", y) for y in (x - step, x + step))
-        difference, derivative = (above - below) / (2 * step), activation.evaluate("derivative", x)
+        try:
+            below, above = (activation.evaluate("f", y) for y in (x - step, x + step))
+            derivative = activation.evaluate("derivative", x)
+        except ValueError as error:
+            if isinstance(
+                error.__cause__, OverflowError
+            ):  # such as math.exp: it is only warned of where nets get there
+                continue
+            raise
+        difference = (above - below) / (2 * step)
         tolerance = 1e-4 * max(abs(difference), abs(derivative)) + 1e-8 * max(1.0, abs(above))
         if not abs(difference - derivative) <= tolerance:
             raise ValueError(
-                f"derivative of activation {str(activation)!r} is {derivative:.6g} at x = {x}, "
+                f"derivative of activation {str(activation)!r} is {derivative:.6g} at x = {x:.6g}, "
                 f"but a finite difference of f is {difference:.6g}"
             )
+        if activation.positively_homogeneous:
+            _hold(activation, 1024 * x, 1024 * activation.evaluate("f", x), "positively_homogeneous")
+    for sign, (slope, offset) in zip((-1, 1), activation.asymptotes or (), strict=False):
+        _hold(activation, sign * 2.0**30, slope * sign * 2.0**30 + offset, "asymptotes")
+
+
+def _hold(activation: Activation, x: float, expected: float, promise: str) -> None:
+    found = activation.evaluate("f", x)
+    if not abs(found - expected) <= 1e-6 * max(1.0, abs(expected)):
+        raise ValueError(
+            f"{promise} of activation {str(activation)!r} say that f({x:.6g}) is {expected:.6g}, but it is {found:.6g}"
+        )
 
 
 def _reason(error: Exception) -> str:

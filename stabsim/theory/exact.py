@@ -49,7 +49,10 @@ class _Problem:
         self.bias_variance = np.array([np.nan, *biases]) ** 2
         self.affine = _affine(network.activation)
         self.slopes = None if any(biases) else _slopes(network.activation)
-        self.input_squares = None if task.inputs is None else np.square(task.inputs).sum(axis=1)
+        inputs = task.inputs
+        self.input_squares = None if inputs is None else np.square(inputs).sum(axis=1)
+        self.input_log10_squares = None if inputs is None else _log10_squares(inputs)
+        self.dead_inputs = inputs is not None and not inputs.any(axis=1).all()
 
     @property
     def passed(self) -> float:
@@ -60,13 +63,23 @@ class _Problem:
 
     @property
     def alive(self) -> Floats:
-        """Return the probability that a sample's z is not all 0: each unit of a layer is off with probability 1/2."""
+        """Return the probability that a sample's z is not all 0: each unit of a ReLU is off with probability 1/2."""
         alive = np.ones(len(self.widths))
-        if self.input_squares is not None:
-            alive[0] = np.mean(self.input_squares > 0)
         if self.slopes is not None and 0.0 in self.slopes:
             alive[1:] = 1.0 - 0.5 ** self.widths[1:]
         return np.asarray(np.cumprod(alive))
+
+    @property
+    def symmetric(self) -> bool:
+        """Return whether signs of s are a fair coin at every live sample: samples of zeros have s = 0 throughout."""
+        return self.affine is not None or (self.slopes is not None and not self.dead_inputs)
+
+
+def _log10_squares(rows: Floats) -> Floats:
+    """Return log10 of the squared norm of each row, whatever its size."""
+    largest = np.abs(rows).max(axis=1, keepdims=True)
+    squares = np.square(rows / np.where(largest > 0, largest, 1.0)).sum(axis=1)
+    return np.asarray(2 * np.log10(largest[:, 0]) + np.log10(squares))
 
 
 def _slopes(activation: Activation) -> tuple[float, float] | None:
@@ -97,10 +110,13 @@ def _backward(p: _Problem) -> tuple[Floats, Floats]:
     """Return the mean squares of ds and of dz.
 
     Where z_(l-1) is not 0, the signs of W and -W are equally likely, so half of f' is passed on whatever happens
-    above; where it is 0, nothing is.
+    above; where it is 0, nothing is. That takes an injected gradient of random signs: W and f' of a ReLU are correlated,
+    and with a given gradient their products add up.
     """
     ds, dz = p.nothing.copy(), p.nothing.copy()
     gradient = p.task.output_gradient
+    if not p.symmetric or (p.affine is None and gradient is not None):
+        return ds, dz
     dz[-1] = 1.0 if gradient is None else np.mean(np.square(gradient))
     for layer in range(len(ds) - 1, 0, -1):
         ds[layer] = p.passed * dz[layer]
@@ -144,8 +160,10 @@ def _activation_norm(p: _Problem) -> Floats:
         return p.nothing
     if p.input_squares is None:
         start = _mean_log10_chi_square(p.widths[:1])[0]
+    elif p.dead_inputs or p.input_log10_squares is None:
+        return p.nothing
     else:
-        start = np.log10(p.input_squares[p.input_squares > 0]).mean()
+        start = p.input_log10_squares.mean()
     return 0.5 * np.cumsum(np.concatenate([[start], steps[1:] + np.log10(p.gamma[1:])]))
 
 
@@ -155,7 +173,9 @@ def _gradient_norms(p: _Problem) -> tuple[Floats, Floats]:
         return p.nothing, p.nothing
     gradient = p.task.output_gradient
     chi = _mean_log10_chi_square(p.widths)
-    start = chi[-1] if gradient is None else math.log10(np.square(gradient).sum())
+    if gradient is not None and not gradient.any():
+        return p.nothing, p.nothing
+    start = chi[-1] if gradient is None else _log10_squares(gradient)[0]
     slope = 2 * np.log10(abs(p.affine[0]))
     steps = (chi[:-1] + np.log10(p.gamma[1:]) + slope)[::-1]
     dz = 0.5 * np.cumsum(np.concatenate([[start], steps]))[::-1]
@@ -171,7 +191,7 @@ def _weight_gradient_norm(p: _Problem) -> Floats:
 
 def _zero_fraction(p: _Problem) -> Floats:
     """Return P(z = 0) = P(f' = 0) = 1 - P(z_(l-1) is not 0) / 2 for ReLU."""
-    if p.slopes is None or p.slopes[0] != 0 or p.slopes[1] == 0:
+    if p.slopes is None or p.slopes[0] != 0 or p.slopes[1] == 0 or p.dead_inputs:
         return p.nothing
     return np.concatenate([[np.nan], 1.0 - 0.5 * p.alive[:-1]])
 
@@ -193,7 +213,7 @@ def _activation_mean(p: _Problem) -> Floats:
 
 
 def _derivative_mean_square(p: _Problem) -> Floats:
-    return np.concatenate([[np.nan], p.passed * (p.alive[:-1] if p.slopes else np.ones(len(p.widths) - 1))])
+    return np.concatenate([[np.nan], p.passed * p.alive[:-1]]) if p.symmetric else p.nothing
 
 
 _LAWS: dict[str, Callable[[_Problem], Floats]] = {
