@@ -21,7 +21,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stabsim.chunk import FORMAT_VERSION, write_atomically
+from stabsim.chunk import FORMAT_VERSION, one_line, write_atomically
 from stabsim.moments import Sums
 from stabsim.plan import Plan
 from stabsim.simulation import Result
@@ -121,6 +121,12 @@ class Progress:
         return self.chunks - self.stored
 
 
+def write_tasks(cases: Iterable[Case], store: Store) -> None:
+    """Write every ``task.json`` of the cases that is missing or damaged; the lock must be held."""
+    for text in sorted({part.text for case in cases for part in Work(case).parts}):
+        store.task(text)
+
+
 def progress(cases: Iterable[Case], store: Store) -> Progress:
     """Return how much of the cases is stored, reading every chunk; the same chunk of two cases counts once."""
     parts = {part for case in cases for part in Work(case).parts}
@@ -153,7 +159,8 @@ def save_figures(study: Study, collected: Collected, directory: Path) -> list[Pa
         names = [f"{study.name}_{drawing.part}" if drawing.part else study.name for drawing in drawings]
         if len(set(names)) < len(names):
             raise ValueError(f"two figures of study {study.name!r} have the same part: {', '.join(names)}")
-        files = [save(each.figure, name, directory, each.table) for each, name in zip(drawings, names, strict=True)]
+        with one_line(f"cannot write figures into {directory}"):
+            files = [save(each.figure, name, directory, each.table) for each, name in zip(drawings, names, strict=True)]
     return [path for group in files for path in group]
 
 

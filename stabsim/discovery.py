@@ -1,4 +1,4 @@
-"""Where studies are found: files in ./studies, else those that come with the package."""
+"""Where studies are found: files in ./studies, and those that come with the package."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ class StudyError(RuntimeError):
     """The file of a study, or one of its functions, failed: where and why, in one line."""
 
 
-def directory() -> Path:
-    """Return ``studies`` of the current directory or, without one, of the package (in a checkout: beside it)."""
-    places = (Path("studies"), _PACKAGE / "studies", _PACKAGE.parent / "studies")
-    return next((place for place in places if place.is_dir()), places[1])
+def directories() -> tuple[Path, Path]:
+    """Return ``studies`` of the package (in a checkout: beside it) and, which goes before, of the current directory."""
+    places = (_PACKAGE / "studies", _PACKAGE.parent / "studies")
+    return next((place for place in places if place.is_dir()), places[0]), Path("studies")
 
 
 def files() -> dict[str, Path]:
     """Return the file of every study by name, sorted; names that begin with _ are no studies."""
-    return {path.stem: path for path in sorted(directory().glob("*.py")) if not path.stem.startswith("_")}
+    found = {path.stem: path for place in directories() for path in place.glob("[!_]*.py")}
+    return dict(sorted(found.items()))
 
 
 def load(path: Path) -> Study:
@@ -45,20 +46,22 @@ def load(path: Path) -> Study:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise StudyError(f"{path}: {describe(error, path)}") from error
-    study = getattr(module, "study", None)
-    if not isinstance(study, Study):
+    if not hasattr(module, "study"):
         raise StudyError(f"{path}: it declares no study: write study = Study(...)")
+    study = module.study
+    if not isinstance(study, Study):
+        raise StudyError(f"{path}: study must be a stabsim.study.Study, not {' '.join(repr(study).split())}")
     if study.name != path.stem:
         raise StudyError(f"{path}: its study is named {study.name!r}, and must be named {path.stem!r} like the file")
     return study
 
 
-def describe(error: Exception, path: Path) -> str:
+def describe(error: BaseException, path: Path) -> str:
     """Return an error as one line, with the last line of the file that led to it."""
     if isinstance(error, SyntaxError):
-        return f"line {error.lineno}: SyntaxError: {error.msg}"
+        return f"{f'line {error.lineno}: ' if error.lineno else ''}SyntaxError: {error.msg}"
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]
     where = f"line {lines[-1]}: " if lines else ""
@@ -72,5 +75,5 @@ def calling(function: str, path: Path) -> Iterator[None]:
         yield
     except StoreError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise StudyError(f"{function} of {path}: {describe(error, path)}") from error

@@ -76,8 +76,12 @@ class Store:
             self.directory.mkdir(parents=True, exist_ok=True)
             self._lock = _acquire(self.directory / ".lock")
             _LOCKED.add(self)
-            for leftover in self.directory.rglob(f".*{TEMPORARY}"):
-                leftover.unlink()
+            try:
+                for leftover in self.directory.rglob(f".*{TEMPORARY}"):
+                    leftover.unlink()
+            except BaseException:
+                self._close()
+                raise
         return self
 
     def __exit__(
@@ -185,8 +189,8 @@ class Store:
                 yield path, _chunk_problem(path, path.parent.parent == self.directory)
         for folder in self.directory.iterdir() if self.directory.exists() else ():
             try:
-                if _KEY.fullmatch(folder.name):
-                    self.ranges(folder.name)
+                if _KEY.fullmatch(folder.name) and self.ranges(folder.name) and not (folder / "task.json").is_file():
+                    yield folder / "task.json", "missing: it says what the chunks beside it are sums of"
             except StoreError as problem:
                 yield folder, str(problem)
 
@@ -229,7 +233,10 @@ def task_key(text: str) -> str:
 
 
 def _task_problem(path: Path) -> str:
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
     if hashlib.sha256(data[:-1]).hexdigest()[:32] == path.parent.name and data[-1:] == b"\n":
         return ""
     return f"damaged: its SHA-256 is not {path.parent.name}"

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pandas
@@ -72,6 +73,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     (tmp_path / "studies").mkdir()
     (tmp_path / "studies" / "tiny.py").write_text(STUDY)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("stabsim.discovery._PACKAGE", tmp_path / "package")
 
     def run(*arguments: str) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as caught:
@@ -82,12 +84,12 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     return run
 
 
-def start(*arguments: str, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
+def start(
+    *arguments: str, stdout: int | IO[str] = subprocess.PIPE, stderr: int = subprocess.PIPE
+) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", "from stabsim.cli import main; main()", *arguments]
     path = os.pathsep.join([str(Path(__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=stderr, text=True, env={**os.environ, "PYTHONPATH": path}
-    )
+    return subprocess.Popen(command, stdout=stdout, stderr=stderr, text=True, env={**os.environ, "PYTHONPATH": path})
 
 
 # --- help and bad usage ------------------------------------------------------------------------------
@@ -123,17 +125,28 @@ NET = ("--activation", "relu", "--weights", "he_normal", "--nets", "4")
         (["rnu"], "unknown command 'rnu'; known, nearest first: run"),
         (["run", "--sale", "quick"], "unknown option '--sale'; known, nearest first: --scale"),
         (["run"], "name studies, or give --all; there are tiny"),
-        (["run", "tiny", "--all"], "name studies, or give --all"),
+        (["run", "tiny", "--all"], "stabsim run: tiny and --all are both given"),
+        (["run", "tiny", "tiny"], "study 'tiny' is given 2 times"),
+        (["run", "--scale"], "stabsim run: Option '--scale' requires an argument"),
+        (["verify", "--out", "nowhere"], "'--out': Directory 'nowhere' does not exist"),
+        (["status", "--out", "nowhere"], "'--out': Directory 'nowhere' does not exist"),
         (["run", "tinny"], "unknown study 'tinny'; known, nearest first: tiny"),
         (["run", "tiny", "--scale", "huge"], "'huge' is not one of 'quick', 'paper'"),
         (["run", "tiny", "--seed", "-1"], "--seed must be an integer from 0 to 18446744073709551615, not -1"),
         (["run", "tiny", "--threads", "0"], "--threads must be an integer from 1 to 1024, not 0"),
         (["status", "tinny"], "unknown study 'tinny'; known, nearest first: tiny"),
         (["list", "relu"], "'relu' is not one of 'activations'"),
-        (["simulate", "--depth", "3"], "option --activation is missing: Such as"),
+        (["simulate", "--depth", "3"], "option --activation is missing: such as"),
         (["simulate", *NET], "give either --depth and --width, or --widths"),
         (["simulate", "--depth", "3", *NET], "--width is missing"),
-        (["simulate", "--depth", "0", "--width", "3", *NET], "depth must be an integer >= 1, not 0"),
+        (["simulate", "--depth", "0", "--width", "3", *NET], "depth must be an integer from 1 to 1000000, not 0"),
+        (["simulate", "--depth", "99999999999", "--width", "3", *NET], "to 1000000, not 99999999999"),
+        (["simulate", "--widths", "3,3", *NET, "--activation", "leaky_relu(slope=1e300)"],
+         "--activation='leaky_relu(slope=1e300)', --weights='he_normal' and --bias-std=0.0 led to numbers beyond"),
+        (["simulate", "--widths", "3,3", *NET, "--quantities", ""], "'' is not a list of names such as"),
+        (["simulate", "--widths", "3,3", *NET, "--output", ""], "--output='' must be the name of a file"),
+        (["simulate", "--widths", "3,3", *NET, "--output", "/proc/x.csv"], "--output=/proc/x.csv cannot be written"),
+        (["simulate", "--widths", "3,3", *NET, "--output", "studies"], "'studies' is a directory"),
         (["simulate", "--depth", "3", "--width", "3", "--widths", "3,3", *NET], "give either"),
         (["simulate", "--widths", "3,x", *NET], "'3,x' is not a list of whole numbers"),
         (["simulate", "--widths", "3,0", *NET], "widths must be integers >= 1, not 0"),
@@ -170,6 +183,33 @@ def test_simulate_prints_a_table_and_writes_another(call: Call) -> None:
     direct = simulate(Network((8,) * 6, "relu", "he_normal"), nets=100, batch=2, seed=3).table
     written = pandas.read_csv("table.csv", engine="python")
     assert written.astype({"quantity": str}).equals(direct.astype({"quantity": str}))
+
+
+def test_a_table_that_cannot_be_written_is_one_line(call: Call) -> None:
+    status, out, err = call("simulate", "--widths", "3,3", *NET, "--nets", "1", "--output", "/dev/full")
+    assert status == 1 and out.startswith("1 net of ")
+    assert err == "stabsim simulate: --output=/dev/full cannot be written: No space left on device\n"
+
+
+def test_a_warning_of_a_simulation_is_one_line(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stabsim.simulation.Result.overflowed", lambda _: ["left the range"], raising=False)
+    status, out, err = call("simulate", "--widths", "3,3", *NET)
+    assert (status, err) == (0, "stabsim simulate: left the range\n") and "4 nets of" in out
+
+
+def test_too_little_memory_is_one_line(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("stabsim.simulation.simulate", fail)
+    status, _, err = call("simulate", "--widths", "3,3", *NET)
+    assert (status, err) == (1, "stabsim simulate: not enough memory\n")
+
+
+def test_an_output_that_is_full_is_one_line() -> None:
+    with open("/dev/full", "w") as full, start("list", "datasets", stdout=full) as process:
+        _, err = process.communicate()
+    assert (process.returncode, err) == (1, "stabsim list: [Errno 28] No space left on device\n")
 
 
 def test_simulate_says_where_few_nets_own_the_mean(call: Call) -> None:
@@ -237,7 +277,7 @@ def test_what_is_missing_or_damaged_is_named(call: Call, tmp_path: Path) -> None
     assert status == 1 and str(chunk) in printed and "1 of 12 files are bad" in err
     assert "tiny   quick  7       8       1" in call("status", "--out", str(out))[1]
     status, printed, err = call("run", "tiny", "--out", str(out))
-    assert status == 0 and "1 of 8 chunks to simulate" in printed and "set aside and simulated again" in err
+    assert status == 0 and "1 of 8 chunks to simulate" in printed and "is set aside and made again (damaged: " in err
     assert call("verify", "--out", str(out))[0] == 0
 
 
@@ -252,6 +292,33 @@ def test_a_study_that_fails_is_named_and_does_not_stop_the_others(call: Call) ->
     assert first.startswith("stabsim: another: verdicts of studies/another.py: line ") and "ZeroDivisionError" in first
     assert second.startswith("stabsim: broken: studies/broken.py: line 1: ModuleNotFoundError")
     assert "cannot be loaded" in call("list", "studies")[1]
+
+
+def test_a_task_that_is_damaged_or_missing_is_written_again(call: Call) -> None:
+    assert call("run", "tiny")[0] == 0
+    before = tree(Path("results"))
+    damaged, missing = sorted(Path("results").rglob("task.json"))[:2]
+    damaged.write_text("{}\n")
+    missing.unlink()
+    status, out, _ = call("verify")
+    assert status == 1 and f"{damaged}: damaged" in out and f"{missing}: missing" in out
+    status, out, err = call("run", "tiny")
+    assert status == 0 and "nothing is simulated" in out and f"{damaged} is set aside and made again (damaged" in err
+    damaged.with_name("task.json.damaged").unlink()
+    assert tree(Path("results")) == before
+
+
+def test_verdicts_are_printed_where_no_figure_can_be_saved(call: Call) -> None:
+    Path("figures").write_text("in the way")
+    status, out, err = call("run", "tiny")
+    assert status == 1 and "X01  holds: 0.3" in out
+    assert err == "stabsim: tiny: --out=.: cannot write figures into figures: File exists\n"
+    assert call("plot", "tiny") == (1, "", err)
+
+
+def test_an_out_that_is_not_writable_is_named(call: Call) -> None:
+    status, _, err = call("run", "tiny", "--out", "/proc/nothing")
+    assert status == 1 and err.startswith("stabsim: tiny: --out=/proc/nothing: cannot open the study in ")
 
 
 def test_a_study_in_use_is_refused(call: Call) -> None:

@@ -239,6 +239,18 @@ def test_damaged_task_and_foreign_files_are_found(tmp_path: Path) -> None:
         assert path.read_text() == TEXT + "\n" and path.with_name("task.json.damaged").exists()
 
 
+def test_a_missing_or_unreadable_task_beside_chunks_is_found(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        path = tmp_path / store.task(TEXT) / "task.json"
+        store.write(KEY, 0, 4, ARRAYS)
+        path.unlink()
+        assert [file for file, ok, _ in store.verify() if not ok] == [path]
+        path.mkdir()
+        assert [file for file, ok, _ in store.verify() if not ok] == [path]
+        store.task(TEXT)
+        assert path.read_text() == TEXT + "\n"
+
+
 # --- interruption ------------------------------------------------------------------------------------
 
 
@@ -316,6 +328,16 @@ def test_leftover_temporary_files_are_removed(tmp_path: Path) -> None:
     assert all(ok for _, ok, _ in Store(tmp_path).verify())
     with Store(tmp_path):
         assert not leftover.exists()
+
+
+def test_a_lock_is_released_where_leftovers_cannot_be_removed(tmp_path: Path) -> None:
+    leftover = tmp_path / ".folder.temporary"
+    leftover.mkdir()
+    with pytest.raises(StoreError, match="Is a directory"):
+        Store(tmp_path).__enter__()
+    leftover.rmdir()
+    with Store(tmp_path):
+        pass
 
 
 # --- lock and disk -----------------------------------------------------------------------------------

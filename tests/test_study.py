@@ -232,14 +232,18 @@ def test_verdicts_are_written_as_json_that_is_strict(tmp_path: Path) -> None:
 # --- discovery ---------------------------------------------------------------------------------------
 
 
-def test_studies_of_the_current_directory_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_studies_of_the_current_directory_are_added_and_come_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     bundled = files()
     (tmp_path / "studies").mkdir()
-    assert files() == {}
-    for name in ("b", "a", "_shared"):
-        (tmp_path / "studies" / f"{name}.py").touch()
-    assert list(files()) == ["a", "b"] and not bundled.keys() & {"a", "b"}
+    assert files() == bundled
+    replaced = next(iter(bundled))
+    added = {name: Path("studies") / f"{name}.py" for name in ("b", "a", replaced)}
+    for path in (*added.values(), Path("studies/_shared.py")):
+        path.touch()
+    assert files() == bundled | added and list(files()) == sorted(bundled | added)
 
 
 @pytest.mark.parametrize(
@@ -248,6 +252,9 @@ def test_studies_of_the_current_directory_come_first(tmp_path: Path, monkeypatch
         ("import nothing_such", "line 1: ModuleNotFoundError: No module named 'nothing_such'"),
         ("\ndef f(:", "line 2: SyntaxError"),
         ("x = 1", "it declares no study"),
+        ("study = 3", "study must be a stabsim.study.Study, not 3"),
+        ("x = 1\nimport sys; sys.exit(3)", "line 2: SystemExit: 3"),
+        ("x = 1\0", "null bytes"),
         ("from stabsim.study import Study\nstudy = Study('b', '', list, list)", "must be named 'a' like the file"),
         ("x = 1\nraise ValueError('two\\nlines')", "line 2: ValueError: two lines"),
     ],

@@ -7,6 +7,7 @@ Only click is imported here and at the top of each verb's file, so that help is 
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
@@ -61,15 +62,20 @@ def main(arguments: Sequence[str] | None = None, study: Study | None = None) -> 
 
 
 def _status(arguments: Sequence[str] | None, study: Study | None) -> int:
+    given = sys.argv[1:] if arguments is None else arguments
+    command = " ".join(["stabsim", *(verb for verb in given[:1] if verb in VERBS)])
     try:
         return int(group.main(arguments, "stabsim", standalone_mode=False, obj=study) or 0)
     except click.Abort:
-        click.echo("stabsim: interrupted", err=True)
+        click.echo(f"{command}: interrupted", err=True)
         return INTERRUPTED
     except click.ClickException as error:
-        verb = error.ctx.info_name if isinstance(error, click.UsageError) and error.ctx else None
-        click.echo(f"{f'stabsim {verb}' if verb in VERBS else 'stabsim'}: {_one_line(error)}", err=True)
+        click.echo(f"{command}: {_one_line(error)}", err=True)
         return error.exit_code
+    except OSError as error:
+        sys.stdout = io.StringIO()  # what it could not take would be tried again at exit
+        click.echo(f"{command}: {error}", err=True)
+        return 1
 
 
 def _one_line(error: click.ClickException) -> str:
@@ -78,5 +84,6 @@ def _one_line(error: click.ClickException) -> str:
         options = [parameter.opts[-1] for parameter in error.ctx.command.get_params(error.ctx)]
         return str(unknown("option", error.option_name, [name for name in options if name.startswith("-")]))
     if isinstance(error, click.MissingParameter) and isinstance(error.param, click.Option):
-        return f"option {error.param.opts[0]} is missing: {error.param.help}"
+        meaning = error.param.help or ""
+        return f"option {error.param.opts[0]} is missing: {meaning[:1].lower()}{meaning[1:]}"
     return " ".join(error.format_message().split())

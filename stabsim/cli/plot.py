@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stabsim.cli.run import print_figures
-from stabsim.cli.selection import Chosen, for_each, study_options
+from stabsim.cli.selection import Chosen, for_each, naming, study_options
 
 if TYPE_CHECKING:
     from stabsim.study import Study
@@ -24,7 +24,9 @@ def command(only: Study | None, studies: tuple[str, ...], everything: bool, scal
     """
 
     def do(chosen: Chosen) -> None:
-        print_figures(plot(chosen, scale, seed, out))
+        with naming(out):
+            files = plot(chosen, scale, seed, out)
+        print_figures(files)
 
     return for_each(studies, everything or not studies, scale, seed, only, do)
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Self
 
 import click
 
+from stabsim.cli.text import counted
+
 if TYPE_CHECKING:
     from stabsim.simulation import Result
 
@@ -55,7 +57,7 @@ class LiveProgress:
         if self.terminal:
             self.estimate.plain = headline(current())
         else:
-            click.echo(f"{label}: {done} of {wanted} nets; {headline(current())}", err=True)
+            click.echo(f"{label}: {done} of {counted(wanted, 'net')}; {headline(current())}", err=True)
         self.shown = time.monotonic()
 
 

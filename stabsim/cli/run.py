@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from stabsim.cli.group import INTERRUPTED
-from stabsim.cli.selection import Chosen, for_each, study_options
+from stabsim.cli.selection import Chosen, for_each, naming, study_options
 from stabsim.cli.usage import between
 
 if TYPE_CHECKING:
-    from stabsim.study import Study, Verdict
+    from stabsim.study import Collected, Study, Verdict
 
 
 @click.command()
@@ -38,10 +38,11 @@ def command(
     """
 
     def do(chosen: Chosen) -> None:
-        if dry_run:
-            tell(chosen, out)
-        else:
-            run(chosen, scale, seed, out, threads)
+        with naming(out):
+            if dry_run:
+                tell(chosen, out)
+            else:
+                run(chosen, scale, seed, out, threads)
 
     try:
         return for_each(studies, everything, scale, seed, only, do)
@@ -71,16 +72,16 @@ def tell(chosen: Chosen, out: Path) -> None:
 def run(chosen: Chosen, scale: str, seed: int, out: Path, threads: int | None) -> None:
     """Simulate, draw and judge one study."""
     from stabsim.cli.progress import LiveProgress, say_if_compiling
-    from stabsim.collect import chunks_directory, collect, progress, save_figures, save_verdicts
-    from stabsim.discovery import calling
+    from stabsim.collect import chunks_directory, collect, progress, write_tasks
     from stabsim.simulation import count_threads
     from stabsim.store import Store
 
     study = chosen.study
     with Store(chunks_directory(out, study.name)) as store:
+        write_tasks(chosen.cases, store)
         found = progress(chosen.cases, store)
         for path, problem in store.damaged:
-            click.echo(f"{study.name}: {path} is {problem}; it is set aside and simulated again", err=True)
+            click.echo(f"{study.name}: {path} is set aside and made again ({problem})", err=True)
         if found.missing:
             click.echo(f"{study.name}: {found.missing} of {found.chunks} chunks to simulate")
             say_if_compiling()
@@ -88,13 +89,32 @@ def run(chosen: Chosen, scale: str, seed: int, out: Path, threads: int | None) -
             click.echo(f"{study.name}: all {found.chunks} chunks are stored, nothing is simulated")
         with LiveProgress() as show:
             collected = collect(chosen.cases, scale, store, count_threads(threads), show)
-        with calling("draw", chosen.path):
-            files = save_figures(study, collected, out / "figures")
-        with calling("verdicts", chosen.path):
-            verdicts = study.checked_verdicts(collected)
-        save_verdicts(study, verdicts, scale, seed, out / "results" / study.name / "verdicts.json")
+        try:
+            draw(chosen, collected, out)
+        finally:  # a verdict needs no figure
+            judge(chosen, collected, seed, out)
+
+
+def draw(chosen: Chosen, collected: Collected, out: Path) -> None:
+    """Save the figures and print their names."""
+    from stabsim.collect import save_figures
+    from stabsim.discovery import calling
+
+    with calling("draw", chosen.path):
+        files = save_figures(chosen.study, collected, out / "figures")
     print_figures(files)
+
+
+def judge(chosen: Chosen, collected: Collected, seed: int, out: Path) -> None:
+    """Print the verdicts and save them."""
+    from stabsim.collect import save_verdicts
+    from stabsim.discovery import calling
+
+    study = chosen.study
+    with calling("verdicts", chosen.path):
+        verdicts = study.checked_verdicts(collected)
     print_verdicts(verdicts)
+    save_verdicts(study, verdicts, collected.scale, seed, out / "results" / study.name / "verdicts.json")
 
 
 def print_figures(files: list[Path]) -> None:

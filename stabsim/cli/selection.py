@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,12 @@ out_option = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     default=Path(),
     help="Folder that holds results/ and figures/; the current one unless given.",
+)
+existing_out_option = click.option(
+    "--out",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=Path(),
+    help="Folder that holds results/; the current one unless given.",
 )
 seed_option = click.option(
     "--seed", type=int, callback=between(0, 2**64 - 1), metavar="S", default=0, help="Of the run; 0 unless given."
@@ -68,7 +75,7 @@ def for_each(
     only : Study or None
         The study whose file is run as a script: then there is no other.
     do : callable
-        Raises StoreError, StudyError, MemoryError or ValueError where it fails.
+        Raises StoreError, StudyError, MemoryError, OverflowError, TypeError or ValueError where it fails.
     """
     from stabsim.chunk import StoreError
     from stabsim.discovery import StudyError, load
@@ -77,10 +84,21 @@ def for_each(
     for name, path in _found(names, everything, only).items():
         try:
             do(_choose(only or load(path), path, scale, seed))
-        except (StoreError, StudyError, MemoryError, ValueError) as error:
-            click.echo(f"stabsim: {name}: {error}", err=True)
+        except (StoreError, StudyError, MemoryError, OverflowError, TypeError, ValueError) as error:
+            click.echo(f"stabsim: {name}: {str(error) or type(error).__name__}", err=True)
             status = 1
     return status
+
+
+@contextlib.contextmanager
+def naming(out: Path) -> Iterator[None]:
+    """Say which --out was given when it cannot be used."""
+    from stabsim.chunk import StoreError
+
+    try:
+        yield
+    except StoreError as error:
+        raise StoreError(f"--out={out}: {error}") from error
 
 
 def _choose(study: Study, path: Path, scale: str, seed: int) -> Chosen:
@@ -91,15 +109,19 @@ def _choose(study: Study, path: Path, scale: str, seed: int) -> Chosen:
 
 
 def _found(names: tuple[str, ...], everything: bool, only: Study | None) -> dict[str, Path]:
-    from stabsim.discovery import directory, files
+    from stabsim.discovery import directories, files
     from stabsim.names import unknown
 
     known = {only.name: Path(sys.argv[0])} if only is not None else files()
     if not known:
-        raise click.UsageError(f"there are no studies in {directory()}")
-    if everything == bool(names):
+        raise click.UsageError(f"there are no studies in {' or '.join(map(str, directories()))}")
+    if everything and names:
+        raise click.UsageError(f"{' '.join(names)} and --all are both given: give one of them")
+    if not everything and not names:
         raise click.UsageError(f"name studies, or give --all; there are {', '.join(known)}")
     for name in names:
         if name not in known:
             raise click.UsageError(str(unknown("study", name, known)))
+        if names.count(name) > 1:
+            raise click.UsageError(f"study {name!r} is given {names.count(name)} times: give it once")
     return {name: known[name] for name in names or known}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ from stabsim.cli.usage import usage
 
 if TYPE_CHECKING:
     from stabsim.simulation import Result
+
+DEEPEST = 1_000_000
 
 
 def whole_numbers(_context: click.Context, _option: click.Parameter, text: str | None) -> tuple[int, ...] | None:
@@ -25,7 +28,29 @@ def whole_numbers(_context: click.Context, _option: click.Parameter, text: str |
 
 def words(_context: click.Context, _option: click.Parameter, text: str | None) -> tuple[str, ...] | None:
     """Read words with commas between them."""
-    return None if text is None else tuple(word.strip() for word in text.split(","))
+    if text is None:
+        return None
+    found = tuple(word.strip() for word in text.split(","))
+    if not all(found):
+        raise click.BadParameter(f"{text!r} is not a list of names such as activation_mean,activation_variance")
+    return found
+
+
+def writable(_context: click.Context, _option: click.Parameter, path: Path | None) -> Path | None:
+    """Refuse, before anything is simulated, a file that cannot be written."""
+    if path is None:
+        return None
+    if not path.name:
+        raise click.UsageError("--output='' must be the name of a file")
+    if not path.absolute().parent.is_dir():
+        raise click.UsageError(f"--output={path}: there is no folder {path.parent}")
+    if not path.exists():
+        try:
+            path.touch()
+            path.unlink()
+        except OSError as error:
+            raise click.UsageError(f"--output={path} cannot be written: {error.strerror or error}") from error
+    return path
 
 
 @click.command()
@@ -44,7 +69,10 @@ def words(_context: click.Context, _option: click.Parameter, text: str | None) -
 @click.option("--quantities", callback=words, metavar="NAME,...", help="All unless given; see stabsim list quantities.")
 @click.option("--threads", type=int, help="One per processor unless given.")
 @click.option(
-    "--output", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="CSV file for the whole table."
+    "--output",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    callback=writable,
+    help="CSV file for the whole table.",
 )
 def command(
     depth: int | None,
@@ -65,48 +93,59 @@ def command(
     from stabsim.task import LARGEST_NET, make_task, whole_number
 
     widths = chosen_widths(depth, width, widths)
-    if output is not None and not output.absolute().parent.is_dir():
-        raise click.UsageError(f"--output={output}: there is no folder {output.parent}")
-    with usage():
+    parameters = f"--activation={activation!r}, --weights={weights!r} and --bias-std={bias_std}"
+    with usage(parameters):
         network = Network(widths, activation, weights, bias_std)
         make_task(network, **options)
         whole_number("nets", nets, 1, LARGEST_NET)
         count_threads(threads)
     say_if_compiling()
     label = f"{activation}, {weights}"
-    try:
-        with LiveProgress() as show:
-            result = simulate(
-                network, nets=nets, threads=threads, **options,
-                progress=lambda so_far, wanted: show(label, so_far.nets, wanted, lambda: so_far),
-            )  # fmt: skip
-    except MemoryError as error:
-        raise click.ClickException(str(error)) from error
+    caught = warnings.catch_warnings(record=True, action="always", category=RuntimeWarning)
+    with usage(parameters), caught as remarks, LiveProgress() as show:
+        result = simulate(
+            network, nets=nets, threads=threads, **options,
+            progress=lambda so_far, wanted: show(label, so_far.nets, wanted, lambda: so_far),
+        )  # fmt: skip
+        result.table  # noqa: B018 - computed here, where what theory cannot do is bad usage
+    for remark in remarks or ():
+        click.echo(f"stabsim simulate: {remark.message}", err=True)
     report(result)
     if output is not None:
+        write(result, output)
+
+
+def write(result: Result, output: Path) -> None:
+    """Write the whole table."""
+    try:
         result.to_csv(output)
-        click.echo(f"the table of all layers is in {output}")
+    except OSError as error:
+        raise click.ClickException(f"--output={output} cannot be written: {error.strerror or error}") from error
+    click.echo(f"the table of all layers is in {output}")
 
 
 def chosen_widths(depth: int | None, width: int | None, widths: tuple[int, ...] | None) -> tuple[int, ...]:
     """Return the widths from either way to give them."""
+    from stabsim.task import whole_number
+
     if (widths is None) == (depth is None and width is None):
         raise click.UsageError("give either --depth and --width, or --widths")
     if widths is not None:
         return widths
     if depth is None or width is None:
         raise click.UsageError(f"--{'width' if depth is not None else 'depth'} is missing: give both, or --widths")
-    if depth < 1:
-        raise click.UsageError(f"depth must be an integer >= 1, not {depth}")
-    return (width,) * (depth + 1)
+    with usage():
+        return (width,) * (whole_number("depth", depth, 1, DEEPEST) + 1)
 
 
 def report(result: Result) -> None:
     """Print each quantity at the layer where signals have come through the whole net."""
-    from stabsim.cli.text import echo_columns, interval
+    from stabsim.cli.text import counted, echo_columns, interval
     from stabsim.quantities import QUANTITIES
 
-    click.echo(f"{result.nets} nets of {result.network!r}, batch {result.task.batch}, seed {result.task.seed}")
+    click.echo(
+        f"{counted(result.nets, 'net')} of {result.network!r}, batch {result.task.batch}, seed {result.task.seed}"
+    )
     click.echo("forward quantities at the last layer, backward ones at the first, with 95% intervals:")
     rows: list[tuple[str, ...]] = [("quantity", "layer", "estimate", "interval", "theory")]
     for name, group in result.table.groupby("quantity", observed=True, sort=False):

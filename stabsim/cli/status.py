@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stabsim.cli.selection import Chosen, for_each, out_option, seed_option
+from stabsim.cli.selection import Chosen, existing_out_option, for_each, naming, seed_option
 
 if TYPE_CHECKING:
     from stabsim.study import Study
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("studies", nargs=-1, metavar="[STUDY]...")
 @seed_option
-@out_option
+@existing_out_option
 @click.pass_obj
 def command(only: Study | None, studies: tuple[str, ...], seed: int, out: Path) -> int:
     """Say how much of each study is stored."""
@@ -30,7 +30,8 @@ def command(only: Study | None, studies: tuple[str, ...], seed: int, out: Path) 
     def do(chosen: Chosen) -> None:
         for scale in SCALES:
             store = Store(chunks_directory(out, chosen.study.name))
-            found = progress(chosen.study.checked_cases(scale, seed), store)
+            with naming(out):
+                found = progress(chosen.study.checked_cases(scale, seed), store)
             rows.append((chosen.study.name, scale, found.stored, found.chunks, found.damaged))
 
     status = for_each(studies, not studies, SCALES[0], seed, only, do)

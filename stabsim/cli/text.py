@@ -21,6 +21,15 @@ def echo_columns(rows: Iterable[Sequence[object]], *, indent: str = "") -> None:
         click.echo(indent + "  ".join(cells).rstrip())
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    >>> counted(1, "net"), counted(2, "net")
+    ('1 net', '2 nets')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def interval(low: float, high: float) -> str:
     """Return an interval in brackets, six digits a number.
 

@@ -9,12 +9,24 @@ import click
 
 
 @contextlib.contextmanager
-def usage() -> Iterator[None]:
-    """Turn the package's errors about arguments into bad usage."""
+def usage(parameters: str = "") -> Iterator[None]:
+    """Turn the package's errors about arguments into bad usage, and a lack of memory into a failure of one line.
+
+    Parameters
+    ----------
+    parameters : str
+        What to reduce where a number overflows.
+    """
     try:
         yield
+    except OverflowError as error:
+        raise click.UsageError(
+            f"{parameters or error} led to numbers beyond the range of floats: reduce them"
+        ) from error
     except (TypeError, ValueError) as error:
         raise click.UsageError(str(error)) from error
+    except MemoryError as error:
+        raise click.ClickException(str(error) or "not enough memory") from error
 
 
 def between(least: int, most: int) -> Callable[[click.Context, click.Parameter, int | None], int | None]:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
-from stabsim.cli.selection import out_option
+from stabsim.cli.selection import existing_out_option
+from stabsim.cli.text import counted
 
 
 @click.command()
-@out_option
+@existing_out_option
 def command(out: Path) -> None:
     """Check every stored file.
 
@@ -27,4 +28,4 @@ def command(out: Path) -> None:
                 click.echo(f"{path}: {problem}")
     if bad:
         raise click.ClickException(f"{bad} of {checked} files are bad: remove them, or run the study again")
-    click.echo(f"{checked} files, all sound")
+    click.echo(f"{counted(checked, 'file')}, all sound")
