@@ -179,7 +179,7 @@ def summarize(
     samples: tuple[Quantity, ...] = (),
     histograms: Mapping[str, Integers] | None = None,
 ) -> Sums:
-    """Return the sums of a record (nets, layers, columns); ``blank`` (layers, columns) is NaN where nothing is recorded.
+    """Return the sums of a record (nets, layers, columns); ``blank`` (layers, columns) is NaN where nothing is kept.
 
     ``sizes[tensor]`` (layers,) is the number of values whose squares add up to the squared norm: the units of a
     row, or all weights of a layer.

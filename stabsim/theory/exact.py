@@ -110,8 +110,8 @@ def _backward(p: _Problem) -> tuple[Floats, Floats]:
     """Return the mean squares of ds and of dz.
 
     Where z_(l-1) is not 0, the signs of W and -W are equally likely, so half of f' is passed on whatever happens
-    above; where it is 0, nothing is. That takes an injected gradient of random signs: W and f' of a ReLU are correlated,
-    and with a given gradient their products add up.
+    above; where it is 0, nothing is. That takes an injected gradient of random signs: W and f' of a ReLU are
+    correlated, and with a given gradient their products add up.
     """
     ds, dz = p.nothing.copy(), p.nothing.copy()
     gradient = p.task.output_gradient
