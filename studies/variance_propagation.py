@@ -153,11 +153,12 @@ def _alpha_beta(table: DataFrame) -> Verdict:
     rows = converged(select(table, part="line"))
     z = largest_z(rows)
 
-    def kept(line: tuple[float, float], quantity: str, layer: int) -> bool:
-        return bool(abs(pick(rows, setting=_line(*line), quantity=quantity, layer=layer).estimate - 1.0) < 0.15)
+    def kept(line: tuple[float, float], quantity: str) -> bool:
+        layers = select(rows, setting=_line(*line), quantity=quantity)["estimate"]
+        return bool((abs(layers - 1.0) < 0.15).all())
 
-    forward = all(kept(line, MEANS[2], 20) == (abs(line[0]) == 1.0 and line[1] == 0.0) for line in LINES)
-    backward = all(kept(line, MEANS[3], 0) == (abs(line[0]) == 1.0) for line in LINES)
+    forward = all(kept(line, MEANS[2]) == (abs(line[0]) == 1.0 and line[1] == 0.0) for line in LINES)
+    backward = all(kept(line, MEANS[3]) == (abs(line[0]) == 1.0) for line in LINES)
     drifted = pick(rows, setting=_line(1.0, 0.5), quantity=MEANS[2], layer=20)
     mean = pick(rows, setting=_line(1.0, 0.5), quantity=MEANS[0], layer=20)
     note = (
