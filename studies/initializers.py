@@ -14,7 +14,7 @@ from stabsim.initializers import INITIALIZERS
 from stabsim.network import Network
 from stabsim.study import Case, Collected, Drawing, Study, Verdict
 from stabsim.task import make_task
-from stabsim.verdicts import judge, pick, select
+from stabsim.verdicts import LARGEST_Z, judge, pick, select
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 NETS = {"quick": 40, "paper": 2000}
 WIDTH = 100
 DEPTH = 30
+XAVIER = ("glorot_normal", "glorot_uniform")
 FORWARD, BACKWARD = "activation_log10_norm", "activation_gradient_log10_norm"
 
 
@@ -88,7 +89,33 @@ def verdicts(collected: Collected) -> Iterator[Verdict]:
     )
     right = abs(he["relu"]) < 0.01 < abs(xavier["relu"]) and abs(xavier["tanh"]) < abs(xavier["relu"])
     yield judge("A19", pick(table, weights="he_normal", activation="relu", quantity=BACKWARD), right, note)
+    yield _both_laws(table)
+    yield _small_weights(table)
     yield _identities(table)
+
+
+def _both_laws(table: DataFrame) -> Verdict:
+    """B08: Xavier's normal and uniform law have one variance, so they act alike with every activation."""
+    laws = [select(table, weights=name).set_index(["activation", "quantity"]) for name in XAVIER]
+    difference = laws[0]["estimate"] - laws[1]["estimate"]
+    z = float((difference / np.hypot(laws[0]["std_error"], laws[1]["std_error"])).abs().max())
+    row = pick(table, weights="glorot_uniform", activation="linear", quantity=FORWARD)
+    note = (
+        "log10 of the factor on a linear net's norm; normal and uniform law differ by at most "
+        f"{z:.1f} standard errors over all activations and both directions"
+    )
+    return judge("B08", row, z < LARGEST_Z and abs(row.estimate) < 0.01, note)
+
+
+def _small_weights(table: DataFrame) -> Verdict:
+    """B09: with standard deviation 0.01 a gradient loses the same factor in every layer, whatever the activation."""
+    rates = select(table, weights="normal", quantity=BACKWARD)
+    row = pick(rates, activation="tanh")
+    note = (
+        "log10 of the factor on the gradient's norm a layer at width 100, tanh; over all activations it is "
+        f"{rates['estimate'].min():.2f} to {rates['estimate'].max():.2f}: two layers leave a hundredth, {DEPTH} nothing"
+    )
+    return judge("B09", row, row.ci_high < -0.9 and rates["estimate"].max() < -0.8, note)
 
 
 def _identities(table: DataFrame) -> Verdict:
@@ -120,7 +147,7 @@ study = Study(
     title="Every initializer with every activation",
     cases=cases,
     draw=draw,
-    claims=("A19", "B11"),
+    claims=("A19", "B08", "B09", "B11"),
     verdicts=verdicts,
 )
 
