@@ -167,24 +167,28 @@ _ENTRIES = (
 QUANTITIES: dict[str, Quantity] = {entry.name: entry for entry in _ENTRIES}
 
 
-def select(names: Iterable[str] | None, batch: int) -> tuple[Quantity, ...]:
+def select(names: Iterable[str] | None, batch: int, argument: str = "quantities") -> tuple[Quantity, ...]:
     """Return the quantities of those names in the order of the table; None: all that exist for the batch.
+
+    ``argument`` is what errors call the names.
 
     Raises
     ------
     TypeError
-        If ``names`` is a string or holds anything else than strings.
+        If ``names`` is a string, or no iterable of strings.
     ValueError
         If a name is unknown, or the quantity does not exist for the batch.
     """
     if names is None:
         return tuple(q for q in QUANTITIES.values() if batch >= q.smallest_batch)
     if isinstance(names, str):
-        raise TypeError(f"quantities={names!r}: a sequence of names is wanted, such as ({names!r},)")
+        raise TypeError(f"{argument}={names!r}: a sequence of names is wanted, such as ({names!r},)")
+    if not isinstance(names, Iterable):
+        raise TypeError(f"{argument} must be a sequence of names of quantities, not {names!r}")
     wanted = tuple(names)
     for name in wanted:
         if not isinstance(name, str):
-            raise TypeError(f"quantities: {name!r} is not a name; a sequence of strings is wanted")
+            raise TypeError(f"{argument}: {name!r} is not a name; a sequence of strings is wanted")
         if name not in QUANTITIES:
             raise unknown("quantity", name, QUANTITIES)
         if batch < QUANTITIES[name].smallest_batch:

@@ -118,6 +118,8 @@ def simulate(
     nets = whole_number("nets", nets, 1, LARGEST_NET)
     if device != "cpu":
         raise ValueError(f"device must be 'cpu' in this version, not {device!r}")
+    if progress is not None and not callable(progress):
+        raise TypeError(f"progress must be None or a function of a Result and the number of nets, not {progress!r}")
     plan = Plan(task)
     total: Sums | None = None
     for sums in plan.run(plan.chunks(nets), count_threads(threads)):

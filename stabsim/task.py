@@ -112,8 +112,10 @@ def make_task(
     saturation = finite_number("saturation", saturation)
     if saturation < 0:
         raise ValueError(f"saturation must be a finite number >= 0, not {saturation!r}")
+    if samples is None:
+        raise TypeError("samples must be a sequence of names of quantities, () for none, not None")
     wanted = None if quantities is None else tuple(q.name for q in select(quantities, batch))
-    kept = tuple(q.name for q in select(samples, batch))
+    kept = tuple(q.name for q in select(samples, batch, "samples"))
     if wanted is not None and not wanted:
         raise ValueError("quantities=() asks for nothing; None asks for all")
     _check_biases(network, precision)
@@ -190,6 +192,8 @@ def _output_gradient(gradient: Any, network: Network, batch: int) -> Floats | No
 
 def _histograms(histograms: Mapping[str, Bins]) -> tuple[tuple[str, Bins], ...]:
     checked = []
+    if not isinstance(histograms, Mapping):
+        raise TypeError(f"histograms must map tensors to (low, high, bins), not {histograms!r}")
     for tensor, bins in histograms.items():
         if tensor not in HISTOGRAMS:
             raise unknown("histogram of", tensor, HISTOGRAMS)
