@@ -45,7 +45,7 @@ class Quantity:
     @property
     def order(self) -> int:
         """Return the highest power of the values that it needs."""
-        return 4 if self.kind == "kurtosis" else 2
+        return _order(self.kind)
 
     @property
     def first_layer(self) -> int:
@@ -64,6 +64,10 @@ class Quantity:
         return 2 if self.statistic == "correlation" else 1
 
 
+def _order(kind: Kind) -> int:
+    return 4 if kind == "kurtosis" else 2
+
+
 def _moments(tensor: str, names: tuple[Kind, ...]) -> list[Quantity]:
     start = r.TENSORS[tensor]
     meanings = {
@@ -72,10 +76,9 @@ def _moments(tensor: str, names: tuple[Kind, ...]) -> list[Quantity]:
         "variance": "variance over the whole ensemble: nets, samples and units",
         "kurtosis": "fourth central moment over the squared variance, over the whole ensemble (3 for a normal law)",
     }
-    orders = {"mean": 2, "mean_square": 2, "variance": 2, "kurtosis": 4}
     return [
         Quantity(
-            tensor, name, name, (*range(start, start + orders[name]), start + r.SQUARE), f"{tensor}: {meanings[name]}"
+            tensor, name, name, (*range(start, start + _order(name)), start + r.SQUARE), f"{tensor}: {meanings[name]}"
         )
         for name in names
     ]

@@ -19,7 +19,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NoReturn
 
 from stabsim.names import unknown
-from stabsim.task import LARGEST_NET, Task, whole_number
+from stabsim.task import LARGEST_NET, LARGEST_SEED, Task, whole_number
 
 if TYPE_CHECKING:
     import pandas
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from stabsim.simulation import Result
 
 SCALES = ("quick", "paper")
-LARGEST_SEED = 2**64 - 1
 
 Tag = str | int | float
 

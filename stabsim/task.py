@@ -18,6 +18,7 @@ from stabsim.network import Network
 
 SAMPLERS = ("auto", "dense")
 PRECISIONS = ("float32", "float64")
+LARGEST_SEED = 2**64 - 1
 LARGEST_NET = 2**32  # nets are numbered by one word of the random numbers' counter
 
 Floats = NDArray[np.float64]
@@ -105,7 +106,7 @@ def make_task(
     if not isinstance(network, Network):
         raise TypeError(f"network must be a stabsim.Network, not {network!r}")
     batch = whole_number("batch", batch, 1, LARGEST_NET - 1)
-    seed = whole_number("seed", seed, 0, 2**64 - 1)
+    seed = whole_number("seed", seed, 0, LARGEST_SEED)
     for name, value, known in (("sampler", sampler, SAMPLERS), ("precision", precision, PRECISIONS)):
         if value not in known:
             raise unknown(name, value, known)

@@ -29,7 +29,6 @@ PAGE = 6.75  # inches: both columns
 # (Machado et al. 2009); six of Okabe and Ito's colors have 17 there, and two of those share their L*.
 PALETTE = ("#4d121f", "#15457c", "#696300", "#c15b76", "#1da0d8", "#9fba69")
 MARKERS = ("o", "s", "^", "D", "v", "P")
-GREY = "#6e6e6e"
 MISSING = "#d9d9d9"
 
 SEQUENTIAL = "cividis"  # L* rises evenly, and it looks the same to the colour-blind
