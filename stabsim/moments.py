@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stabsim.kernels import record as r
+from stabsim.kernels import sums as compiled
+from stabsim.kernels.sums import BINS_PER_OCTAVE
 from stabsim.quantities import Quantity
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-# Nets are counted by the log2 of their mean square in bins of this width, for the share that the largest hold.
-BINS_PER_OCTAVE = 16
 LOG10_OF_2 = float(np.log10(2.0))
 
 
@@ -41,20 +41,11 @@ class Moments:
     @classmethod
     def of(cls, values: Floats, exponents: Integers | None = None) -> Moments:
         """Sum values (nets, layers, k), number p in units of ``2**(exponents * p)``, of nets without NaN and inf."""
-        counted = np.asarray(np.isfinite(values).all(axis=-1))
+        numbers = values.shape[-1]
         if exponents is None:
-            common = np.zeros(values.shape[1], np.int64)
-        else:
-            lowest = np.iinfo(np.int64).min
-            common = np.where(counted & (values != 0).any(axis=-1), exponents, lowest).max(axis=0, initial=lowest)
-            common = np.where(common == lowest, 0, common)
-            values = _rescale(values, exponents - common)
-        count = counted.sum(axis=0)
-        weights = counted[..., None]
-        values = np.where(weights, values, 0.0)
-        mean = values.sum(axis=0) / np.maximum(count, 1)[:, None]
-        centered = np.where(weights, values - mean, 0.0)
-        return cls(count, mean, np.einsum("nlp,nlq->lpq", centered, centered), common)
+            return _sum_groups(values, {"": (0, numbers, compiled.NO_COLUMN, compiled.NO_COLUMN)}).moments[""]
+        record = np.concatenate([values, np.asarray(exponents, np.float64)[..., None]], axis=-1)
+        return _sum_groups(record, {"": (0, numbers, numbers, compiled.NO_COLUMN)}).moments[""]
 
     def merge(self, other: Moments) -> Moments:
         """Return the moments of both sets of nets."""
@@ -163,10 +154,11 @@ def _exponents(record: Floats, tensor: int) -> Integers:
     return np.nan_to_num(record[..., tensor + r.EXPONENT]).astype(np.int64)
 
 
-def log2_mean_square(record: Floats, tensor: int) -> Floats:
+def _log2_mean_square(record: Floats, tensor: int) -> Floats:
     """Return log2 of the mean square of a tensor: -inf where it is 0, NaN where it was not recorded."""
-    with np.errstate(divide="ignore"):
-        return np.asarray(np.log2(record[..., tensor + r.SQUARE]) + 2.0 * _exponents(record, tensor))
+    log2 = np.empty(record.shape[:2])
+    compiled.log2_mean_squares()(record[..., tensor + r.SQUARE], record[..., tensor + r.EXPONENT], log2)
+    return log2
 
 
 def summarize(
@@ -184,57 +176,80 @@ def summarize(
     ``sizes[tensor]`` (layers,) is the number of values whose squares add up to the squared norm: the units of a
     row, or all weights of a layer.
     """
-    groups: dict[str, Moments] = {}
-    tails: dict[str, Integers] = {}
-    for quantity in quantities:
-        if quantity.group in groups:
-            continue
-        if quantity.kind in ("fraction", "value"):
-            values = per_net(quantity, record, sizes=sizes, pivots=pivots)
-            groups[quantity.group] = Moments.of(np.where(np.isfinite(values), values, np.nan)[..., None])
-        else:
-            tensor = r.TENSORS[quantity.tensor]
-            order = max(q.order for q in quantities if q.group == quantity.group)
-            groups[quantity.group] = Moments.of(record[..., tensor : tensor + order], _exponents(record, tensor))
-            tails[quantity.tensor] = _tail(log2_mean_square(record, tensor))
-    kept = {q.name: per_net(q, record, sizes=sizes, pivots=pivots) for q in samples}
-    lost = {} if blank is None else _lost_nets(record, blank)
+    tensors = {} if blank is None else {name: np.isfinite(blank[:, t + r.SQUARE]) for name, t in r.TENSORS.items()}
+    exists = {name: layers for name, layers in tensors.items() if layers.any()}
+    found = _sum_groups(record, {name: _tensor_columns(name, 0) for name in exists} | _columns(quantities))
+    groups = {
+        q.group: Moments.of(per_net(q, record, sizes=sizes, pivots=pivots)[..., None])
+        if q.statistic == "log10_norm"
+        else found.moments[q.group]
+        for q in quantities
+    }
+    kept = {q.name: np.array(per_net(q, record, sizes=sizes, pivots=pivots)) for q in samples}
+    lost = {name: np.where(layers, found.lost[name], 0) for name, layers in exists.items()}
+    tails = {name: found.tails[name] for name in r.TENSORS if name in groups}
     return Sums(len(record), groups, tails, dict(histograms or {}), kept, lost)
 
 
-def _lost_nets(record: Floats, blank: Floats) -> dict[str, Integers]:
-    counts = {}
-    for name, tensor in r.TENSORS.items():
-        exists = np.isfinite(blank[:, tensor + r.SQUARE])
-        if exists.any():
-            counts[name] = np.sum(~np.isfinite(record[..., tensor + r.SQUARE]) & exists, axis=0)
-    return counts
+_Columns = tuple[int, int, int, int]  # of a group: see kernels/sums.py
+
+
+def _columns(quantities: tuple[Quantity, ...]) -> dict[str, _Columns]:
+    """Return the columns of each group that is summed as it was recorded."""
+    columns: dict[str, _Columns] = {}
+    for quantity in quantities:
+        group = quantity.group
+        if quantity.kind not in ("fraction", "value"):
+            order = columns[group][compiled.NUMBERS] if group in columns else 0
+            columns[group] = _tensor_columns(group, max(order, quantity.order))
+        elif quantity.statistic != "log10_norm":
+            columns[group] = (quantity.columns[0], 1, compiled.NO_COLUMN, compiled.NO_COLUMN)
+    return columns
+
+
+def _tensor_columns(name: str, order: int) -> _Columns:
+    start = r.TENSORS[name]
+    return start, order, start + r.EXPONENT, start + r.SQUARE
+
+
+@dataclass(frozen=True)
+class _Found:
+    moments: dict[str, Moments]
+    tails: dict[str, Integers]
+    lost: dict[str, Integers]
+
+
+def _sum_groups(record: Floats, columns: dict[str, _Columns]) -> _Found:
+    """Return the moments of each group of columns; of a tensor's, also its tail and the nets that are lost."""
+    nets, layers, _ = record.shape
+    columns = dict(sorted(columns.items(), key=lambda item: item[1][compiled.SQUARE] == compiled.NO_COLUMN))
+    table = np.array(list(columns.values()), np.int64).reshape(-1, 4)
+    groups, most = len(table), int(table[:, compiled.NUMBERS].max(initial=1))
+    count, exponent, lost = np.zeros((3, groups, layers), np.int64)
+    mean, comoment = np.zeros((groups, layers, most)), np.zeros((groups, layers, most, most))
+    tensors = int((table[:, compiled.SQUARE] != compiled.NO_COLUMN).sum())
+    tails, rows = np.empty((tensors, nets * layers, 3), np.int64), np.zeros(tensors, np.int64)
+    compiled.sum_record()(record, table, count, mean, comoment, exponent, lost, tails, rows)
+    found = _Found({}, {}, {})
+    for g, (name, (_, numbers, _, square)) in enumerate(columns.items()):
+        part = (count[g], mean[g, :, :numbers].copy(), comoment[g, :, :numbers, :numbers].copy(), exponent[g])
+        found.moments[name] = Moments(*part)
+        if square != compiled.NO_COLUMN:
+            found.tails[name], found.lost[name] = tails[g, : rows[g]].copy(), lost[g]
+    return found
 
 
 def _pivots(quantity: Quantity, pivots: Floats) -> Floats:
     return pivots if quantity.tensor == "activation" else np.zeros_like(pivots)
 
 
-def _tail(log2_values: Floats) -> Integers:
-    finite = np.isfinite(log2_values)
-    if not finite.any():
-        return np.zeros((0, 3), np.int64)
-    bins = np.floor(log2_values[finite] * BINS_PER_OCTAVE).astype(np.int64)
-    layers = np.nonzero(finite)[1]
-    lowest = int(bins.min())
-    width = int(bins.max()) - lowest + 1
-    counts = np.bincount(layers * width + bins - lowest)
-    cells = np.nonzero(counts)[0]
-    return np.column_stack([cells // width, cells % width + lowest, counts[cells]])
-
-
 def per_net(quantity: Quantity, record: Floats, *, sizes: Mapping[str, Floats], pivots: Floats) -> Floats:
     """Return a quantity of every net, (nets, layers); what one net's variance or kurtosis is, is within the net."""
     if quantity.statistic == "log10_norm":
-        log2 = log2_mean_square(record, r.TENSORS[quantity.tensor])
+        log2 = _log2_mean_square(record, r.TENSORS[quantity.tensor])
         return 0.5 * LOG10_OF_2 * (log2 + np.log2(sizes[quantity.tensor]))
     if quantity.kind in ("fraction", "value"):
-        return np.array(record[..., quantity.columns[0]])
+        return record[..., quantity.columns[0]]
     tensor = r.TENSORS[quantity.tensor]
     exponents = _exponents(record, tensor)
     if quantity.kind == "mean_square":

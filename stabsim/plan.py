@@ -8,15 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stabsim.activations import Activation
-from stabsim.kernels import dense, laws, layer
+from stabsim.kernels import dense, laws, layer, matrix_free, matrix_free_batch
 from stabsim.kernels import record as r
 from stabsim.kernels.pointwise_block import block
+from stabsim.layout import CACHE_LINE, Layout, layout
 from stabsim.moments import Sums, summarize
 from stabsim.quantities import QUANTITIES, Quantity, select
 from stabsim.task import Task
@@ -24,11 +25,9 @@ from stabsim.threads import available_memory, single_threaded_blas
 
 Buffers = tuple[NDArray[Any], ...]
 
-KEEP_WEIGHTS = 2**27  # bytes a thread: above, the weights are drawn again for the backward pass
 RECORD_BYTES = 2**25  # of one chunk
 CHUNK_COST = 2e10  # multiply-adds of one chunk: about a second on one core
 LARGEST_CHUNK = 4096
-CACHE_LINE = 64  # bytes; layers start at multiples of as many numbers
 PIECES = 16  # of a chunk, for the threads to share
 MODERATE = 20  # weights of scale 2^-20 .. 2^20 are held as they are, others with a power of two apart
 
@@ -112,33 +111,11 @@ class Plan:
         return [(first, min(first + step, nets)) for first in range(0, nets, step)]
 
     @cached_property
-    def offsets(self) -> NDArray[np.int64]:
-        """Return where each layer's part of each buffer starts, (BUFFERS, depth + 1)."""
-        keep_weights = self.layer_sizes[dense.W].sum() * self.task.dtype.itemsize <= KEEP_WEIGHTS
-        return self.side_by_side([dense.Z, dense.D, dense.W] if keep_weights else [dense.Z, dense.D])
+    def layout(self) -> Layout:
+        """Return where the sampler keeps what it works on."""
+        return layout(self.task, self.wanted)
 
-    def side_by_side(self, buffers: list[np.int64]) -> NDArray[np.int64]:
-        """Return offsets that keep all layers of these buffers; those of the others share one place."""
-        offsets = np.zeros((dense.BUFFERS, len(self.widths)), np.int64)
-        sizes = -(-self.layer_sizes[buffers] // CACHE_LINE) * CACHE_LINE
-        offsets[buffers, 1:] = np.cumsum(sizes, axis=1)[:, :-1]
-        return offsets
-
-    @cached_property
-    def layer_sizes(self) -> NDArray[np.int64]:
-        """Return how many numbers each layer has in each buffer, (BUFFERS, depth + 1)."""
-        units = self.widths
-        weights = np.concatenate([[0], units[:-1] * units[1:]])
-        sizes = np.zeros((dense.BUFFERS, len(units)), np.int64)
-        sizes[[dense.Z, dense.D, dense.S, dense.DZ, dense.DS]] = self.task.batch * units
-        sizes[dense.W] = weights
-        sizes[dense.B] = units
-        if self.wanted[r.WEIGHT_GRADIENT] or self.wanted[r.WEIGHT_GRADIENT_ZERO]:
-            sizes[dense.DW] = weights
-        sizes[dense.EXTREMES] = 2 * units
-        return sizes
-
-    def allocate(self, offsets: NDArray[np.int64], threads: int = 1) -> list[Buffers]:
+    def allocate(self, layout: Layout, threads: int = 1) -> list[Buffers]:
         """Return the buffers of each thread.
 
         Raises
@@ -146,14 +123,13 @@ class Plan:
         MemoryError
             If they do not fit into the memory that is free.
         """
-        sizes = (offsets + self.layer_sizes).max(axis=1)
-        needed = int(sizes.sum()) * self.task.dtype.itemsize * threads
+        needed = sum(layout.lengths) * self.task.dtype.itemsize * threads
         if needed > (free := available_memory()):
             raise MemoryError(
                 f"{threads} nets at a time need {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free: "
                 "reduce widths, depth, batch or threads"
             )
-        return [tuple(_aligned(int(size), self.task.dtype) for size in sizes) for _ in range(threads)]
+        return [tuple(_aligned(size, self.task.dtype) for size in layout.lengths) for _ in range(threads)]
 
     @cached_property
     def arrays(self) -> tuple[Any, ...]:
@@ -173,16 +149,34 @@ class Plan:
             block(network.activation, dtype),
             _shape(network.activation),
             network.activation.positively_homogeneous and not any(biases),
-            laws.law(network.weights.law, dtype),
+            self.weights,
             np.ldexp(scales, -exponents).astype(dtype),
             exponents.astype(np.int64),
             laws.law(network.weights.bias_law, dtype),
             np.array(biases).astype(dtype),
         )
 
+    @property
+    def weights(self) -> Any:
+        """Return the law of the weights as the sampler takes it."""
+        law = self.task.network.weights.law
+        return laws.law(law, self.task.dtype) if self.task.sampler == "dense" else law == "orthogonal"
+
+    @property
+    def sampler(self) -> Callable[..., None]:
+        """Return the compiled sampler."""
+        if self.task.sampler == "dense":
+            make = dense.dense_sampler
+        elif self.task.batch == 1:
+            make = matrix_free.matrix_free_sampler
+        else:
+            make = matrix_free_batch.matrix_free_batch_sampler
+        return cast(Callable[..., None], make(self.task.dtype))
+
     def start(self, first: int, last: int, team: Team) -> Callable[[], Sums]:
         """Set the team to nets ``first`` .. ``last - 1``; the function returned waits and gives their sums."""
-        record = np.tile(self.blank, (last - first, 1, 1))
+        whole = team.records.get()
+        record = whole[: last - first]
         bins = np.zeros((len(r.HISTOGRAMS), 2))
         largest = max((number for _, (_, _, number) in self.task.histograms), default=-2)
         for tensor, (low, high, number) in self.task.histograms:
@@ -193,8 +187,9 @@ class Plan:
         def piece(start: int, stop: int) -> NDArray[np.int64]:
             counts = np.zeros((len(r.HISTOGRAMS), len(self.widths), largest + 2), np.int64)
             buffers = team.buffers.get()
+            record[start:stop] = self.blank
             try:
-                self.simulate(first + start, buffers, self.offsets, counts, bins, record[start:stop])
+                self.simulate(first + start, buffers, self.layout.offsets, counts, bins, record[start:stop])
             finally:
                 team.buffers.put(buffers)
             return counts
@@ -204,10 +199,12 @@ class Plan:
         def finish() -> Sums:
             counts = np.sum(list(parts), axis=0)
             histograms = {tensor: counts[r.HISTOGRAMS.index(tensor)] for tensor, _ in self.task.histograms}
-            return summarize(
+            sums = summarize(
                 record, self.quantities, sizes=self.sizes, pivots=self.pivots, blank=self.blank, samples=self.samples,
                 histograms=histograms,
             )  # fmt: skip
+            team.records.put(whole)
+            return sums
 
         return finish
 
@@ -235,7 +232,7 @@ class Plan:
         """Run as many nets as the record has rows, on this thread; return the exponents of the last one's buffers."""
         exponents = np.zeros_like(offsets)
         task, dtype = self.task, self.task.dtype
-        dense.dense_sampler(dtype)(
+        self.sampler(
             first, np.uint64(task.seed), self.widths, task.batch, buffers, offsets, exponents, *self.arrays,
             laws.law("normal", dtype), *self.problem,
             self.wanted, self.backward, task.saturation, self.pivots, bins, counts, record,
@@ -254,11 +251,14 @@ class Team:
     """Threads with their buffers, for the chunks of one plan; BLAS is kept to one thread within it."""
 
     def __init__(self, plan: Plan, threads: int) -> None:
-        plan.problem, plan.arrays, dense.dense_sampler(plan.task.dtype)  # before threads ask for it
+        _ = plan.problem, plan.arrays, plan.sampler  # made before threads ask for them
         self.pool = ThreadPoolExecutor(threads, thread_name_prefix="stabsim")
         self.buffers: SimpleQueue[Buffers] = SimpleQueue()
-        for buffers in plan.allocate(plan.offsets, threads):
+        for buffers in plan.allocate(plan.layout, threads):
             self.buffers.put(buffers)
+        self.records: SimpleQueue[NDArray[np.float64]] = SimpleQueue()
+        for _ in range(2):  # one is summed up while the other is filled
+            self.records.put(np.empty((plan.chunk_nets, *plan.blank.shape)))
         self._blas = single_threaded_blas()
 
     def __enter__(self) -> Team:

@@ -16,7 +16,7 @@ from stabsim.kernels.record import HISTOGRAMS, RECORD_VERSION
 from stabsim.names import finite_number, unknown
 from stabsim.network import Network
 
-SAMPLERS = ("auto", "dense")
+SAMPLERS = ("auto", "dense", "matrix_free")
 PRECISIONS = ("float32", "float64")
 LARGEST_SEED = 2**64 - 1
 LARGEST_NET = 2**32  # nets are numbered by one word of the random numbers' counter

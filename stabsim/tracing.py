@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stabsim.kernels import dense
 from stabsim.kernels.record import HISTOGRAMS
+from stabsim.layout import Layout, dense_sizes, side_by_side
 from stabsim.network import Network
 from stabsim.plan import Plan
 from stabsim.task import LARGEST_NET, make_task, whole_number
@@ -75,12 +76,19 @@ def trace(
     True
     """
     task = make_task(
-        network, batch=batch, seed=seed, inputs=inputs, output_gradient=output_gradient, precision=precision
+        network,
+        batch=batch,
+        seed=seed,
+        inputs=inputs,
+        output_gradient=output_gradient,
+        sampler="dense",
+        precision=precision,
     )
     net = whole_number("net", net, 0, LARGEST_NET - 1)
     plan = Plan(task)
-    offsets = plan.side_by_side([dense.Z, dense.D, dense.S, dense.DZ, dense.DS, dense.W, dense.B, dense.DW])
-    (buffers,) = plan.allocate(offsets)
+    sizes = dense_sizes(task, plan.wanted)
+    offsets = side_by_side(sizes, [dense.Z, dense.D, dense.S, dense.DZ, dense.DS, dense.W, dense.B, dense.DW])
+    (buffers,) = plan.allocate(Layout(sizes, offsets))
     counts = np.zeros((len(HISTOGRAMS), len(plan.widths), 0), np.int64)
     with single_threaded_blas():
         exponents = plan.simulate(net, buffers, offsets, counts, np.zeros((4, 2)), plan.blank[None].copy())

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from stabsim.kernels.compile import REASSOCIATE, kernel, wide_vectors
+from stabsim.kernels.compile import CONTRACT, REASSOCIATE, kernel, wide_vectors
 from stabsim.kernels.record import (
     EXPONENT,
     M1,
@@ -21,6 +21,7 @@ from stabsim.kernels.record import (
     WEIGHT_GRADIENT_DEAD_COLUMN,
     WEIGHT_GRADIENT_ONE_SIGNED_COLUMN,
 )
+from stabsim.kernels.views import flat
 
 
 @kernel()
@@ -125,6 +126,25 @@ def count_saturated(preactivation, activation, lower, upper, bound):  # type: ig
 
 
 @kernel()
+def totals(values):  # type: ignore[no-untyped-def]
+    """Return the sum, the sum of squares, the number of zeros, the least and the greatest value."""
+    s1, s2 = power_sums_2(values, 0.0)
+    return s1, s2, np.float64(count_zeros(values)), np.float64(np.min(values)), np.float64(np.max(values))
+
+
+@kernel()
+def no_totals():  # type: ignore[no-untyped-def]
+    """Return the totals of no values."""
+    return 0.0, 0.0, 0.0, math.inf, -math.inf
+
+
+@kernel()
+def add_totals(a, b):  # type: ignore[no-untyped-def]
+    """Return the totals of two blocks together."""
+    return a[0] + b[0], a[1] + b[1], a[2] + b[2], min(a[3], b[3]), max(a[4], b[4])
+
+
+@kernel()
 def dead_rows(matrix):  # type: ignore[no-untyped-def]
     """Return how many rows are all 0; each is left at its first other value."""
     rows, columns = matrix.shape
@@ -159,6 +179,14 @@ def finish_zeros(row, zero, matrix):  # type: ignore[no-untyped-def]
     row[zero + 2] = dead_columns(matrix) / matrix.shape[1] if zeros > 0 else 0.0
 
 
+@kernel()
+def finish_zeros_of_sample(row, zero, size):  # type: ignore[no-untyped-def]
+    """Do the same for a single row, of which only the count is known."""
+    row[zero] /= size
+    row[zero + 1] = 1.0 if row[zero] == 1.0 else 0.0
+    row[zero + 2] = row[zero]
+
+
 @kernel(fastmath=REASSOCIATE)
 def inner_products(x, y):  # type: ignore[no-untyped-def]
     """Return x.x, x.y and y.y."""
@@ -173,6 +201,16 @@ def inner_products(x, y):  # type: ignore[no-untyped-def]
         xy += a * b
         yy += b * b
     return xx, xy, yy
+
+
+@kernel(fastmath=REASSOCIATE)
+def dot(x, y):  # type: ignore[no-untyped-def]
+    """Return x.y."""
+    wide_vectors()
+    xy = 0.0
+    for i in range(x.size):
+        xy += np.float64(x[i]) * np.float64(y[i])
+    return xy
 
 
 @kernel()
@@ -195,6 +233,16 @@ def add_rows(matrix, vector, scale):  # type: ignore[no-untyped-def]
     for i in range(rows):
         for j in range(columns):
             matrix[i, j] += scale * vector[j]
+
+
+@kernel(fastmath=CONTRACT)
+def combine(a, x, b, y, out):  # type: ignore[no-untyped-def]
+    """Write a x + b y."""
+    wide_vectors()
+    p = out.dtype.type(a)
+    q = out.dtype.type(b)
+    for i in range(out.size):
+        out[i] = p * x[i] + q * y[i]
 
 
 @kernel()
@@ -256,7 +304,7 @@ def add_to_histogram(counts, matrix, exponent, bins):  # type: ignore[no-untyped
         return
     last = counts.size - 2
     low, per_unit = bins
-    values = matrix.reshape(matrix.size)
+    values = flat(matrix)
     factor = math.ldexp(1.0, exponent) * per_unit
     shift = low * per_unit
     for i in range(values.size):

@@ -17,6 +17,7 @@ from numba import float32, float64, types, uint32, uint64, void
 
 from stabsim.kernels import philox
 from stabsim.kernels.compile import CONTRACT, kernel, wide_vectors
+from stabsim.kernels.views import flat
 
 Function = Callable[..., Any]
 
@@ -40,7 +41,7 @@ def _independent(numbers: Function, tile: Function, size: int) -> Function:
 
     def law(matrix, first, seed, purpose, layer, net, scale):  # type: ignore[no-untyped-def]
         wide_vectors()
-        fill(numbers, tile, size, matrix.reshape(matrix.size), first, seed, purpose, layer, net, scale)
+        fill(numbers, tile, size, flat(matrix), first, seed, purpose, layer, net, scale)
 
     return law
 
@@ -56,7 +57,7 @@ def _orthogonal(numbers: Function, tile: Function, size: int) -> Function:
         shorter = min(fan_in, fan_out)
         gaussian = np.empty((longer, shorter), matrix.dtype)
         one = matrix.dtype.type(1)
-        fill(numbers, tile, size, gaussian.reshape(gaussian.size), first, seed, purpose, layer, net, one)
+        fill(numbers, tile, size, flat(gaussian), first, seed, purpose, layer, net, one)
         q, r = np.linalg.qr(gaussian)
         unit = scale * matrix.dtype.type(math.sqrt(longer))
         for j in range(shorter):

@@ -12,6 +12,7 @@ import numpy as np
 from stabsim.kernels import blocks
 from stabsim.kernels import record as r
 from stabsim.kernels.compile import kernel
+from stabsim.kernels.views import flat
 
 # Numbers that are worked on together, so that they stay in the first-level cache from one statistic to the next.
 TILE = 2048
@@ -32,22 +33,27 @@ H_ACTIVATION, H_PREACTIVATION, H_ACTIVATION_GRADIENT, H_PREACTIVATION_GRADIENT =
 
 
 @kernel()
-def normalize(values, mean_square):  # type: ignore[no-untyped-def]
-    """Divide values whose mean square is far from 1 by a power of two that brings it there; return the power."""
+def far_from_one(mean_square):  # type: ignore[no-untyped-def]
+    """Return the power of two by which values of that mean square are to be divided: 0 unless it is far from 1."""
     if not 0.0 < mean_square < math.inf:
         return 0
     exponent = math.frexp(mean_square)[1]
-    if abs(exponent) <= RESCALE:
-        return 0
-    blocks.scale_by_power_of_two(values.reshape(values.size), -(exponent // 2))
-    return exponent // 2
+    return exponent // 2 if abs(exponent) > RESCALE else 0
+
+
+@kernel()
+def normalize(values, mean_square):  # type: ignore[no-untyped-def]
+    """Divide values whose mean square is far from 1 by a power of two that brings it there; return the power."""
+    exponent = far_from_one(mean_square)
+    blocks.scale_by_power_of_two(flat(values), -exponent)
+    return exponent
 
 
 @kernel()
 def add_bias(s, b, exponent):  # type: ignore[no-untyped-def]
     """Add the bias to every sample of ``s * 2**exponent``, which becomes ``s * 2**max(exponent, 0)``."""
     if exponent < 0:
-        blocks.scale_by_power_of_two(s.reshape(s.size), exponent)
+        blocks.scale_by_power_of_two(flat(s), exponent)
         exponent = 0
     blocks.add_rows(s, b, s.dtype.type(blocks.unit_of(exponent)))
 
@@ -55,16 +61,22 @@ def add_bias(s, b, exponent):  # type: ignore[no-untyped-def]
 @kernel()
 def choose_regime(s, shape, exponent):  # type: ignore[no-untyped-def]
     """Return how f is evaluated on ``s * 2**exponent``, the exponent being other than 0."""
-    flat = s.reshape(s.size)
-    _, squares = blocks.power_sums_2(flat, 0.0)
-    if squares == 0.0:
+    values = flat(s)
+    _, squares = blocks.power_sums_2(values, 0.0)
+    return regime_of(squares / s.size, np.min(values), np.max(values), s.itemsize, shape, exponent)
+
+
+@kernel()
+def regime_of(mean_square, least, greatest, itemsize, shape, exponent):  # type: ignore[no-untyped-def]
+    """Return the same from what is known of s."""
+    if mean_square == 0.0:
         return CURVE_OF_SCALED
-    level = exponent + math.frexp(squares / s.size)[1] // 2
+    level = exponent + math.frexp(mean_square)[1] // 2
     # Beyond these sizes (powers of 2) f is a straight line to within rounding.
-    small, large = (-40, 30) if s.itemsize == 4 else (-60, 60)
+    small, large = (-40, 30) if itemsize == 4 else (-60, 60)
     if level > large and not math.isnan(shape[FAR, 0, 0]):
-        below_is_level = shape[FAR, 0, 0] == 0.0 or np.min(flat) >= 0
-        above_is_level = shape[FAR, 1, 0] == 0.0 or np.max(flat) <= 0
+        below_is_level = shape[FAR, 0, 0] == 0.0 or least >= 0
+        above_is_level = shape[FAR, 1, 0] == 0.0 or greatest <= 0
         return LEVEL_FAR if below_is_level and above_is_level else LINE_FAR
     if level < small and not math.isnan(shape[NEAR, 0, 0]):
         return LINE_NEAR
@@ -98,11 +110,16 @@ def exponent_after(regime, exponent):  # type: ignore[no-untyped-def]
 @kernel()
 def record_input(row, wanted, z, pivot, exponent):  # type: ignore[no-untyped-def]
     """Write what is wanted of the input."""
-    flat = z.reshape(z.size)
-    blocks.add_powers(row, r.ACTIVATION, wanted, flat, math.ldexp(pivot, -exponent))
-    if wanted[r.ACTIVATION_ZERO]:
-        row[r.ACTIVATION_ZERO] += blocks.count_zeros(flat)
+    add_input(row, wanted, flat(z), pivot, exponent)
     _finish_z(row, wanted, z, exponent)
+
+
+@kernel()
+def add_input(row, wanted, z, pivot, exponent):  # type: ignore[no-untyped-def]
+    """Add what is wanted of some values of the input; return the sum of their squares."""
+    if wanted[r.ACTIVATION_ZERO]:
+        row[r.ACTIVATION_ZERO] += blocks.count_zeros(z)
+    return blocks.add_powers(row, r.ACTIVATION, wanted, z, math.ldexp(pivot, -exponent))
 
 
 @kernel()
@@ -116,7 +133,7 @@ def activate(  # type: ignore[no-untyped-def]
     All is done tile by tile, while a tile is in the first-level cache.
     """
     size = s.size
-    flat_s, flat_z, flat_d = s.reshape(size), z.reshape(size), d.reshape(size)
+    flat_s, flat_z, flat_d = flat(s), flat(z), flat(d)
     unit = blocks.unit_of(z_exponent)
     shift = exponent_after(regime, exponent) - z_exponent
     lower = shape[FAR, 0, 1] * unit if shape[FAR, 0, 0] == 0.0 else math.nan
@@ -156,6 +173,25 @@ def finish_activation(row, wanted, z, d, exponent, z_exponent):  # type: ignore[
 
 
 @kernel()
+def finish_sample(row, wanted, size, exponent):  # type: ignore[no-untyped-def]
+    """Do the same for a single sample, but for its z."""
+    blocks.finish_powers(row, r.PREACTIVATION, size, exponent)
+    blocks.finish_powers(row, r.DERIVATIVE, size, np.int64(0))
+    row[r.DERIVATIVE_SATURATED] /= size
+    row[r.ACTIVATION_SATURATED] /= size
+    if wanted[r.DERIVATIVE_ZERO]:
+        blocks.finish_zeros_of_sample(row, r.DERIVATIVE_ZERO, size)
+
+
+@kernel()
+def finish_sample_activation(row, wanted, size, exponent):  # type: ignore[no-untyped-def]
+    """Do the same for the z of a single sample."""
+    blocks.finish_powers(row, r.ACTIVATION, size, exponent)
+    if wanted[r.ACTIVATION_ZERO]:
+        blocks.finish_zeros_of_sample(row, r.ACTIVATION_ZERO, size)
+
+
+@kernel()
 def _finish_z(row, wanted, z, exponent):  # type: ignore[no-untyped-def]
     blocks.finish_powers(row, r.ACTIVATION, z.size, exponent)
     if wanted[r.ACTIVATION_ZERO]:
@@ -174,9 +210,17 @@ def _add_gradient(row, tensor, zero, wanted, gradient):  # type: ignore[no-untyp
 
 @kernel()
 def pass_back(row, wanted, dz, d, ds, exponent):  # type: ignore[no-untyped-def]
-    """Write ds = dz f'(s) and what is wanted of both, tile by tile; return the exponent of ds."""
+    """Write ds = dz f'(s) and what is wanted of both; return the exponent of ds."""
+    squares = pass_part_back(row, wanted, dz, d, ds)
+    finish_gradients(row, dz.size, exponent)
+    return exponent + normalize(ds, squares / dz.size)
+
+
+@kernel()
+def pass_part_back(row, wanted, dz, d, ds):  # type: ignore[no-untyped-def]
+    """Write ds = dz f'(s), add what is wanted of both, tile by tile; return the sum of squares of ds."""
     size = dz.size
-    flat_dz, flat_d, flat_ds = dz.reshape(size), d.reshape(size), ds.reshape(size)
+    flat_dz, flat_d, flat_ds = flat(dz), flat(d), flat(ds)
     squares = 0.0
     for first in range(0, size, TILE):
         last = min(first + TILE, size)
@@ -184,9 +228,14 @@ def pass_back(row, wanted, dz, d, ds, exponent):  # type: ignore[no-untyped-def]
         _add_gradient(row, r.ACTIVATION_GRADIENT, r.ACTIVATION_GRADIENT_ZERO, wanted, tile_dz)
         squares += blocks.multiply(tile_dz, flat_d[first:last], tile_ds)
         _add_gradient(row, r.PREACTIVATION_GRADIENT, r.PREACTIVATION_GRADIENT_ZERO, wanted, tile_ds)
+    return squares
+
+
+@kernel()
+def finish_gradients(row, size, exponent):  # type: ignore[no-untyped-def]
+    """Turn what `pass_part_back` added over all parts into means and fractions."""
     _finish_gradient(row, r.ACTIVATION_GRADIENT, r.ACTIVATION_GRADIENT_ZERO, size, exponent)
     _finish_gradient(row, r.PREACTIVATION_GRADIENT, r.PREACTIVATION_GRADIENT_ZERO, size, exponent)
-    return exponent + normalize(ds, squares / size)
 
 
 @kernel()
@@ -196,24 +245,29 @@ def _finish_gradient(row, tensor, zero, size, exponent):  # type: ignore[no-unty
 
 
 @kernel()
-def record_input_gradient(row, wanted, dz, exponent):  # type: ignore[no-untyped-def]
-    """Write what is wanted of the gradient by the input."""
-    _add_gradient(row, r.ACTIVATION_GRADIENT, r.ACTIVATION_GRADIENT_ZERO, wanted, dz.reshape(dz.size))
-    _finish_gradient(row, r.ACTIVATION_GRADIENT, r.ACTIVATION_GRADIENT_ZERO, dz.size, exponent)
+def add_input_gradient(row, wanted, dz):  # type: ignore[no-untyped-def]
+    """Add what is wanted of the gradient by the input."""
+    _add_gradient(row, r.ACTIVATION_GRADIENT, r.ACTIVATION_GRADIENT_ZERO, wanted, flat(dz))
+
+
+@kernel()
+def finish_input_gradient(row, size, exponent):  # type: ignore[no-untyped-def]
+    """Turn what `add_input_gradient` added over all parts into means and fractions."""
+    _finish_gradient(row, r.ACTIVATION_GRADIENT, r.ACTIVATION_GRADIENT_ZERO, size, exponent)
 
 
 @kernel()
 def record_weight_gradient(row, wanted, z, ds, exponent, dw, extremes):  # type: ignore[no-untyped-def]
     """Write what is wanted of dW = z^T ds; ``dw`` and ``extremes`` (2, fan_out) are places to work in."""
     if z.shape[0] == 1:
-        _record_outer_product(row, wanted, z[0], ds[0], exponent)
+        record_outer_product(row, wanted, z.size, blocks.totals(z[0]), ds.size, blocks.totals(ds[0]), exponent)
         return
     np.dot(z.T, ds, dw)
-    flat = dw.reshape(dw.size)
-    blocks.add_powers(row, r.WEIGHT_GRADIENT, wanted, flat, 0.0)
+    values = flat(dw)
+    blocks.add_powers(row, r.WEIGHT_GRADIENT, wanted, values, 0.0)
     blocks.finish_powers(row, r.WEIGHT_GRADIENT, dw.size, exponent)
     if wanted[r.WEIGHT_GRADIENT_ZERO]:
-        zeros = blocks.count_zeros(flat)
+        zeros = blocks.count_zeros(values)
         row[r.WEIGHT_GRADIENT_ZERO] = zeros / dw.size
         row[r.WEIGHT_GRADIENT_DEAD_ROW] = blocks.dead_rows(dw) / dw.shape[0] if zeros > 0 else 0.0
         blocks.column_extremes(dw, extremes[0], extremes[1])
@@ -221,21 +275,21 @@ def record_weight_gradient(row, wanted, z, ds, exponent, dw, extremes):  # type:
 
 
 @kernel()
-def _record_outer_product(row, wanted, z, ds, exponent):  # type: ignore[no-untyped-def]
-    """The same for a single sample, whose dW need not be formed."""
+def record_outer_product(row, wanted, fan_in, z, fan_out, ds, exponent):  # type: ignore[no-untyped-def]
+    """Write the same for a single sample, whose dW need not be formed, from the totals of z and ds."""
+    z_sum, z_squares, z_zeros, z_least, z_greatest = z
+    ds_sum, ds_squares, ds_zeros, _, _ = ds
     if wanted[r.WEIGHT_GRADIENT + r.M2]:
-        z1, z2 = blocks.power_sums_2(z, 0.0)
-        d1, d2 = blocks.power_sums_2(ds, 0.0)
-        row[r.WEIGHT_GRADIENT + r.M1] = z1 * d1
-        row[r.WEIGHT_GRADIENT + r.M2] = z2 * d2
-        row[r.WEIGHT_GRADIENT + r.SQUARE] = z2 * d2
-        blocks.finish_powers(row, r.WEIGHT_GRADIENT, z.size * ds.size, exponent)
+        row[r.WEIGHT_GRADIENT + r.M1] = z_sum * ds_sum
+        row[r.WEIGHT_GRADIENT + r.M2] = z_squares * ds_squares
+        row[r.WEIGHT_GRADIENT + r.SQUARE] = z_squares * ds_squares
+        blocks.finish_powers(row, r.WEIGHT_GRADIENT, fan_in * fan_out, exponent)
     if wanted[r.WEIGHT_GRADIENT_ZERO]:
-        rows = blocks.count_zeros(z) / z.size
-        columns = blocks.count_zeros(ds) / ds.size
+        rows = z_zeros / fan_in
+        columns = ds_zeros / fan_out
         alive = rows < 1.0 and columns < 1.0
         row[r.WEIGHT_GRADIENT_ZERO] = 1.0 - (1.0 - rows) * (1.0 - columns)
         row[r.WEIGHT_GRADIENT_DEAD_ROW] = rows if alive else 1.0
         row[r.WEIGHT_GRADIENT_DEAD_COLUMN] = columns if alive else 1.0
-        one_signed = 1.0 if np.min(z) >= 0 or np.max(z) <= 0 else 0.0
+        one_signed = 1.0 if z_least >= 0 or z_greatest <= 0 else 0.0
         row[r.WEIGHT_GRADIENT_ONE_SIGNED_COLUMN] = one_signed if alive else math.nan

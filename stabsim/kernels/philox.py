@@ -26,6 +26,8 @@ WEIGHT = np.uint32(1)
 BIAS = np.uint32(2)
 OUTPUT_GRADIENT = np.uint32(3)
 SAMPLE_CHOICE = np.uint32(4)
+PROJECTION = np.uint32(5)  # what samples see of a matrix that is never formed
+COMPLEMENT = np.uint32(6)  # what their gradients see of the rest of it
 
 LANES = 16  # groups a tile: 16 float32 fill a 512-bit vector
 TILE = 4 * LANES  # positions that start a tile in both precisions are its multiples

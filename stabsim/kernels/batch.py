@@ -1,0 +1,210 @@
+"""One net after another, forward and backward, with all samples of a batch together.
+
+A net is a pure function of the problem, the seed and the net's number. Signals are kept near 1: what a buffer holds
+is ``value / 2**exponent``, so neither direction over- or underflows at any depth or gain. Multiplying by a power of
+two is exact, and the backward pass is linear in the injected gradient, so it may be rescaled at will. The forward
+pass may where f is a straight line on either side of 0: always (ReLU), or within rounding, for values far below 1
+(tanh) or far above 1 (GELU).
+
+How weights are drawn and applied is for the samplers to say, in four functions:
+
+- ``prepare(net, l)`` makes ready what z W of layer l takes;
+- ``factors(net, l)`` returns two matrices whose product is z W;
+- ``recall(net, l)`` brings back, where it was not kept, what the backward pass through layer l takes;
+- ``pull_back(net, l, ds, dz)`` writes dz = ds W^T;
+- ``weight_gradient(net, l, row, wanted, ds)`` records dW = z^T ds.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from stabsim.kernels import blocks, inputs, layer, philox
+from stabsim.kernels import record as r
+from stabsim.kernels.compile import atom, kernel
+from stabsim.kernels.views import as_matrix, borrow, flat
+
+# Buffers that every sampler of batches has: a layer's part starts at its offset; layers share a place where one at a
+# time is enough. (As np.int64, since Numba compiles a function anew for each Python integer that is a constant.)
+COMMON = 6
+Z, D, S, DZ, DS, B = (np.int64(i) for i in range(COMMON))
+
+# A net, and where it is kept; what is asked of it.
+Net = namedtuple(
+    "Net",
+    "seed number widths batch normal activation shape homogeneous weights weight_scale weight_exponent bias_law "
+    "bias_scale buffers offsets exponents",
+)
+Ask = namedtuple("Ask", "wanted backward saturation pivots bins counts")
+
+# OpenBLAS has kernels without packing for products z W below this many multiply-adds: on AVX-512, 64 samples through
+# 128 x 128 units go at 106 GFLOP/s in groups of 32, and at 78 at once. (ds W^T has no such kernel that is faster.)
+SMALL_PRODUCT = 10**6
+LEAST_GROUP = 8
+
+
+@kernel()
+def group_size(batch, inner, outer):  # type: ignore[no-untyped-def]
+    """Return how many rows of a product with an ``inner`` x ``outer`` matrix are made together."""
+    group = SMALL_PRODUCT // (inner * outer)
+    return min(batch, group) if group >= LEAST_GROUP else batch
+
+
+@atom
+def part(net, buffer, l, first, last, width):  # type: ignore[no-untyped-def]
+    """Return rows ``first`` .. ``last - 1`` of a layer's matrix in a buffer."""
+    offset = net.offsets[buffer, l]
+    return as_matrix(net.buffers[buffer][offset + first * width : offset + last * width], last - first, width)
+
+
+@atom
+def whole(net, buffer, l):  # type: ignore[no-untyped-def]
+    """Return a layer's matrix (batch, width) in a buffer."""
+    return part(net, buffer, l, 0, net.batch, net.widths[l])
+
+
+@kernel()
+def draw(law, out, seed, purpose, l, number, scale):  # type: ignore[no-untyped-def]
+    """Fill a whole matrix of layer l."""
+    law(out, np.uint64(0), seed, purpose, np.uint32(l), np.uint32(number), scale)
+
+
+@atom
+def start(net, ask, row, given, input_exponent):  # type: ignore[no-untyped-def]
+    """Draw or copy the inputs, and record what is wanted of them."""
+    z = whole(net, Z, 0)
+    if given.shape[0] > 0:
+        inputs.choose_rows(given, z, net.seed, net.number)
+    else:
+        draw(net.normal, z, net.seed, philox.INPUT, 0, net.number, z.dtype.type(1))
+    net.exponents[Z, 0] = input_exponent
+    layer.record_input(row, ask.wanted, z, ask.pivots[0], input_exponent)
+    blocks.add_to_histogram(ask.counts[layer.H_ACTIVATION, 0], z, input_exponent, ask.bins[layer.H_ACTIVATION])
+
+
+@atom
+def pass_forward(factors, net, ask, row, l):  # type: ignore[no-untyped-def]
+    """Run a layer forward, and record what is wanted of it."""
+    batch, width = net.batch, net.widths[l]
+    biased = net.bias_scale[l] != 0
+    b = part(net, B, l, 0, 1, width)
+    if biased:
+        draw(net.bias_law, b, net.seed, philox.BIAS, l, net.number, net.bias_scale[l])
+    exponent = net.exponents[Z, l - 1] + net.weight_exponent[l]
+    s_exponent = max(exponent, 0) if biased else exponent
+    # Where values are in units of their own and f is curved, f is evaluated by the size of each sample's s, and
+    # the unit of z depends on that of all samples.
+    by_sample = s_exponent != 0 and not net.homogeneous
+    left, right = factors(net, l)
+    step = batch if by_sample else group_size(batch, left.shape[1], width)
+    keep_s = np.int64(net.offsets[S, net.widths.size - 1] > 0)
+    z_exponent = s_exponent
+    squares = 0.0
+    for first in range(0, batch, step):
+        last = min(first + step, batch)
+        s = part(net, S, l, keep_s * first, keep_s * first + last - first, width)
+        multiply(left[first:last], right, s)
+        if biased:
+            layer.add_bias(s, b[0], exponent)
+        blocks.add_to_histogram(ask.counts[layer.H_PREACTIVATION, l], s, s_exponent, ask.bins[layer.H_PREACTIVATION])
+        if by_sample:
+            z_exponent = layer.exponent_after(layer.choose_regime(s, net.shape, s_exponent), s_exponent)
+        group = np.int64(1) if by_sample else last - first
+        for top in range(first, last, group):
+            kept = keep_s * first + top - first
+            s = part(net, S, l, kept, kept + group, width)
+            regime = layer.choose_regime(s, net.shape, s_exponent) if by_sample else np.int64(layer.CURVE)
+            squares += layer.activate(
+                row, ask.wanted, regime, net.activation, net.shape, ask.saturation, ask.pivots[l], s,
+                part(net, Z, l, top, top + group, width), part(net, D, l, top, top + group, width),
+                s_exponent, z_exponent,
+            )  # fmt: skip
+    z = whole(net, Z, l)
+    net.exponents[S, l] = s_exponent
+    layer.finish_activation(row, ask.wanted, z, whole(net, D, l), s_exponent, z_exponent)
+    net.exponents[Z, l] = z_exponent + layer.normalize(z, squares / z.size)
+    blocks.add_to_histogram(ask.counts[layer.H_ACTIVATION, l], z, net.exponents[Z, l], ask.bins[layer.H_ACTIVATION])
+
+
+@kernel()
+def multiply(left, right, out):  # type: ignore[no-untyped-def]
+    """Write the product."""
+    if left.shape[0] == 1:
+        np.dot(left[0], right, out[0])
+    else:
+        np.dot(left, right, out)
+
+
+@atom
+def pass_back(pull_back, weight_gradient, net, ask, row, l, exponent):  # type: ignore[no-untyped-def]
+    """Run a layer backward, and record what is wanted of it; return the exponent of the gradient below."""
+    wanted = ask.wanted
+    dz, ds = whole(net, DZ, l), whole(net, DS, l)
+    net.exponents[DZ, l] = exponent
+    blocks.add_to_histogram(
+        ask.counts[layer.H_ACTIVATION_GRADIENT, l], dz, exponent, ask.bins[layer.H_ACTIVATION_GRADIENT]
+    )
+    exponent = layer.pass_back(row, wanted, dz, whole(net, D, l), ds, exponent)
+    net.exponents[DS, l] = exponent
+    blocks.add_to_histogram(
+        ask.counts[layer.H_PREACTIVATION_GRADIENT, l], ds, exponent, ask.bins[layer.H_PREACTIVATION_GRADIENT]
+    )
+    pull_back(net, l, ds, whole(net, DZ, l - 1))
+    if wanted[r.WEIGHT_GRADIENT + r.M2] or wanted[r.WEIGHT_GRADIENT_ZERO]:
+        weight_gradient(net, l, row, wanted, ds)
+    return exponent + net.weight_exponent[l]
+
+
+def sampler(
+    prepare: Callable[..., Any],
+    factors: Callable[..., Any],
+    recall: Callable[..., Any],
+    pull_back: Callable[..., Any],
+    weight_gradient: Callable[..., Any],
+) -> Callable[..., None]:
+    """Return the function that `signature` describes, to be compiled."""
+
+    def simulate_nets(  # type: ignore[no-untyped-def]
+        first_net, seed, widths, batch, buffers, offsets, exponents,
+        given, input_exponent, output_gradient, gradient_exponent, normal,
+        activation, shape, homogeneous, weights, weight_scale, weight_exponent, bias_law, bias_scale,
+        wanted, backward, saturation, pivots, bins, counts, record,
+    ):  # fmt: skip
+        depth = widths.size - 1
+        ask = Ask(borrow(wanted), backward, saturation, borrow(pivots), borrow(bins), borrow(counts))
+        given, output_gradient = borrow(given), borrow(output_gradient)
+        for index in range(record.shape[0]):
+            net = Net(
+                seed, first_net + index, borrow(widths), batch, normal, activation, borrow(shape), homogeneous, weights,
+                borrow(weight_scale), borrow(weight_exponent), bias_law, borrow(bias_scale),
+                borrow(buffers), borrow(offsets), borrow(exponents),
+            )  # fmt: skip
+            rows = borrow(record)[index]
+            start(net, ask, rows[0], given, input_exponent)
+            for l in range(1, depth + 1):
+                prepare(net, l)
+                pass_forward(factors, net, ask, rows[l], l)
+            if not backward:
+                continue
+            dz = whole(net, DZ, depth)
+            if output_gradient.shape[0] > 0:
+                blocks.copy(flat(output_gradient), flat(dz))
+            else:
+                draw(normal, dz, seed, philox.OUTPUT_GRADIENT, depth, net.number, dz.dtype.type(1))
+            exponent = gradient_exponent
+            for l in range(depth, 0, -1):
+                recall(net, l)
+                exponent = pass_back(pull_back, weight_gradient, net, ask, rows[l], l, exponent)
+            dz = whole(net, DZ, 0)
+            net.exponents[DZ, 0] = exponent
+            layer.add_input_gradient(rows[0], wanted, dz)
+            layer.finish_input_gradient(rows[0], dz.size, exponent)
+            blocks.add_to_histogram(
+                counts[layer.H_ACTIVATION_GRADIENT, 0], dz, exponent, bins[layer.H_ACTIVATION_GRADIENT]
+            )
+
+    return simulate_nets

@@ -1,0 +1,152 @@
+"""Frames: rows that are orthonormal, or zero where what they came from depends on the rows above.
+
+Rows are taken off one another, not their products (no Cholesky factor of Z Z^T), so that nearly parallel rows, whose
+difference is all that matters, keep it; and once more where much was taken off ("twice is enough": Giraud, Langou,
+Rozloznik & van den Eshof, Numer. Math. 101, 2005, doi:10.1007/s00211-005-0615-4).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from stabsim.kernels.compile import CONTRACT, REASSOCIATE, kernel, wide_vectors
+from stabsim.kernels.views import as_matrix
+
+PANEL = 8  # rows that are taken off one another by loops; those of other panels by products
+STRETCH = 1024
+LITTLE = 0.1  # of a row that is left: below, rounding would show, so it is done once more
+NOTHING = 16  # times the precision of the numbers: what is left of a row that depends on others
+
+
+@kernel(fastmath=REASSOCIATE)
+def dot_of_stretch(x, y):  # type: ignore[no-untyped-def]
+    """Return x.y, summed in the type of the numbers, as products of matrices are."""
+    wide_vectors()
+    total = x.dtype.type(0)
+    for i in range(x.size):
+        total += x[i] * y[i]
+    return total
+
+
+@kernel()
+def dot(x, y):  # type: ignore[no-untyped-def]
+    """Return x.y."""
+    total = 0.0
+    for first in range(0, x.size, STRETCH):
+        last = min(first + STRETCH, x.size)
+        total += dot_of_stretch(x[first:last], y[first:last])
+    return total
+
+
+@kernel(fastmath=CONTRACT)
+def subtract(factor, row, out):  # type: ignore[no-untyped-def]
+    """Subtract ``factor * row``."""
+    wide_vectors()
+    f = out.dtype.type(factor)
+    for i in range(out.size):
+        out[i] -= f * row[i]
+
+
+@kernel(fastmath=CONTRACT)
+def subtract_matrix(matrix, out):  # type: ignore[no-untyped-def]
+    """Subtract a matrix."""
+    wide_vectors()
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            out[i, j] -= matrix[i, j]
+
+
+@kernel(fastmath=CONTRACT)
+def scale_row(row, factor):  # type: ignore[no-untyped-def]
+    """Multiply in place."""
+    wide_vectors()
+    f = row.dtype.type(factor)
+    for i in range(row.size):
+        row[i] *= f
+
+
+@kernel()
+def orthonormalize_panel(panel, lengths, r):  # type: ignore[no-untyped-def]
+    """Turn few rows into R times a frame, in place; return the least share of the rows' lengths that was left.
+
+    Rows of which less than rounding is left become 0.
+    """
+    least = 1.0
+    nothing = NOTHING * (2.0**-23 if panel.itemsize == 4 else 2.0**-52)
+    for i in range(panel.shape[0]):
+        row = panel[i]
+        for j in range(r.shape[1]):
+            r[i, j] = 0
+        for j in range(i):
+            r[i, j] = dot(panel[j], row)
+            subtract(r[i, j], panel[j], row)
+        left = math.sqrt(dot(row, row))
+        if left > nothing * lengths[i]:
+            r[i, i] = left
+            scale_row(row, 1.0 / left)
+            least = min(least, left / lengths[i])
+        else:
+            scale_row(row, 0.0)
+    return least
+
+
+@kernel()
+def orthonormalize(rows, start, c, work):  # type: ignore[no-untyped-def]
+    """Turn rows into C times a frame, in place; the first ``start`` rows are one already.
+
+    ``c`` (rows, rows) is written from row ``start`` on; ``work`` has room for ``PANEL`` rows of the longer side.
+    """
+    count, width = rows.shape
+    lengths = np.empty(PANEL)
+    r = np.empty((PANEL, PANEL), rows.dtype)
+    r_again = np.empty((PANEL, PANEL), rows.dtype)
+    t_again = np.empty((PANEL, count), rows.dtype)
+    for first in range(start, count, PANEL):
+        last = min(first + PANEL, count)
+        size = last - first
+        panel = rows[first:last]
+        for i in range(size):
+            lengths[i] = math.sqrt(dot(panel[i], panel[i]))
+            for j in range(count):
+                c[first + i, j] = 0
+        project(panel, rows[:first], c[first:last], work)
+        least = orthonormalize_panel(panel, lengths, r)
+        if least < LITTLE:
+            for i in range(size):
+                lengths[i] = 1.0 if r[i, i] > 0 else 0.0
+                for j in range(count):
+                    t_again[i, j] = 0
+            project(panel, rows[:first], t_again, work)
+            orthonormalize_panel(panel, lengths, r_again)
+            for i in range(size):
+                for j in range(first):
+                    for k in range(i + 1):
+                        c[first + i, j] += r[i, k] * t_again[k, j]
+                for j in range(size):
+                    total = 0.0
+                    for k in range(j, i + 1):
+                        total += np.float64(r[i, k]) * np.float64(r_again[k, j])
+                    c[first + i, first + j] = total
+        else:
+            for i in range(size):
+                for j in range(size):
+                    c[first + i, first + j] = r[i, j]
+
+
+@kernel()
+def project(panel, frame, t, work):  # type: ignore[no-untyped-def]
+    """Take the rows of a frame off a panel; write what was taken into the columns of ``t``."""
+    size, width = panel.shape
+    count = frame.shape[0]
+    if count == 0:
+        return
+    products = as_matrix(work[: size * count], size, count)
+    np.dot(panel, frame.T, products)
+    for i in range(size):
+        for j in range(count):
+            t[i, j] = products[i, j]
+    taken = as_matrix(work[size * count : size * (count + width)], size, width)
+    np.dot(products, frame, taken)
+    subtract_matrix(taken, panel)

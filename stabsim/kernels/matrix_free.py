@@ -1,0 +1,327 @@
+"""The matrix-free sampler for one sample a net: exact in law, linear in the width, W is never formed.
+
+Only what a sample asks of W is drawn (the principle of deferred decisions; Y. M. Lu, Householder Dice: A Matrix-Free
+Algorithm for Simulating Dynamics on Gaussian and Random Orthogonal Ensembles, IEEE Trans. Inf. Theory 67(12), 2021,
+arXiv:2101.07464). With u = z/|z|, and g and h fresh standard normals:
+
+- Gaussian W of standard deviation sigma: z W = sigma |z| g, and given that, ds W^T = (ds . u W) u + sigma |ds|
+  (h - (h . u) u).
+- Semi-orthogonal W, a corner of sigma sqrt(N) times a Haar matrix of size N = max(fan_in, fan_out): the same with g and
+  h - (h . u) u, of N numbers, scaled to length 1, and for |ds| what z W leaves of its length.
+
+A layer is therefore two vectors, g and h, and a few scalars. Vectors are worked on in blocks that stay in the
+first-level cache, and are either kept or drawn again from their counters for the backward pass, so that memory need
+depend neither on the depth nor on the width. Exponents are as in the dense sampler.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+from numba import boolean
+
+from stabsim.kernels import blocks, inputs, layer, philox
+from stabsim.kernels import record as r
+from stabsim.kernels.batch import Ask, Net
+from stabsim.kernels.compile import atom, kernel
+from stabsim.kernels.signature import signature
+from stabsim.kernels.views import as_matrix, borrow
+
+# Buffers of one net: a layer's p = z W, z, f' and h are kept or, of the others always, one block at a time.
+BUFFERS = 8
+P, Z, D, H, S, B, DZ, DS = (np.int64(i) for i in range(BUFFERS))
+KEPT = (P, Z, D, H)
+
+BLOCK = np.int64(1024)  # units: seven buffers of float32 fit into 32 KiB
+
+# What is known of a layer, in units of its z, once it has been passed forward: the scale of g, how f is evaluated,
+# |z|^2, z . h, |h|^2, the totals of z, and |z| in the unit that the next layer takes, which is 2^SHIFT of them.
+SCALE, REGIME, SQUARES, INNER, COMPLEMENT, NORM, SHIFT, TOTALS = range(8)
+STATE = TOTALS + 5
+
+
+@atom
+def part(net, buffer, l, first, size):  # type: ignore[no-untyped-def]
+    """Return the block of a layer's vector that starts at unit ``first``."""
+    start = net.offsets[buffer, l] + (first if net.offsets[Z, 1] > 0 else 0)
+    return net.buffers[buffer][start : start + size]
+
+
+@atom
+def scratch(net, buffer, size):  # type: ignore[no-untyped-def]
+    """Return a place for one block."""
+    return net.buffers[buffer][:size]
+
+
+@kernel()
+def draw(law, out, first, seed, purpose, l, number, scale):  # type: ignore[no-untyped-def]
+    """Fill a block that starts at position ``first``."""
+    law(as_matrix(out, 1, out.size), np.uint64(first), seed, purpose, np.uint32(l), np.uint32(number), scale)
+
+
+@atom
+def projection_exponent(net, state, l):  # type: ignore[no-untyped-def]
+    """Return the exponent of z W."""
+    return net.exponents[Z, l - 1] + np.int64(state[l - 1, SHIFT]) + net.weight_exponent[l]
+
+
+@atom
+def draw_preactivation(net, state, l, first, size):  # type: ignore[no-untyped-def]
+    """Draw p = z W; return it, and s = p + b."""
+    p = part(net, P, l, first, size)
+    scale = net.weight_scale.dtype.type(state[l, SCALE])
+    draw(net.normal, p, first, net.seed, philox.PROJECTION, l, net.number, scale)
+    if net.bias_scale[l] == 0:
+        return p, p
+    s, b = scratch(net, S, size), scratch(net, B, size)
+    draw(net.bias_law, b, first, net.seed, philox.BIAS, l, net.number, net.bias_scale[l])
+    blocks.copy(p, s)
+    layer.add_bias(as_matrix(s, 1, size), b, projection_exponent(net, state, l))
+    return p, s
+
+
+@atom
+def draw_complement(net, l, first, size):  # type: ignore[no-untyped-def]
+    """Draw h, of as many units as z_l."""
+    h = part(net, H, l, first, size)
+    draw(net.normal, h, first, net.seed, philox.COMPLEMENT, l, net.number, h.dtype.type(1))
+    return h
+
+
+@atom
+def draw_input(net, given, first, size):  # type: ignore[no-untyped-def]
+    """Draw or copy the input."""
+    z = part(net, Z, 0, first, size)
+    if given.shape[0] == 0:
+        draw(net.normal, z, first, net.seed, philox.INPUT, 0, net.number, z.dtype.type(1))
+    else:
+        sample = inputs.choice(0, given.shape[0], net.seed, net.number)
+        blocks.copy(given[sample, first : first + size], z)
+    return z
+
+
+@kernel()
+def squared_norm(normal, work, first, last, seed, purpose, l, number):  # type: ignore[no-untyped-def]
+    """Return the sum of squares of the standard normals at positions ``first`` (of a block) .. ``last - 1``."""
+    squares = 0.0
+    for start in range(first, last, BLOCK):
+        block = work[: min(BLOCK, last - start)]
+        draw(normal, block, start, seed, purpose, l, number, work.dtype.type(1))
+        squares += blocks.power_sums_2(block, 0.0)[1]
+    return squares
+
+
+@atom
+def start_layer(net, state, l):  # type: ignore[no-untyped-def]
+    """Fix the exponents of s and z, the scale of g and how f is evaluated."""
+    here, below = state[l], state[l - 1]
+    exponent = projection_exponent(net, state, l)
+    if net.bias_scale[l] != 0:
+        exponent = max(exponent, 0)
+    scale = net.weight_scale[l] * below[NORM]
+    if net.weights:
+        longer = max(net.widths[l - 1], net.widths[l])
+        work = net.buffers[S]
+        scale *= math.sqrt(
+            longer / squared_norm(net.normal, work, 0, longer, net.seed, philox.PROJECTION, l, net.number)
+        )
+    here[SCALE] = scale
+    here[REGIME] = layer.CURVE
+    if exponent != 0 and not net.homogeneous:
+        seen = blocks.no_totals()
+        for first in range(0, net.widths[l], BLOCK):
+            _, s = draw_preactivation(net, state, l, first, min(BLOCK, net.widths[l] - first))
+            seen = blocks.add_totals(seen, blocks.totals(s))
+        itemsize = net.weight_scale.itemsize
+        here[REGIME] = layer.regime_of(seen[1] / net.widths[l], seen[3], seen[4], itemsize, net.shape, exponent)
+    net.exponents[S, l] = exponent
+    net.exponents[Z, l] = layer.exponent_after(np.int64(here[REGIME]), exponent)
+
+
+@atom
+def pass_forward(net, state, ask, l, given, row):  # type: ignore[no-untyped-def]
+    """Run one layer (0: the input) forward, block by block, and record what is wanted of it."""
+    depth = net.widths.size - 1
+    width = net.widths[l]
+    here = state[l]
+    regime = np.int64(layer.CURVE)
+    if l > 0:
+        start_layer(net, state, l)
+        regime = np.int64(here[REGIME])
+    s_exponent, z_exponent = net.exponents[S, l], net.exponents[Z, l]
+    squares, inner, complement = 0.0, 0.0, 0.0
+    seen = blocks.no_totals()
+    for first in range(0, width, BLOCK):
+        size = min(BLOCK, width - first)
+        if l == 0:
+            z = draw_input(net, given, first, size)
+            squares += layer.add_input(row, ask.wanted, z, ask.pivots[l], z_exponent)
+        else:
+            z, d = part(net, Z, l, first, size), part(net, D, l, first, size)
+            _, s = draw_preactivation(net, state, l, first, size)
+            blocks.add_to_histogram(
+                ask.counts[layer.H_PREACTIVATION, l], s, s_exponent, ask.bins[layer.H_PREACTIVATION]
+            )
+            squares += layer.activate(
+                row,
+                ask.wanted,
+                regime,
+                net.activation,
+                net.shape,
+                ask.saturation,
+                ask.pivots[l],
+                s,
+                z,
+                d,
+                s_exponent,
+                z_exponent,
+            )
+        blocks.add_to_histogram(ask.counts[layer.H_ACTIVATION, l], z, z_exponent, ask.bins[layer.H_ACTIVATION])
+        if ask.backward and l < depth:
+            h = draw_complement(net, l, first, size)
+            inner += blocks.dot(z, h)
+            complement += blocks.dot(h, h) if net.weights else 0.0
+            if ask.wanted[r.WEIGHT_GRADIENT + r.M2] or ask.wanted[r.WEIGHT_GRADIENT_ZERO]:
+                seen = blocks.add_totals(seen, blocks.totals(z))
+    if l > 0:
+        layer.finish_sample(row, ask.wanted, width, s_exponent)
+    layer.finish_sample_activation(row, ask.wanted, width, z_exponent)
+    shift = layer.far_from_one(squares / width)
+    here[SHIFT] = shift
+    here[NORM] = math.ldexp(math.sqrt(squares), -shift)
+    here[SQUARES], here[INNER], here[COMPLEMENT] = squares, inner, complement
+    for i in range(5):
+        here[TOTALS + i] = seen[i]
+
+
+@atom
+def recall(net, state, l, given, first, size):  # type: ignore[no-untyped-def]
+    """Bring back p, z, f' and h of a block: they are kept, or drawn again."""
+    if net.offsets[Z, 1] == 0:
+        if l == 0:
+            draw_input(net, given, first, size)
+        else:
+            z, d = part(net, Z, l, first, size), part(net, D, l, first, size)
+            _, s = draw_preactivation(net, state, l, first, size)
+            regime = np.int64(state[l, REGIME])
+            layer.evaluate(regime, net.activation, net.shape, s, z, d, net.exponents[S, l])
+        if l < net.widths.size - 1:
+            draw_complement(net, l, first, size)
+
+
+@atom
+def pull_back(net, state, l, projected, squares):  # type: ignore[no-untyped-def]
+    """Return (a, b) of dz = a z + b h of the layer below, given ds . z W and |ds|^2 of layer l."""
+    below = state[l - 1]
+    norm = math.sqrt(below[SQUARES])
+    alive = norm > 0
+    along_h = below[INNER] / norm if alive else 0.0
+    along = projected / below[NORM] if alive else 0.0
+    b = net.weight_scale[l] * math.sqrt(squares)
+    if net.weights:
+        fan_in = net.widths[l - 1]
+        longer = max(fan_in, net.widths[l])
+        beyond = -(-fan_in // philox.TILE) * philox.TILE
+        length = below[COMPLEMENT] - along_h * along_h
+        length += squared_norm(
+            net.normal, net.buffers[S], beyond, beyond + longer - fan_in, net.seed, philox.COMPLEMENT, l - 1, net.number
+        )
+        left = max(b * b * longer - along * along, 0.0)
+        b = math.sqrt(left / length) if longer > alive and length > 0 else 0.0
+    return (along - b * along_h) / norm if alive else 0.0, b
+
+
+@atom
+def pass_back(  # type: ignore[no-untyped-def]
+    net, state, ask, l, given, output_gradient, a, b, exponent, row
+):
+    """Run one layer backward, block by block, and record what is wanted of it; return a, b, exponent of the next.
+
+    The gradient by its activations is a z + b h, or what is injected at the last layer.
+    """
+    fan_in, width = net.widths[l - 1], net.widths[l]
+    squares, projected = 0.0, 0.0
+    weight_gradients = ask.wanted[r.WEIGHT_GRADIENT + r.M2] or ask.wanted[r.WEIGHT_GRADIENT_ZERO]
+    seen = blocks.no_totals()
+    for first in range(0, width, BLOCK):
+        size = min(BLOCK, width - first)
+        recall(net, state, l, given, first, size)
+        dz, ds = scratch(net, DZ, size), scratch(net, DS, size)
+        if l < net.widths.size - 1:
+            blocks.combine(a, part(net, Z, l, first, size), b, part(net, H, l, first, size), dz)
+        elif output_gradient.shape[0] > 0:
+            blocks.copy(output_gradient[0, first : first + size], dz)
+        else:
+            draw(net.normal, dz, first, net.seed, philox.OUTPUT_GRADIENT, l, net.number, dz.dtype.type(1))
+        blocks.add_to_histogram(
+            ask.counts[layer.H_ACTIVATION_GRADIENT, l], dz, exponent, ask.bins[layer.H_ACTIVATION_GRADIENT]
+        )
+        squares += layer.pass_part_back(row, ask.wanted, dz, part(net, D, l, first, size), ds)
+        blocks.add_to_histogram(
+            ask.counts[layer.H_PREACTIVATION_GRADIENT, l], ds, exponent, ask.bins[layer.H_PREACTIVATION_GRADIENT]
+        )
+        projected += blocks.dot(ds, part(net, P, l, first, size))
+        if weight_gradients:
+            seen = blocks.add_totals(seen, blocks.totals(ds))
+    layer.finish_gradients(row, width, exponent)
+    if weight_gradients:
+        t = state[l - 1, TOTALS:]
+        below = (t[0], t[1], t[2], t[3], t[4])
+        layer.record_outer_product(row, ask.wanted, fan_in, below, width, seen, net.exponents[Z, l - 1] + exponent)
+    shift = layer.far_from_one(squares / width)
+    a, b = pull_back(net, state, l, projected, squares)
+    return math.ldexp(a, -shift), math.ldexp(b, -shift), exponent + shift + net.weight_exponent[l]
+
+
+@atom
+def finish_backward(net, state, ask, given, a, b, exponent, row):  # type: ignore[no-untyped-def]
+    """Record what is wanted of the gradient by the input."""
+    width = net.widths[0]
+    for first in range(0, width, BLOCK):
+        size = min(BLOCK, width - first)
+        recall(net, state, 0, given, first, size)
+        dz = scratch(net, DZ, size)
+        blocks.combine(a, part(net, Z, 0, first, size), b, part(net, H, 0, first, size), dz)
+        blocks.add_to_histogram(
+            ask.counts[layer.H_ACTIVATION_GRADIENT, 0], dz, exponent, ask.bins[layer.H_ACTIVATION_GRADIENT]
+        )
+        layer.add_input_gradient(row, ask.wanted, dz)
+    layer.finish_input_gradient(row, width, exponent)
+
+
+def _simulate_nets(  # type: ignore[no-untyped-def]
+    first_net, seed, widths, batch, buffers, offsets, exponents,
+    given, input_exponent, output_gradient, gradient_exponent, normal,
+    activation, shape, homogeneous, weights, weight_scale, weight_exponent, bias_law, bias_scale,
+    wanted, backward, saturation, pivots, bins, counts, record,
+):  # fmt: skip
+    depth = widths.size - 1
+    ask = Ask(borrow(wanted), backward, saturation, borrow(pivots), borrow(bins), borrow(counts))
+    given, output_gradient = borrow(given), borrow(output_gradient)
+    memory = np.zeros((depth + 1, STATE))
+    state = borrow(memory)
+    for index in range(record.shape[0]):
+        net = Net(
+            seed, first_net + index, borrow(widths), batch, normal, activation, borrow(shape), homogeneous, weights,
+            borrow(weight_scale), borrow(weight_exponent), bias_law, borrow(bias_scale),
+            borrow(buffers), borrow(offsets), borrow(exponents),
+        )  # fmt: skip
+        rows = borrow(record)[index]
+        exponents[Z, 0] = input_exponent
+        for l in range(depth + 1):
+            pass_forward(net, state, ask, l, given, rows[l])
+        if backward:
+            a, b, exponent = 0.0, 0.0, gradient_exponent
+            for l in range(depth, 0, -1):
+                a, b, exponent = pass_back(net, state, ask, l, given, output_gradient, a, b, exponent, rows[l])
+            finish_backward(net, state, ask, given, a, b, exponent, rows[0])
+    memory[0, 0] = 0.0  # Numba frees an array after its last use, and would not see those of what was borrowed
+
+
+@functools.cache
+def matrix_free_sampler(dtype: np.dtype[Any]) -> Any:
+    """Return the compiled sampler of that precision; ``stabsim.plan`` makes its arguments."""
+    return kernel(signature(dtype, BUFFERS, boolean), cache=dtype.name)(_simulate_nets)

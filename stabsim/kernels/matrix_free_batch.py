@@ -1,0 +1,205 @@
+"""The matrix-free sampler for batches: exact in law, linear in the width, W is never formed.
+
+Only what a batch asks of W is drawn; see ``matrix_free`` for the source. With Z = C U, U a frame (orthonormal or zero
+rows, as many as samples), dS = M V likewise, and G, H fresh standard normals:
+
+- Gaussian W of standard deviation sigma: Z W = sigma C G and, given that, dS W^T = sigma (dS G^T U + M H (I - U^T U)).
+- Semi-orthogonal W, a corner of sigma sqrt(N) times a Haar matrix of size N = max(fan_in, fan_out), all padded with
+  zeros to N columns: the same with G a random frame, dS = A G + M V with V orthogonal to G, and for H (I - U^T U)
+  a random frame orthogonal to U.
+
+A row of U that is zero has a zero column of C beside it, so samples that repeat or depend on others need no care but
+one: frames that are random must be zero in the rows that nothing refers to, which would use up dimensions.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+from numba import boolean
+
+from stabsim.kernels import batch, blocks, frames, outer, philox
+from stabsim.kernels import record as r
+from stabsim.kernels.compile import atom, kernel
+from stabsim.kernels.signature import signature
+from stabsim.kernels.views import as_matrix, flat
+
+# Buffers beside the common ones: U above H; G above dS (Gaussian: G alone); C; what is made of G; places to work in.
+BUFFERS = batch.COMMON + 8
+UH, G, C, R, V, K, M, WORK = (np.int64(i) for i in range(batch.COMMON, BUFFERS))
+
+
+@atom
+def span(net, l, width):  # type: ignore[no-untyped-def]
+    """Return how many columns a frame has beside vectors of ``width``."""
+    return max(net.widths[l - 1], net.widths[l]) if net.weights else width
+
+
+@atom
+def place(net, buffer, rows, columns):  # type: ignore[no-untyped-def]
+    """Return a matrix of a buffer to work in."""
+    return as_matrix(net.buffers[buffer][: rows * columns], rows, columns)
+
+
+@kernel()
+def copy_padded(matrix, out):  # type: ignore[no-untyped-def]
+    """Copy into the first columns; write zeros into the others."""
+    width = matrix.shape[1]
+    for i in range(matrix.shape[0]):
+        for j in range(width):
+            out[i, j] = matrix[i, j]
+        for j in range(width, out.shape[1]):
+            out[i, j] = 0
+
+
+@kernel()
+def copy_scaled(matrix, scale, out):  # type: ignore[no-untyped-def]
+    """Copy the first columns times ``scale``."""
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            out[i, j] = scale * matrix[i, j]
+
+
+@kernel()
+def keep_rows(matrix, diagonal_of):  # type: ignore[no-untyped-def]
+    """Write zeros into the rows where the other matrix has one on its diagonal."""
+    for i in range(matrix.shape[0]):
+        if diagonal_of[i, i] == 0:
+            frames.scale_row(matrix[i], 0.0)
+
+
+@atom
+def prepare(net, l):  # type: ignore[no-untyped-def]
+    """Make U and C of z, and draw G."""
+    rows = net.batch
+    fan_in, fan_out = net.widths[l - 1], net.widths[l]
+    u = batch.part(net, UH, l, 0, rows, span(net, l, fan_in))
+    c = batch.part(net, C, l, 0, rows, rows)
+    copy_padded(batch.whole(net, batch.Z, l - 1), u)
+    frames.orthonormalize(u, 0, c, net.buffers[WORK])
+    scale = net.weight_scale[l]
+    g = batch.part(net, G, l, 0, rows, span(net, l, fan_out))
+    unit = g.dtype.type(1) if net.weights else scale
+    batch.draw(net.normal, g, net.seed, philox.PROJECTION, l, net.number, unit)
+    if net.weights:
+        keep_rows(g, c)
+        frames.orthonormalize(g, 0, place(net, K, rows, rows), net.buffers[WORK])
+        unit = g.dtype.type(scale * math.sqrt(g.shape[1]))
+        copy_scaled(g, unit, place(net, R, rows, fan_out))
+
+
+@atom
+def factors(net, l):  # type: ignore[no-untyped-def]
+    """Return C and, times the scale of W, G."""
+    fan_out = net.widths[l]
+    c = batch.part(net, C, l, 0, net.batch, net.batch)
+    return c, place(net, R, net.batch, fan_out) if net.weights else batch.part(net, G, l, 0, net.batch, fan_out)
+
+
+@atom
+def recall(net, l):  # type: ignore[no-untyped-def]
+    """Do nothing: all is kept."""
+
+
+@kernel()
+def gaussian_back(ds, g, uh, v, k, m, t, work):  # type: ignore[no-untyped-def]
+    """Write k = [dS G^T - M H U^T, M], so that dZ = k [U; H]."""
+    rows = ds.shape[0]
+    u, h = uh[:rows], uh[rows:]
+    copy_padded(ds, v)
+    frames.orthonormalize(v, 0, m, work)
+    np.dot(h, u.T, t)
+    mt = as_matrix(work[: rows * rows], rows, rows)
+    np.dot(m, t, mt)
+    np.dot(ds, g.T, t)
+    for i in range(rows):
+        for j in range(rows):
+            k[i, j] = t[i, j] - mt[i, j]
+            k[i, rows + j] = m[i, j]
+
+
+@kernel()
+def orthogonal_back(ds, gv, uh, unit, k, m, coefficients, work):  # type: ignore[no-untyped-def]
+    """Write k = unit [A, M], and make a frame of h."""
+    rows = ds.shape[0]
+    copy_padded(ds, gv[rows:])
+    frames.orthonormalize(gv, rows, coefficients, work)
+    for i in range(rows):
+        for j in range(2 * rows):
+            k[i, j] = unit * coefficients[rows + i, j]
+        for j in range(rows):
+            m[i, j] = coefficients[rows + i, rows + j]
+    keep_rows(uh[rows:], m)
+    frames.orthonormalize(uh, rows, coefficients, work)
+
+
+@atom
+def pull_back(net, l, ds, dz):  # type: ignore[no-untyped-def]
+    """Write dz = ds W^T."""
+    rows, work = net.batch, net.buffers[WORK]
+    fan_in, fan_out = net.widths[l - 1], net.widths[l]
+    columns = span(net, l, fan_in)
+    uh = batch.part(net, UH, l, 0, 2 * rows, columns)
+    k, m = place(net, K, rows, 2 * rows), place(net, M, rows, rows)
+    scale = net.weight_scale[l]
+    unit = uh.dtype.type(1) if net.weights else scale
+    batch.draw(net.normal, uh[rows:], net.seed, philox.COMPLEMENT, l - 1, net.number, unit)
+    if net.weights:
+        gv = batch.part(net, G, l, 0, 2 * rows, span(net, l, fan_out))
+        unit = uh.dtype.type(scale * math.sqrt(columns))
+        orthogonal_back(ds, gv, uh, unit, k, m, place(net, V, 2 * rows, 2 * rows), work)
+    else:
+        g = batch.part(net, G, l, 0, rows, fan_out)
+        t = place(net, R, rows, rows)
+        gaussian_back(ds, g, uh, place(net, V, rows, fan_out), k, m, t, work)
+    if columns == fan_in:
+        np.dot(k, uh, dz)
+    else:
+        whole = place(net, R, rows, columns)
+        np.dot(k, uh, whole)
+        copy_scaled(whole, uh.dtype.type(1), dz)
+
+
+@kernel()
+def record_norm(row, z, ds, c, m, unit, exponent, work):  # type: ignore[no-untyped-def]
+    """Record the mean square of dW = Z^T dS; its norm is that of C^T M, Z and dS being C and M times frames."""
+    squares, total = 0.0, 0.0
+    product = as_matrix(work[: m.size], m.shape[0], m.shape[1])
+    np.dot(c.T, m, product)
+    squares = blocks.power_sums_2(flat(product), 0.0)[1] / unit**2
+    for b in range(z.shape[0]):
+        total += blocks.power_sums_2(z[b], 0.0)[0] * blocks.power_sums_2(ds[b], 0.0)[0]
+    row[r.WEIGHT_GRADIENT + r.M1] = total
+    row[r.WEIGHT_GRADIENT + r.M2] = squares
+    row[r.WEIGHT_GRADIENT + r.SQUARE] = squares
+    blocks.finish_powers(row, r.WEIGHT_GRADIENT, z.shape[1] * ds.shape[1], exponent)
+
+
+@atom
+def weight_gradient(net, l, row, wanted, ds):  # type: ignore[no-untyped-def]
+    """Record what is wanted of dW, which is not formed."""
+    rows = net.batch
+    z = batch.whole(net, batch.Z, l - 1)
+    if wanted[r.WEIGHT_GRADIENT + r.M2]:
+        c = batch.part(net, C, l, 0, rows, rows)
+        exponent = net.exponents[batch.Z, l - 1] + net.exponents[batch.DS, l]
+        work = net.buffers[WORK]
+        if net.weights:
+            unit = net.weight_scale[l] * math.sqrt(span(net, l, net.widths[l]))
+            record_norm(row, z, ds, c, place(net, K, rows, 2 * rows), unit, exponent, work)
+        else:
+            record_norm(row, z, ds, c, place(net, M, rows, rows), 1.0, exponent, work)
+    if wanted[r.WEIGHT_GRADIENT_ZERO]:
+        outer.record_zeros(row, z, ds)
+        if wanted[r.WEIGHT_GRADIENT_ONE_SIGNED_COLUMN]:
+            outer.record_one_signed_columns(row, z, ds)
+
+
+@functools.cache
+def matrix_free_batch_sampler(dtype: np.dtype[Any]) -> Any:
+    """Return the compiled sampler of that precision; ``stabsim.plan`` makes its arguments."""
+    simulate_nets = batch.sampler(prepare, factors, recall, pull_back, weight_gradient)
+    return kernel(signature(dtype, BUFFERS, boolean), cache=f"matrix_free_batch {dtype.name}")(simulate_nets)
