@@ -5,6 +5,7 @@ that does not name the number of nets, so that a run with more nets reads them. 
 the whole one that takes its place then, so it is stored under a key of its own, which names its range.
 
     results/<study>/chunks/<key>/...    the store
+    results/<study>/measured_<scale>.csv  what depends on the machine, if the study measures that
     results/<study>/verdicts.json       of the last run
     figures/<study>[_<part>].png ...    likewise
 """
@@ -16,7 +17,7 @@ import functools
 import json
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,7 +69,7 @@ class Work:
         common = json.loads(self.case.task.key) | {
             "chunk_nets": self.plan.chunk_nets,
             "format": FORMAT_VERSION,
-            "quantities": [quantity.name for quantity in self.plan.quantities],
+            "quantities": [quantity.name for quantity in self.case.task.table_quantities],
         }
         whole = _canonical(common)
         return tuple(
@@ -148,6 +149,22 @@ def read(cases: Iterable[Case], scale: str, store: Store) -> Collected:
     """Return the results of all cases from a store that lacks nothing."""
     works = [Work(case) for case in cases]
     return Collected(scale, tuple((work.case, work.merge(work.read(store))) for work in works))
+
+
+def measurements_file(study: Study, scale: str, out: Path) -> Path:
+    """Return where what a study measures is kept."""
+    return out / "results" / study.name / f"measured_{scale}.csv"
+
+
+def with_measurements(study: Study, collected: Collected, path: Path) -> Collected:
+    """Return what was collected together with what the study measures, taken now unless the file is there."""
+    import pandas
+
+    if study.measure is None:
+        return collected
+    if not path.exists():
+        write_atomically(path, study.measure(collected.scale).to_csv(index=False).encode())
+    return replace(collected, measurements=pandas.read_csv(path))
 
 
 def save_figures(study: Study, collected: Collected, directory: Path) -> list[Path]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stabsim.cost import keeps_all
 from stabsim.kernels import batch, dense, frames, matrix_free, matrix_free_batch
 from stabsim.kernels import record as r
 from stabsim.task import Task
@@ -15,8 +16,6 @@ from stabsim.task import Task
 Integers = NDArray[np.int64]
 
 CACHE_LINE = 64  # bytes; layers start at multiples of as many numbers
-KEEP_WEIGHTS = 2**27  # bytes a thread: above, what was drawn for the forward pass is drawn again for the backward pass
-KEEP_VECTORS = 2**23  # the same for the vectors of a single sample: about what a core has of the third-level cache
 
 
 @dataclass(frozen=True)
@@ -40,12 +39,12 @@ def side_by_side(sizes: Integers, buffers: Sequence[np.int64]) -> Integers:
     return offsets
 
 
-def layout(task: Task, wanted: NDArray[np.bool_]) -> Layout:
+def layout(task: Task) -> Layout:
     """Return the layout of a task's sampler."""
-    return _LAYOUTS[task.sampler, task.batch == 1](task, wanted)
+    return _LAYOUTS[task.sampler, task.batch == 1](task)
 
 
-def dense_sizes(task: Task, wanted: NDArray[np.bool_]) -> Integers:
+def dense_sizes(task: Task) -> Integers:
     """Return the sizes of the dense sampler's buffers."""
     units = np.array(task.network.widths, np.int64)
     weights = np.concatenate([[0], units[:-1] * units[1:]])
@@ -53,29 +52,28 @@ def dense_sizes(task: Task, wanted: NDArray[np.bool_]) -> Integers:
     sizes[[dense.Z, dense.D, dense.S, dense.DZ, dense.DS]] = task.batch * units
     sizes[dense.W] = weights
     sizes[dense.B] = units
-    if wanted[r.WEIGHT_GRADIENT] or wanted[r.WEIGHT_GRADIENT_ZERO]:
+    if task.wanted[r.WEIGHT_GRADIENT] or task.wanted[r.WEIGHT_GRADIENT_ZERO]:
         sizes[dense.DW] = weights
     sizes[dense.EXTREMES] = 2 * units
     return sizes
 
 
-def _dense(task: Task, wanted: NDArray[np.bool_]) -> Layout:
-    sizes = dense_sizes(task, wanted)
-    keep_weights = sizes[dense.W].sum() * task.dtype.itemsize <= KEEP_WEIGHTS
-    return Layout(sizes, side_by_side(sizes, [dense.Z, dense.D, dense.W] if keep_weights else [dense.Z, dense.D]))
+def _dense(task: Task) -> Layout:
+    sizes = dense_sizes(task)
+    return Layout(sizes, side_by_side(sizes, [dense.Z, dense.D, dense.W] if keeps_all(task) else [dense.Z, dense.D]))
 
 
-def _matrix_free(task: Task, _: NDArray[np.bool_]) -> Layout:
+def _matrix_free(task: Task) -> Layout:
     units = np.array(task.network.widths, np.int64)
     blocks = np.minimum(units, matrix_free.BLOCK)
     sizes = np.tile(blocks, (matrix_free.BUFFERS, 1))
-    keep = len(matrix_free.KEPT) * units.sum() * task.dtype.itemsize <= KEEP_VECTORS
+    keep = keeps_all(task)
     if keep:
         sizes[list(matrix_free.KEPT)] = units
     return Layout(sizes, side_by_side(sizes, matrix_free.KEPT if keep else ()))
 
 
-def _matrix_free_batch(task: Task, wanted: NDArray[np.bool_]) -> Layout:
+def _matrix_free_batch(task: Task) -> Layout:
     b = matrix_free_batch
     samples = task.batch
     units = np.array(task.network.widths, np.int64)
@@ -92,7 +90,12 @@ def _matrix_free_batch(task: Task, wanted: NDArray[np.bool_]) -> Layout:
     sizes[b.V] = np.maximum(samples * longer, 4 * samples**2)
     sizes[b.K] = sizes[b.M] = 2 * samples**2
     sizes[b.WORK] = np.maximum(frames.PANEL * (longer + 2 * samples), 2 * samples**2)
-    return Layout(sizes, side_by_side(sizes, [batch.Z, batch.D, b.UH, b.G, b.C]))
+    if keeps_all(task):
+        return Layout(sizes, side_by_side(sizes, [batch.Z, batch.D, b.UH, b.G, b.C]))
+    offsets = side_by_side(sizes, [b.C])
+    for buffer in (batch.D, b.G):  # of the layer in hand and of the one below
+        offsets[buffer, 1::2] = sizes[buffer].max()
+    return Layout(sizes, offsets)
 
 
 _LAYOUTS = {

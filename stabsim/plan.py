@@ -14,19 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stabsim.activations import Activation
+from stabsim.cost import nanoseconds
 from stabsim.kernels import dense, laws, layer, matrix_free, matrix_free_batch
 from stabsim.kernels import record as r
 from stabsim.kernels.pointwise_block import block
 from stabsim.layout import CACHE_LINE, Layout, layout
 from stabsim.moments import Sums, summarize
-from stabsim.quantities import QUANTITIES, Quantity, select
+from stabsim.quantities import QUANTITIES
 from stabsim.task import Task
 from stabsim.threads import available_memory, single_threaded_blas
 
 Buffers = tuple[NDArray[Any], ...]
 
 RECORD_BYTES = 2**25  # of one chunk
-CHUNK_COST = 2e10  # multiply-adds of one chunk: about a second on one core
+CHUNK_NANOSECONDS = 1e9  # of one chunk, on one core
 LARGEST_CHUNK = 4096
 PIECES = 16  # of a chunk, for the threads to share
 MODERATE = 20  # weights of scale 2^-20 .. 2^20 are held as they are, others with a power of two apart
@@ -44,37 +45,13 @@ class Plan:
         return np.array(self.task.network.widths, np.int64)
 
     @cached_property
-    def quantities(self) -> tuple[Quantity, ...]:
-        """Return what the table holds."""
-        return select(self.task.quantities, self.task.batch)
-
-    @cached_property
-    def samples(self) -> tuple[Quantity, ...]:
-        """Return what is kept of every net."""
-        return tuple(QUANTITIES[name] for name in self.task.samples)
-
-    @cached_property
-    def wanted(self) -> NDArray[np.bool_]:
-        """Return which columns of the record are wanted."""
-        wanted = np.zeros(r.COLUMNS, np.bool_)
-        for quantity in (*self.quantities, *self.samples):
-            wanted[list(quantity.columns)] = True
-        return wanted
-
-    @cached_property
     def blank(self) -> NDArray[np.float64]:
         """Return the record of a net before it is run: 0 where a column is wanted, NaN elsewhere."""
-        blank = np.tile(np.where(self.wanted, 0.0, np.nan), (len(self.widths), 1))
+        blank = np.tile(np.where(self.task.wanted, 0.0, np.nan), (len(self.widths), 1))
         nowhere = [c for q in QUANTITIES.values() if q.first_layer == 1 for c in q.columns]
         kept = [c for q in QUANTITIES.values() if q.first_layer == 0 for c in q.columns]
         blank[0, sorted(set(nowhere) - set(kept))] = np.nan
         return blank
-
-    @cached_property
-    def backward(self) -> bool:
-        """Return whether anything is wanted of the backward pass."""
-        gradients = any(q.backward for q in (*self.quantities, *self.samples))
-        return gradients or any(tensor.endswith("gradient") for tensor, _ in self.task.histograms)
 
     @cached_property
     def pivots(self) -> NDArray[np.float64]:
@@ -91,18 +68,10 @@ class Plan:
         return {tensor: weights if tensor == "weight_gradient" else units for tensor in r.TENSORS}
 
     @cached_property
-    def cost(self) -> float:
-        """Return about how many multiply-adds one net takes."""
-        batch = self.task.batch
-        products = 3 if self.backward else 1
-        # A drawn weight costs about as much as 30 of them, the statistics of a value 60, a layer's overhead 5000.
-        return sum((products * batch + 30.0) * i * o + 60 * batch * o + 5000 for i, o in self.task.network.fans)
-
-    @cached_property
     def chunk_nets(self) -> int:
         """Return how many nets make a chunk: a power of two."""
         bytes_a_net = 8 * r.COLUMNS * len(self.widths)
-        most = min(LARGEST_CHUNK, CHUNK_COST / self.cost, RECORD_BYTES / bytes_a_net)
+        most = min(LARGEST_CHUNK, CHUNK_NANOSECONDS / nanoseconds(self.task), RECORD_BYTES / bytes_a_net)
         return 1 << math.floor(math.log2(max(most, 1.0)))
 
     def chunks(self, nets: int) -> list[tuple[int, int]]:
@@ -113,7 +82,7 @@ class Plan:
     @cached_property
     def layout(self) -> Layout:
         """Return where the sampler keeps what it works on."""
-        return layout(self.task, self.wanted)
+        return layout(self.task)
 
     def allocate(self, layout: Layout, threads: int = 1) -> list[Buffers]:
         """Return the buffers of each thread.
@@ -200,8 +169,8 @@ class Plan:
             counts = np.sum(list(parts), axis=0)
             histograms = {tensor: counts[r.HISTOGRAMS.index(tensor)] for tensor, _ in self.task.histograms}
             sums = summarize(
-                record, self.quantities, sizes=self.sizes, pivots=self.pivots, blank=self.blank, samples=self.samples,
-                histograms=histograms,
+                record, self.task.table_quantities, sizes=self.sizes, pivots=self.pivots, blank=self.blank,
+                samples=self.task.sample_quantities, histograms=histograms,
             )  # fmt: skip
             team.records.put(whole)
             return sums
@@ -235,7 +204,7 @@ class Plan:
         self.sampler(
             first, np.uint64(task.seed), self.widths, task.batch, buffers, offsets, exponents, *self.arrays,
             laws.law("normal", dtype), *self.problem,
-            self.wanted, self.backward, task.saturation, self.pivots, bins, counts, record,
+            self.task.wanted, self.task.backward, task.saturation, self.pivots, bins, counts, record,
         )  # fmt: skip
         return exponents
 

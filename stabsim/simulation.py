@@ -67,7 +67,10 @@ def simulate(
     output_gradient : None or array (batch, widths[-1])
         The gradient of the loss by the last activations. None: standard normal, new for each net.
     sampler : str
-        "auto" or "dense".
+        "dense" forms W. "matrix_free" draws only what samples and gradients ask of W, which is exact in law, linear in
+        the width and takes no memory for W; it needs weights of law "normal" or "orthogonal" and draws other nets
+        than "dense" with the same seed. "auto" takes the cheaper one for the network, batch and precision; which
+        that was is ``result.task.sampler``.
     precision : str
         "float32" or "float64"; sums over values are float64 in both.
     threads : int, optional
@@ -175,7 +178,7 @@ class Result:
 
     def estimates(self, quantity: str, *, confidence: float = 0.95) -> Estimate:
         """Return the estimates of one quantity of the table at every layer as arrays (depth + 1,)."""
-        known = {q.name: q for q in self.plan.quantities}
+        known = {q.name: q for q in self.task.table_quantities}
         if quantity not in known:
             from stabsim.names import unknown
 
@@ -192,7 +195,7 @@ class Result:
         """
         import pandas
 
-        frame = pandas.concat([self._rows(q) for q in self.plan.quantities], ignore_index=True)
+        frame = pandas.concat([self._rows(q) for q in self.task.table_quantities], ignore_index=True)
         return frame.astype({"quantity": "category"})
 
     def _rows(self, quantity: Quantity) -> pandas.DataFrame:

@@ -123,10 +123,24 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Collected:
-    """Every case of a study with its result, in the order of the cases."""
+    """Every case of a study with its result, in the order of the cases, and what was measured."""
 
     scale: str
     results: tuple[tuple[Case, Result], ...]
+    measurements: pandas.DataFrame | None = None
+
+    @property
+    def measured(self) -> pandas.DataFrame:
+        """Return what ``Study.measure`` returned.
+
+        Raises
+        ------
+        ValueError
+            If nothing was measured.
+        """
+        if self.measurements is None:
+            raise ValueError("nothing was measured")
+        return self.measurements
 
     @cached_property
     def table(self) -> pandas.DataFrame:
@@ -164,6 +178,9 @@ class Study:
         Ids of the claims that it tests.
     verdicts : callable
         From what was collected to the verdicts, at least one a claim, each computed from estimates.
+    measure : callable, optional
+        From "quick" or "paper" to a table of what depends on the machine, such as times: measured once for each scale,
+        and kept beside the chunks.
 
     Raises
     ------
@@ -177,6 +194,7 @@ class Study:
     draw: Callable[[Collected], Iterable[Drawing]]
     claims: Sequence[str] = ()
     verdicts: Callable[[Collected], Iterable[Verdict]] = _no_verdicts
+    measure: Callable[[str], pandas.DataFrame] | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

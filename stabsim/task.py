@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stabsim.kernels.record import HISTOGRAMS, RECORD_VERSION
+from stabsim.cost import MATRIX_FREE_LAWS, choose
+from stabsim.kernels.record import COLUMNS, HISTOGRAMS, RECORD_VERSION
 from stabsim.names import finite_number, unknown
 from stabsim.network import Network
+from stabsim.quantities import QUANTITIES, Quantity, select
 
 SAMPLERS = ("auto", "dense", "matrix_free")
 PRECISIONS = ("float32", "float64")
@@ -48,6 +51,30 @@ class Task:
     def dtype(self) -> np.dtype[Any]:
         """Return the type of the numbers that are simulated."""
         return np.dtype(self.precision)
+
+    @cached_property
+    def table_quantities(self) -> tuple[Quantity, ...]:
+        """Return what the table holds."""
+        return select(self.quantities, self.batch)
+
+    @cached_property
+    def sample_quantities(self) -> tuple[Quantity, ...]:
+        """Return what is kept of every net."""
+        return tuple(QUANTITIES[name] for name in self.samples)
+
+    @cached_property
+    def wanted(self) -> NDArray[np.bool_]:
+        """Return which columns of the record are wanted."""
+        wanted = np.zeros(COLUMNS, np.bool_)
+        for quantity in (*self.table_quantities, *self.sample_quantities):
+            wanted[list(quantity.columns)] = True
+        return wanted
+
+    @cached_property
+    def backward(self) -> bool:
+        """Return whether anything is wanted of the backward pass."""
+        gradients = any(q.backward for q in (*self.table_quantities, *self.sample_quantities))
+        return gradients or any(tensor.endswith("gradient") for tensor, _ in self.histograms)
 
     @property
     def key(self) -> str:
@@ -101,8 +128,6 @@ def make_task(
     TypeError, ValueError
         With the argument, its value and what is allowed.
     """
-    from stabsim.quantities import select
-
     if not isinstance(network, Network):
         raise TypeError(f"network must be a stabsim.Network, not {network!r}")
     batch = whole_number("batch", batch, 1, LARGEST_NET - 1)
@@ -120,10 +145,16 @@ def make_task(
     if wanted is not None and not wanted:
         raise ValueError("quantities=() asks for nothing; None asks for all")
     _check_biases(network, precision)
-    return Task(
+    if sampler == "matrix_free" and network.weights.law not in MATRIX_FREE_LAWS:
+        raise ValueError(
+            f"sampler='matrix_free' needs weights of law {' or '.join(map(repr, MATRIX_FREE_LAWS))}, "
+            f"not {network.weights.law!r}: only their law is known without their entries"
+        )
+    task = Task(
         network, batch, seed, _inputs(inputs, network, batch), _output_gradient(output_gradient, network, batch),
-        "dense" if sampler == "auto" else sampler, precision, saturation, wanted, kept, _histograms(histograms or {}),
+        sampler, precision, saturation, wanted, kept, _histograms(histograms or {}),
     )  # fmt: skip
+    return replace(task, sampler=choose(task)) if sampler == "auto" else task
 
 
 def whole_number(name: str, value: Any, least: int, most: int) -> int:
@@ -214,7 +245,7 @@ def _histograms(histograms: Mapping[str, Bins]) -> tuple[tuple[str, Bins], ...]:
 
 def _check_biases(network: Network, precision: str) -> None:
     """Refuse biases that the precision cannot hold (weights of any scale can be: their power of two is kept apart)."""
-    for fan_in, _ in network.fans:
+    for fan_in in sorted({fan_in for fan_in, _ in network.fans}):
         size = network.weights.bias_std(fan_in, network.bias_std)
         with np.errstate(over="ignore"):
             held = abs(float(np.dtype(precision).type(size)))

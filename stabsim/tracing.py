@@ -48,7 +48,9 @@ def trace(
     output_gradient: NDArray[Any] | None = None,
     precision: str = "float32",
 ) -> Trace:
-    """Return every tensor of one net of the ensemble that `stabsim.simulate` draws with the same arguments.
+    """Return every tensor of one net of the ensemble that `stabsim.simulate` draws with ``sampler="dense"``.
+
+    The other arguments being the same. Matrix-free nets have no W to show.
 
     Parameters
     ----------
@@ -86,7 +88,7 @@ def trace(
     )
     net = whole_number("net", net, 0, LARGEST_NET - 1)
     plan = Plan(task)
-    sizes = dense_sizes(task, plan.wanted)
+    sizes = dense_sizes(task)
     offsets = side_by_side(sizes, [dense.Z, dense.D, dense.S, dense.DZ, dense.DS, dense.W, dense.B, dense.DW])
     (buffers,) = plan.allocate(Layout(sizes, offsets))
     counts = np.zeros((len(HISTOGRAMS), len(plan.widths), 0), np.int64)

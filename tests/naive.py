@@ -1,10 +1,11 @@
-"""The oracle: one net at a time, in NumPy and float64, each line a definition, nothing shared with the package."""
+"""The oracle: a net in NumPy and float64, each line a definition, nothing shared with the package."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -149,8 +150,91 @@ class Net:
     weight_gradient: list[Any]
 
 
+@dataclass
+class HiddenWeights:
+    """The weights of one layer of many nets, of which is drawn only what is asked of them (Lu, arXiv:2101.07464).
+
+    z W is asked first, once: it needs G = U W, U being an orthonormal basis of the rows of z. Given G, W is drawn
+    anew for ds W^T, but only on the complement of U: with ``project=False``, wrongly, everywhere.
+    """
+
+    rng: np.random.Generator
+    fans: tuple[int, int]
+    std: float
+    orthogonal: bool = False
+    project: bool = True
+
+    __array_ufunc__ = None  # so that z @ weights is asked here
+
+    def __rmatmul__(self, z: Floats) -> Floats:
+        """Return z W, for z (nets, batch, fan_in)."""
+        z = self._padded(z)
+        self.u = _row_basis(z)
+        nets, rows, _ = self.u.shape
+        self.g = self._drawn(nets, rows, self.fans[1]) * np.any(self.u, axis=2, keepdims=True)
+        return self._scaled(z @ self.u.mT @ self.g, self.fans[1])
+
+    @property
+    def mT(self) -> _TransposedHiddenWeights:  # noqa: N802
+        return _TransposedHiddenWeights(self)
+
+    def times_transposed(self, ds: Floats) -> Floats:
+        """Return ds W^T, for ds (nets, batch, fan_out)."""
+        ds = self._padded(ds)
+        known = ds @ self.g.mT
+        root = _root(ds - known @ self.g if self.orthogonal else ds)
+        fresh = self._drawn(len(root), root.shape[2], self.fans[0], self.u if self.project else None)
+        return self._scaled(known @ self.u + root @ fresh, self.fans[0])
+
+    def _drawn(self, nets: int, rows: int, width: int, beside: Floats | None = None) -> Floats:
+        """Draw rows of normals, or orthonormal ones, within the complement of the rows of ``beside``."""
+        drawn = self.rng.normal(size=(nets, rows, max(self.fans) if self.orthogonal else width))
+        if beside is not None:
+            drawn -= drawn @ beside.mT @ beside
+        return _orthonormalized(drawn) if self.orthogonal else drawn
+
+    def _padded(self, v: Floats) -> Floats:
+        """Append zeros where W is a corner of a square orthogonal matrix."""
+        return np.pad(v, ((0, 0), (0, 0), (0, max(self.fans) - v.shape[2]))) if self.orthogonal else v
+
+    def _scaled(self, v: Floats, width: int) -> Floats:
+        return self.std * (math.sqrt(max(self.fans)) if self.orthogonal else 1.0) * v[:, :, :width]
+
+
+@dataclass
+class _TransposedHiddenWeights:
+    weights: HiddenWeights
+
+    __array_ufunc__ = None
+
+    def __rmatmul__(self, ds: Floats) -> Floats:
+        return self.weights.times_transposed(ds)
+
+
+def _row_basis(v: Floats) -> Floats:
+    """Return orthonormal rows that span the rows of v, and rows of zeros where v has a lower rank."""
+    _, sizes, rows = np.linalg.svd(v, full_matrices=False)
+    return np.asarray(rows * (sizes > 1e-10 * sizes[:, :1])[:, :, None])
+
+
+def _root(v: Floats) -> Floats:
+    """Return M with M M^T = v v^T, whose last columns are 0 where v has a lower rank."""
+    left, sizes, _ = np.linalg.svd(v, full_matrices=False)
+    return np.asarray(left * sizes[:, None, :])
+
+
+def _orthonormalized(rows: Floats) -> Floats:
+    """Return orthonormal rows by QR with a positive diagonal of R: of normal rows, uniformly distributed ones."""
+    q, r = np.linalg.qr(rows.mT)
+    signs = np.sign(np.diagonal(r, axis1=1, axis2=2))
+    return np.asarray((q * signs[:, None, :]).mT)
+
+
 def run(weights: Sequence[Any], biases: Sequence[Any], formula: Formula, inputs: Floats, gradient: Floats) -> Net:
-    """Run one net forward and backward; item 0 of weights and biases stands for the input, and is None."""
+    """Run one net forward and backward; item 0 of weights and biases stands for the input, and is None.
+
+    With `HiddenWeights`, and nets first in every other array: many nets at once.
+    """
     z: list[Any] = [inputs]
     s: list[Any] = [None]
     d: list[Any] = [None]
@@ -164,8 +248,8 @@ def run(weights: Sequence[Any], biases: Sequence[Any], formula: Formula, inputs:
     dw: list[Any] = [None] * (depth + 1)
     for layer in range(depth, 0, -1):
         ds[layer] = dz[layer] * d[layer]
-        dw[layer] = z[layer - 1].T @ ds[layer]
-        dz[layer - 1] = ds[layer] @ weights[layer].T
+        dw[layer] = z[layer - 1].mT @ ds[layer]
+        dz[layer - 1] = ds[layer] @ weights[layer].mT
     return Net(z, s, d, dz, ds, list(weights), list(biases), dw)
 
 
@@ -276,6 +360,24 @@ STATISTICS: dict[str, Statistics] = {
         "one_signed_column_fraction": one_signed_column_fraction,
     },
 }
+
+
+_OF_MANY: dict[str, Callable[[Floats], Floats]] = {
+    "mean": lambda v: np.mean(v, axis=(1, 2)),
+    "mean_square": lambda v: np.mean(v * v, axis=(1, 2)),
+    "zero_fraction": lambda v: np.mean(v == 0, axis=(1, 2)),
+}
+
+
+def quantities_of_many(net: Net) -> dict[str, Floats]:
+    """Return means, mean squares and shares of zeros of many nets, (nets, layers); NaN where there is no tensor."""
+    nowhere = np.full(len(net.activation[0]), math.nan)
+    found = {}
+    for tensor, (name, function) in product(STATISTICS, _OF_MANY.items()):
+        if name in STATISTICS[tensor]:
+            columns = [nowhere if v is None else function(v) for v in getattr(net, tensor)]
+            found[f"{tensor}_{name}"] = np.stack(columns, axis=1)
+    return found
 
 
 def ensemble(statistic: str, values: Floats) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from stabsim.activations import ACTIVATIONS, activation, block
-from stabsim.kernels import dense, laws
+from stabsim.kernels import dense, laws, matrix_free, matrix_free_batch, sums
 
 PRECISIONS = [np.dtype(name) for name in ("float32", "float64")]
 
@@ -47,7 +47,11 @@ def test_every_entry_point_has_a_symbol_of_its_own() -> None:
     compiled = [block(activation(name), dtype) for name in ACTIVATIONS for dtype in PRECISIONS]
     compiled += [block(activation(f"leaky_relu(slope={slope})"), "float32") for slope in (0.1, 0.2)]
     compiled += [laws.law(name, dtype) for name in laws.LAWS for dtype in PRECISIONS]
-    compiled += [dense.dense_sampler(dtype) for dtype in PRECISIONS]
+    samplers = (
+        dense.dense_sampler, matrix_free.matrix_free_sampler, matrix_free_batch.matrix_free_batch_sampler,
+    )  # fmt: skip
+    compiled += [sampler(dtype) for sampler in samplers for dtype in PRECISIONS]
+    compiled += [sums.sum_record(), sums.log2_mean_squares()]
     found = [name for dispatcher in compiled for name in symbols(dispatcher)]
     assert len(found) == len(compiled)
     assert len(set(found)) == len(found)

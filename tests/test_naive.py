@@ -197,7 +197,9 @@ def test_quantities_of_every_net(case: str, precision: str) -> None:
     network, options = PER_NET[case]
     nets = 2 if network.widths[0] > 60 else 6
     everything = tuple(q.name for q in select(None, options["batch"]))
-    result = stabsim.simulate(network, nets=nets, seed=4, samples=everything, precision=precision, **options)
+    result = stabsim.simulate(
+        network, nets=nets, seed=4, samples=everything, precision=precision, sampler="dense", **options
+    )
     formula = naive.FORMULAS[network.activation.name]()
     for net in range(nets):
         seen = stabsim.trace(network, net=net, seed=4, precision=precision, **options)

@@ -162,7 +162,7 @@ def log10_norms_of(tensors: list[Any]) -> Numbers:
 
 def assert_same_norms(network: Network, oracle: Oracle, precision: str, names: tuple[str, ...] = NORMS) -> None:
     """Compare the norms of two nets with those of an oracle that is given what they drew."""
-    result = stabsim.simulate(network, nets=2, samples=names, quantities=names, precision=precision)
+    result = stabsim.simulate(network, nets=2, samples=names, quantities=names, precision=precision, sampler="dense")
     tolerance = network.depth * 10 * float(np.finfo(precision).eps)
     for net in range(2):
         expected = oracle(stabsim.trace(network, net=net, precision=precision))
@@ -292,7 +292,9 @@ def test_arrays_of_any_size_are_exact_or_refused(argument: str, precision: str, 
     arrays: dict[str, Any] = {"inputs": np.abs(rng.normal(size=(4, 6))), "output_gradient": rng.normal(size=(4, 5))}
 
     def run() -> dict[str, Numbers]:
-        return stabsim.simulate(network, nets=5, batch=4, samples=NORMS, precision=precision, **arrays).samples
+        return stabsim.simulate(
+            network, nets=5, batch=4, samples=NORMS, precision=precision, sampler="dense", **arrays
+        ).samples
 
     one = run()
     arrays[argument] = arrays[argument] * size

@@ -33,7 +33,7 @@ def command(only: Study | None, studies: tuple[str, ...], everything: bool, scal
 
 def plot(chosen: Chosen, scale: str, seed: int, out: Path) -> list[Path]:
     """Draw one study."""
-    from stabsim.collect import chunks_directory, progress, read, save_figures
+    from stabsim.collect import chunks_directory, measurements_file, progress, read, save_figures, with_measurements
     from stabsim.discovery import StudyError, calling
     from stabsim.store import Store
 
@@ -45,6 +45,9 @@ def plot(chosen: Chosen, scale: str, seed: int, out: Path) -> list[Path]:
         raise StudyError(
             f"{found.missing} of {found.chunks} chunks are missing or damaged: stabsim run {name}{options}"
         )
-    collected = read(chosen.cases, scale, store)
+    path = measurements_file(chosen.study, scale, out)
+    if chosen.study.measure is not None and not path.exists():
+        raise StudyError(f"{path} is missing: stabsim run {name} measures it")
+    collected = with_measurements(chosen.study, read(chosen.cases, scale, store), path)
     with calling("draw", chosen.path):
         return save_figures(chosen.study, collected, out / "figures")

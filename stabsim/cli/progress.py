@@ -65,7 +65,7 @@ def headline(result: Result) -> str:
     """Return one estimate with its interval: of the gradient at the input or, without one, of another quantity."""
     from stabsim.quantities import QUANTITIES
 
-    names = [quantity.name for quantity in result.plan.quantities]
+    names = [quantity.name for quantity in result.task.table_quantities]
     name = next((name for name in HEADLINES if name in names), names[0])
     layer = QUANTITIES[name].first_layer if QUANTITIES[name].backward else result.network.depth
     found = result.estimates(name)

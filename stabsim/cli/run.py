@@ -89,10 +89,23 @@ def run(chosen: Chosen, scale: str, seed: int, out: Path, threads: int | None) -
             click.echo(f"{study.name}: all {found.chunks} chunks are stored, nothing is simulated")
         with LiveProgress() as show:
             collected = collect(chosen.cases, scale, store, count_threads(threads), show)
+        collected = measured(chosen, collected, out)
         try:
             draw(chosen, collected, out)
         finally:  # a verdict needs no figure
             judge(chosen, collected, seed, out)
+
+
+def measured(chosen: Chosen, collected: Collected, out: Path) -> Collected:
+    """Add what the study measures of this machine, and say so if it is measured now."""
+    from stabsim.collect import measurements_file, with_measurements
+    from stabsim.discovery import calling
+
+    path = measurements_file(chosen.study, collected.scale, out)
+    if chosen.study.measure is not None and not path.exists():
+        click.echo(f"{chosen.study.name}: measuring this machine into {path}")
+    with calling("measure", chosen.path):
+        return with_measurements(chosen.study, collected, path)
 
 
 def draw(chosen: Chosen, collected: Collected, out: Path) -> None:

@@ -10,7 +10,8 @@ How weights are drawn and applied is for the samplers to say, in four functions:
 
 - ``prepare(net, l)`` makes ready what z W of layer l takes;
 - ``factors(net, l)`` returns two matrices whose product is z W;
-- ``recall(net, l)`` brings back, where it was not kept, what the backward pass through layer l takes;
+- ``recall(net, quiet, row, given, l)`` brings back, where it was not kept, what the backward pass through layer l
+  takes, given a request and a record for nothing;
 - ``pull_back(net, l, ds, dz)`` writes dz = ds W^T;
 - ``weight_gradient(net, l, row, wanted, ds)`` records dW = z^T ds.
 """
@@ -74,13 +75,20 @@ def draw(law, out, seed, purpose, l, number, scale):  # type: ignore[no-untyped-
 
 
 @atom
-def start(net, ask, row, given, input_exponent):  # type: ignore[no-untyped-def]
-    """Draw or copy the inputs, and record what is wanted of them."""
+def draw_inputs(net, given):  # type: ignore[no-untyped-def]
+    """Draw or copy the inputs."""
     z = whole(net, Z, 0)
     if given.shape[0] > 0:
         inputs.choose_rows(given, z, net.seed, net.number)
     else:
         draw(net.normal, z, net.seed, philox.INPUT, 0, net.number, z.dtype.type(1))
+    return z
+
+
+@atom
+def start(net, ask, row, given, input_exponent):  # type: ignore[no-untyped-def]
+    """Draw or copy the inputs, and record what is wanted of them."""
+    z = draw_inputs(net, given)
     net.exponents[Z, 0] = input_exponent
     layer.record_input(row, ask.wanted, z, ask.pivots[0], input_exponent)
     blocks.add_to_histogram(ask.counts[layer.H_ACTIVATION, 0], z, input_exponent, ask.bins[layer.H_ACTIVATION])
@@ -139,6 +147,16 @@ def multiply(left, right, out):  # type: ignore[no-untyped-def]
         np.dot(left, right, out)
 
 
+@kernel()
+def multiply_in_groups(left, right, out):  # type: ignore[no-untyped-def]
+    """Write the product, some rows at a time."""
+    rows = left.shape[0]
+    step = group_size(rows, left.shape[1], right.shape[1])
+    for first in range(0, rows, step):
+        last = min(first + step, rows)
+        np.dot(left[first:last], right, out[first:last])
+
+
 @atom
 def pass_back(pull_back, weight_gradient, net, ask, row, l, exponent):  # type: ignore[no-untyped-def]
     """Run a layer backward, and record what is wanted of it; return the exponent of the gradient below."""
@@ -177,6 +195,8 @@ def sampler(
         depth = widths.size - 1
         ask = Ask(borrow(wanted), backward, saturation, borrow(pivots), borrow(bins), borrow(counts))
         given, output_gradient = borrow(given), borrow(output_gradient)
+        no_row, no_counts = np.zeros(wanted.size), np.empty((counts.shape[0], depth + 1, 0), np.int64)
+        quiet = Ask(np.zeros(wanted.size, np.bool_), False, saturation, pivots, bins, no_counts)
         for index in range(record.shape[0]):
             net = Net(
                 seed, first_net + index, borrow(widths), batch, normal, activation, borrow(shape), homogeneous, weights,
@@ -197,7 +217,7 @@ def sampler(
                 draw(normal, dz, seed, philox.OUTPUT_GRADIENT, depth, net.number, dz.dtype.type(1))
             exponent = gradient_exponent
             for l in range(depth, 0, -1):
-                recall(net, l)
+                recall(net, quiet, no_row, given, l)
                 exponent = pass_back(pull_back, weight_gradient, net, ask, rows[l], l, exponent)
             dz = whole(net, DZ, 0)
             net.exponents[DZ, 0] = exponent

@@ -35,7 +35,7 @@ def factors(net, l):  # type: ignore[no-untyped-def]
 
 
 @atom
-def recall(net, l):  # type: ignore[no-untyped-def]
+def recall(net, quiet, row, given, l):  # type: ignore[no-untyped-def]
     """Draw W again, unless all are kept."""
     if net.widths.size > 2 and net.offsets[W, 1] == net.offsets[W, 2]:
         prepare(net, l)

@@ -72,23 +72,32 @@ def keep_rows(matrix, diagonal_of):  # type: ignore[no-untyped-def]
 
 
 @atom
-def prepare(net, l):  # type: ignore[no-untyped-def]
-    """Make U and C of z, and draw G."""
-    rows = net.batch
-    fan_in, fan_out = net.widths[l - 1], net.widths[l]
-    u = batch.part(net, UH, l, 0, rows, span(net, l, fan_in))
-    c = batch.part(net, C, l, 0, rows, rows)
+def make_frame(net, l):  # type: ignore[no-untyped-def]
+    """Make U and C of z."""
+    u = batch.part(net, UH, l, 0, net.batch, span(net, l, net.widths[l - 1]))
     copy_padded(batch.whole(net, batch.Z, l - 1), u)
-    frames.orthonormalize(u, 0, c, net.buffers[WORK])
+    frames.orthonormalize(u, 0, batch.part(net, C, l, 0, net.batch, net.batch), net.buffers[WORK])
+
+
+@atom
+def draw_projection(net, l):  # type: ignore[no-untyped-def]
+    """Draw G."""
+    rows, fan_out = net.batch, net.widths[l]
     scale = net.weight_scale[l]
     g = batch.part(net, G, l, 0, rows, span(net, l, fan_out))
     unit = g.dtype.type(1) if net.weights else scale
     batch.draw(net.normal, g, net.seed, philox.PROJECTION, l, net.number, unit)
     if net.weights:
-        keep_rows(g, c)
+        keep_rows(g, batch.part(net, C, l, 0, rows, rows))
         frames.orthonormalize(g, 0, place(net, K, rows, rows), net.buffers[WORK])
-        unit = g.dtype.type(scale * math.sqrt(g.shape[1]))
-        copy_scaled(g, unit, place(net, R, rows, fan_out))
+        copy_scaled(g, g.dtype.type(scale * math.sqrt(g.shape[1])), place(net, R, rows, fan_out))
+
+
+@atom
+def prepare(net, l):  # type: ignore[no-untyped-def]
+    """Make U and C of z, and draw G."""
+    make_frame(net, l)
+    draw_projection(net, l)
 
 
 @atom
@@ -100,8 +109,15 @@ def factors(net, l):  # type: ignore[no-untyped-def]
 
 
 @atom
-def recall(net, l):  # type: ignore[no-untyped-def]
-    """Do nothing: all is kept."""
+def recall(net, quiet, row, given, l):  # type: ignore[no-untyped-def]
+    """Run the layer below forward again for its z and f', and make U of them, unless all are kept."""
+    if net.widths.size > 2 and net.offsets[UH, 1] == net.offsets[UH, 2]:
+        if l == 1:
+            batch.draw_inputs(net, given)
+        else:
+            draw_projection(net, l - 1)
+            batch.pass_forward(factors, net, quiet, row, l - 1)
+        make_frame(net, l)
 
 
 @kernel()
@@ -111,10 +127,10 @@ def gaussian_back(ds, g, uh, v, k, m, t, work):  # type: ignore[no-untyped-def]
     u, h = uh[:rows], uh[rows:]
     copy_padded(ds, v)
     frames.orthonormalize(v, 0, m, work)
-    np.dot(h, u.T, t)
+    batch.multiply_in_groups(h, u.T, t)
     mt = as_matrix(work[: rows * rows], rows, rows)
     np.dot(m, t, mt)
-    np.dot(ds, g.T, t)
+    batch.multiply_in_groups(ds, g.T, t)
     for i in range(rows):
         for j in range(rows):
             k[i, j] = t[i, j] - mt[i, j]
@@ -156,10 +172,10 @@ def pull_back(net, l, ds, dz):  # type: ignore[no-untyped-def]
         t = place(net, R, rows, rows)
         gaussian_back(ds, g, uh, place(net, V, rows, fan_out), k, m, t, work)
     if columns == fan_in:
-        np.dot(k, uh, dz)
+        batch.multiply_in_groups(k, uh, dz)
     else:
         whole = place(net, R, rows, columns)
-        np.dot(k, uh, whole)
+        batch.multiply_in_groups(k, uh, whole)
         copy_scaled(whole, uh.dtype.type(1), dz)
 
 

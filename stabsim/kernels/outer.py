@@ -50,19 +50,35 @@ def disjoint(bits, others):  # type: ignore[no-untyped-def]
 
 
 @kernel(fastmath=REASSOCIATE)
+def share(common, bits, others):  # type: ignore[no-untyped-def]
+    """Add the bits that others share with ``bits`` to those in common."""
+    wide_vectors()
+    for j in range(common.size):
+        common[j] |= bits & others[j]
+
+
+@kernel(fastmath=REASSOCIATE)
+def count_none(common):  # type: ignore[no-untyped-def]
+    """Return how many have no bit."""
+    wide_vectors()
+    count = np.int64(0)
+    for j in range(common.size):
+        count += np.int64(1) if common[j] == 0 else np.int64(0)
+    return count
+
+
+@kernel()
 def disjoint_pairs(bits, others):  # type: ignore[no-untyped-def]
     """Return how many pairs of columns share no bit, looking at all of them."""
-    wide_vectors()
     words, columns = bits.shape
+    common = np.empty(others.shape[1], np.uint64)
     count = np.int64(0)
     for i in range(columns):
-        here = np.int64(0)
-        for j in range(others.shape[1]):
-            common = bits[0, i] & others[0, j]
-            for w in range(1, words):
-                common |= bits[w, i] & others[w, j]
-            here += np.int64(1) if common == 0 else np.int64(0)
-        count += here
+        for j in range(common.size):
+            common[j] = 0
+        for w in range(words):
+            share(common, bits[w, i], others[w])
+        count += count_none(common)
     return count
 
 

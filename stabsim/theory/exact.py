@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import digamma, gammaln
+from scipy.special import digamma, gammaln, polygamma
 
 from stabsim.activations import Activation
 from stabsim.task import Task
@@ -144,10 +144,31 @@ def _log_chi_square(p: _Problem) -> Floats | None:
 @functools.cache
 def _mean_log10_thinned_chi_square(width: int) -> float:
     """Return E log10 of a chi-square of K degrees, K binomial (width, 1/2) and not 0."""
-    on = np.arange(1, width + 1)
+    on, probability = _live_units(width)
+    return float(probability @ _mean_log10_chi_square(on))
+
+
+def variance_of_log_step(width: int, *, thinned: bool) -> float:
+    """Return Var ln (|z_l|^2 / |z_(l-1)|^2) over live nets with Gaussian weights and one sample.
+
+    A linear layer multiplies |z|^2 with a chi-square of ``width`` degrees of freedom, a ReLU layer (``thinned``) with
+    one of binomially many. Times the width this tends to 2 and to 5 (Hanin & Nica 2018, arXiv:1812.05994).
+
+    >>> [round(1000 * variance_of_log_step(1000, thinned=thinned), 3) for thinned in (False, True)]
+    [2.002, 5.019]
+    """
+    if not thinned:
+        return float(polygamma(1, width / 2))
+    on, probability = _live_units(width)
+    mean = probability @ digamma(on / 2)
+    return float(probability @ (polygamma(1, on / 2) + (digamma(on / 2) - mean) ** 2))
+
+
+def _live_units(width: int) -> tuple[Floats, Floats]:
+    """Return the numbers of units of a ReLU layer that may be on, and their probabilities, given that one is."""
+    on = np.arange(1.0, width + 1)
     log_choices = gammaln(width + 1) - gammaln(on + 1) - gammaln(width - on + 1)
-    probability = np.exp(log_choices - width * math.log(2.0)) / -np.expm1(-width * math.log(2.0))
-    return float(np.sum(probability * _mean_log10_chi_square(on)))
+    return on, np.exp(log_choices - width * math.log(2.0)) / -np.expm1(-width * math.log(2.0))
 
 
 def _mean_log10_chi_square(degrees: NDArray[Any]) -> Floats:

@@ -1,0 +1,167 @@
+"""What a net costs: about how many nanoseconds one core takes for it, by sampler; ``sampler="auto"`` takes the cheaper.
+
+Terms count what is done, prices say how long it takes. ``benchmarks/samplers.py`` measures both samplers over a grid,
+holds this model against them and, with ``--fit``, fits the prices. They are numbers of the package, not of the machine
+it runs on, so that a task means the same nets everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from stabsim.kernels import record as r
+
+if TYPE_CHECKING:
+    from stabsim.task import Task
+
+MATRIX_FREE_LAWS = ("normal", "orthogonal")
+
+# Bytes a thread: what is drawn for the forward pass is kept up to this, and drawn again for the backward pass above.
+KEEP_WEIGHTS = 2**27
+KEEP_VECTORS = 2**23  # of a single sample: about what the third-level cache has for a core
+VECTORS = 4  # a unit and sample: about the shares of z W, z, f' and the frames
+
+# Nanoseconds of each term, by kind of sampler and precision: fitted on one core of an AMD EPYC (Zen 4).
+# fmt: off
+PRICES: dict[str, dict[str, dict[str, float]]] = {
+    "dense": {
+        "float32": {
+            "layer": 461, "value": 0.655, "product": 0.0257, "weight": 0.566, "frame": 0.0714,
+            "frame of a weight": 12.7, "frame of a layer": 2350, "weight gradient": 0.283,
+        },
+        "float64": {
+            "layer": 0, "value": 1.25, "product": 0.0494, "weight": 1.91, "frame": 0.129,
+            "frame of a weight": 12.6, "frame of a layer": 0, "weight gradient": 0.444,
+        },
+    },
+    "gaussian sample": {
+        "float32": {
+            "layer": 423, "value": 2.04,
+        },
+        "float64": {
+            "layer": 370, "value": 5.98,
+        },
+    },
+    "gaussian batch": {
+        "float32": {
+            "layer": 2120, "pair": 2.17, "value": 2.07, "product": 0.0495, "crowded product": 0.0106,
+            "weight gradient": 0.00424, "zeros of a layer": 2540, "zeros of a value": 1.99,
+            "zeros of a pair": 0.247,
+        },
+        "float64": {
+            "layer": 963, "pair": 2.27, "value": 5.23, "product": 0.0883, "crowded product": 0.0325,
+            "weight gradient": 0.0129, "zeros of a layer": 2490, "zeros of a value": 3.86,
+            "zeros of a pair": 0.125,
+        },
+    },
+    "orthogonal sample": {
+        "float32": {
+            "layer": 554, "value": 2.67,
+        },
+        "float64": {
+            "layer": 504, "value": 8.07,
+        },
+    },
+    "orthogonal batch": {
+        "float32": {
+            "layer": 2690, "pair": 3.44, "value": 2.64, "product": 0.08, "crowded product": 0.0421,
+            "weight gradient": 0, "zeros of a layer": 1520, "zeros of a value": 4.38, "zeros of a pair": 0.0787,
+        },
+        "float64": {
+            "layer": 2000, "pair": 0.063, "value": 5.87, "product": 0.155, "crowded product": 0.0757,
+            "weight gradient": 0.00657, "zeros of a layer": 1480, "zeros of a value": 6.4, "zeros of a pair": 0,
+        },
+    },
+}
+# fmt: on
+
+
+def kind(task: Task) -> str:
+    """Return which prices hold for a task."""
+    if task.sampler == "dense":
+        return "dense"
+    law = "orthogonal" if task.network.weights.law == "orthogonal" else "gaussian"
+    return f"{law} {'batch' if task.batch > 1 else 'sample'}"
+
+
+def nanoseconds(task: Task) -> float:
+    """Return about how long one net of a task takes on one core, its sampler being named."""
+    prices = PRICES[kind(task)][task.precision]
+    return sum(prices[name] * number for name, number in terms(task).items())
+
+
+def choose(task: Task) -> str:
+    """Return the name of the sampler whose choice is regretted least, be all quantities asked for or few.
+
+    What is asked for must not change what is drawn, so it does not count.
+    """
+    if task.network.weights.law not in MATRIX_FREE_LAWS:
+        return "dense"
+
+    def regret(sampler: str) -> float:
+        asked = (None, ("activation_gradient_mean_square",))
+        tasks = [replace(task, sampler=sampler, quantities=names, samples=(), histograms=()) for names in asked]
+        return math.prod(nanoseconds(each) for each in tasks)
+
+    return min(("dense", "matrix_free"), key=regret)
+
+
+def keeps_all(task: Task) -> bool:
+    """Return whether what is drawn for the forward pass is kept for the backward pass."""
+    if task.sampler == "dense":
+        return sum(fan_in * fan_out for fan_in, fan_out in task.network.fans) * task.dtype.itemsize <= KEEP_WEIGHTS
+    size = VECTORS * task.batch * sum(task.network.widths) * task.dtype.itemsize
+    return size <= (KEEP_VECTORS if task.batch == 1 else KEEP_WEIGHTS)
+
+
+def terms(task: Task) -> dict[str, float]:
+    """Return how much of what one net of a task takes, its sampler being named."""
+    count = _dense if task.sampler == "dense" else _matrix_free_batch if task.batch > 1 else _matrix_free_sample
+    total: dict[str, float] = defaultdict(float)
+    for (fan_in, fan_out), layers in Counter(task.network.fans).items():
+        for name, number in count(task, fan_in, fan_out).items():
+            total[name] += layers * number
+    return total
+
+
+def _dense(task: Task, fan_in: int, fan_out: int) -> dict[str, float]:
+    passes = 1 + task.backward
+    weights, values = fan_in * fan_out, task.batch * fan_out
+    frame = task.network.weights.law == "orthogonal"
+    zeros = task.batch > 1 and task.wanted[r.WEIGHT_GRADIENT_ZERO]
+    squares = task.batch > 1 and task.wanted[r.WEIGHT_GRADIENT + r.M2]
+    return {
+        "layer": 1,
+        "frame": frame * weights * min(fan_in, fan_out),
+        "frame of a layer": frame,
+        "frame of a weight": frame * weights,
+        "weight": weights * passes,
+        "product": task.batch * weights * (passes + (zeros or squares)),
+        "value": values * passes,
+        "weight gradient": weights * (2 * zeros + squares),
+    }
+
+
+def _matrix_free_sample(task: Task, fan_in: int, fan_out: int) -> dict[str, float]:
+    return {"layer": 1, "value": fan_out * (1 + task.backward * (1 if keeps_all(task) else 2))}
+
+
+def _matrix_free_batch(task: Task, fan_in: int, fan_out: int) -> dict[str, float]:
+    batch = task.batch
+    passes = 1 + task.backward * (1 if keeps_all(task) else 1.5)
+    product = batch**2 * (fan_in + fan_out) * passes
+    zeros = task.wanted[r.WEIGHT_GRADIENT_ZERO]
+    return {
+        "layer": 1,
+        "pair": batch**2 * passes,
+        "value": batch * fan_out * passes,
+        "product": product,
+        "crowded product": product * (2 * batch > min(fan_in, fan_out)),  # rows are nearly dependent
+        "weight gradient": batch * fan_in * fan_out * zeros,
+        "zeros of a layer": zeros,
+        "zeros of a value": batch * (fan_in + fan_out) * zeros,
+        "zeros of a pair": min(batch << min(batch, 30), fan_in * fan_out) * zeros,
+    }
