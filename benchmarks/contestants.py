@@ -60,15 +60,16 @@ def torch_bmm(depth: int, width: int, batch: int, nets: int, *, chunk: int) -> A
     return np.concatenate([_torch(depth, width, batch, (size,)) for size in _chunks(depth, width, nets, chunk)])
 
 
-def _torch(depth: int, width: int, batch: int, nets: tuple[int, ...]) -> Any:
+def _torch(depth: int, width: int, batch: int, nets: tuple[int, ...], draw: Callable[[], Any] | None = None) -> Any:
     import torch
 
+    draw = draw or (lambda: torch.randn(*nets, width, width).mul_(math.sqrt(2 / width)))
     with torch.inference_mode():
         results = torch.empty(*nets, depth, 4)
         activation = torch.randn(*nets, batch, width)
         weights, masks = [], []
         for layer in range(depth):
-            weights.append(torch.randn(*nets, width, width).mul_(math.sqrt(2 / width)))
+            weights.append(draw())
             activation = torch.relu_(torch.matmul(activation, weights[-1]))
             masks.append(activation > 0)
             results[..., layer, 0] = activation.var((-2, -1))
@@ -124,21 +125,25 @@ def _chunks(depth: int, width: int, nets: int, chunk: int) -> Iterator[int]:
         yield min(chunk, nets - first)
 
 
-def stabsim_dense(depth: int, width: int, batch: int, nets: int) -> Any:
-    """Run this package's dense sampler with the same four statistics."""
-    return _simulate(depth, width, batch, nets, QUANTITIES)
+def torch_orthogonal(depth: int, width: int, batch: int, nets: int) -> Any:
+    """Run one net after the other in PyTorch with its orthogonal initialization."""
+    import torch
+
+    def weights() -> Any:
+        return torch.nn.init.orthogonal_(torch.empty(width, width), gain=math.sqrt(2))
+
+    return np.stack([_torch(depth, width, batch, (), weights) for _ in range(nets)])
 
 
-def stabsim_all(depth: int, width: int, batch: int, nets: int) -> Any:
-    """Run this package's dense sampler with every quantity that it has: no peer does that."""
-    return _simulate(depth, width, batch, nets, None)
-
-
-def _simulate(depth: int, width: int, batch: int, nets: int, quantities: tuple[str, ...] | None) -> Any:
+def this_package(
+    depth: int, width: int, batch: int, nets: int, *,
+    sampler: str, quantities: tuple[str, ...] | None = QUANTITIES, weights: str = "he_normal",
+) -> Any:  # fmt: skip
+    """Run this package, with the same four statistics unless told."""
     import stabsim
 
-    network = stabsim.Network(widths=(width,) * (depth + 1), activation="relu", weights="he_normal")
-    return stabsim.simulate(network, nets=nets, batch=batch, sampler="dense", quantities=quantities)
+    network = stabsim.Network(widths=(width,) * (depth + 1), activation="relu", weights=weights)
+    return stabsim.simulate(network, nets=nets, batch=batch, sampler=sampler, quantities=quantities)
 
 
 # A name starts with its library. Chunk sizes are peers of their own, so that the best one is the one to beat.
@@ -151,4 +156,12 @@ PEERS: dict[str, Peer] = {
     "jax_vmap_8": functools.partial(jax_vmap, chunk=8),
     "jax_vmap_16": functools.partial(jax_vmap, chunk=16),
 }
-OURS: dict[str, Peer] = {"stabsim_dense": stabsim_dense, "stabsim_all": stabsim_all}
+OURS: dict[str, Peer] = {
+    "stabsim_dense": functools.partial(this_package, sampler="dense"),
+    "stabsim_matrix_free": functools.partial(this_package, sampler="matrix_free"),
+    "stabsim_all": functools.partial(this_package, sampler="auto", quantities=None),  # no peer has all quantities
+}
+ORTHOGONAL: dict[str, Peer] = {
+    "stabsim_orthogonal": functools.partial(this_package, sampler="matrix_free", weights="orthogonal"),
+    "torch_orthogonal": torch_orthogonal,
+}

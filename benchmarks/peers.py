@@ -10,20 +10,24 @@ net take alone, at rates measured in the same run.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from contestants import OURS, PEERS
+from contestants import ORTHOGONAL, OURS, PEERS, Peer
 from limits import flops_per_second, nanoseconds_a_normal, normals_per_second
 from timing import absent, nets_per_second
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-CASES = ((32, 128, 1), (32, 128, 64), (32, 512, 1), (32, 512, 64), (5, 100, 1000))  # depth, width, batch
+# Depth, width, batch; and the one case where weights are orthogonal.
+CASES = ((32, 128, 1), (32, 128, 64), (32, 512, 1), (32, 512, 64), (32, 2048, 8), (5, 100, 1000))
+ORTHOGONAL_CASE = (32, 1024, 1)
 
 
 def roofline(depth: int, width: int, batch: int) -> float:
@@ -37,32 +41,39 @@ def measure(seconds: float, rounds: int) -> DataFrame:
     """Return one row a case and contestant."""
     import pandas
 
-    functions = {**OURS, **PEERS}
-    missing = absent(functions)
+    missing = absent({**OURS, **PEERS, **ORTHOGONAL})
     for name in missing:
         print(f"{name}: absent, its library is not installed")
-    present = {name: function for name, function in functions.items() if name not in missing}
     rows = []
-    for depth, width, batch in CASES:
-        rates = nets_per_second(present, depth, width, batch, seconds=seconds, rounds=rounds)
-        best = max(rate for name, rate in rates.items() if name in PEERS)
-        limit = roofline(depth, width, batch)
-        print(f"depth {depth}, width {width}, batch {batch}: products and normals alone {limit:.1f} nets/s")
-        for name, rate in rates.items():
-            rows.append((depth, width, batch, name, rate, rate / best, rate / limit))
-            print(f"  {name:14s} {rate:9.1f} nets/s, {rate / best:6.2f} of best peer, {rate / limit:5.2f} of the limit")
+    for functions, cases in (({**OURS, **PEERS}, CASES), (ORTHOGONAL, (ORTHOGONAL_CASE,))):
+        present = {name: function for name, function in functions.items() if name not in missing}
+        rows += [row for case in cases for row in compare(present, *case, seconds=seconds, rounds=rounds)]
     return pandas.DataFrame(
         rows,
         columns=["depth", "width", "batch", "contestant", "nets_per_second", "ratio_to_best_peer", "share_of_limit"],
     )
 
 
+def compare(
+    functions: dict[str, Peer], depth: int, width: int, batch: int, *, seconds: float, rounds: int
+) -> Iterator[tuple[int, int, int, str, float, float, float]]:
+    """Yield a row a contestant of one case; the limit is that of forming W, which matrix-free nets pass by."""
+    rates = nets_per_second(functions, depth, width, batch, seconds=seconds, rounds=rounds)
+    best = max((rate for name, rate in rates.items() if not name.startswith("stabsim")), default=math.nan)
+    limit = roofline(depth, width, batch)
+    print(f"depth {depth}, width {width}, batch {batch}: products and normals alone {limit:.1f} nets/s")
+    for name, rate in rates.items():
+        print(f"  {name:19s} {rate:10.1f} nets/s, {rate / best:8.2f} of best peer, {rate / limit:7.2f} of the limit")
+        yield depth, width, batch, name, rate, rate / best, rate / limit
+
+
 def draw(table: DataFrame, directory: Path) -> None:
     """Draw the rate of this package and of the best peer of each library."""
     from stabsim import figures
 
-    table = table[table["contestant"] != "stabsim_all"]
-    library = table["contestant"].str.split("_").str[0]
+    table = table[~table["contestant"].isin(["stabsim_all", *ORTHOGONAL])]
+    ours = table["contestant"].str.startswith("stabsim")
+    library = table["contestant"].where(ours, table["contestant"].str.split("_").str[0])
     case = [f"{row.depth} x {row.width}, batch {row.batch}" for row in table.itertuples()]
     best = table.assign(library=library, case=case).groupby(["case", "library"], sort=False)["nets_per_second"].max()
     with figures.style():

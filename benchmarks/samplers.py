@@ -62,7 +62,7 @@ def measure(task: Task, seconds: float) -> float:
         buffers = team.buffers.get()
         nets, best, elapsed = 1, float("inf"), 0.0
         while elapsed < 5 * seconds:
-            record = np.tile(plan.blank, (nets, 1, 1))
+            record = np.empty((nets, *plan.blank.shape))
             start = time.thread_time()
             plan.simulate(0, buffers, plan.layout.offsets, counts, np.zeros((len(HISTOGRAMS), 2)), record)
             passed = time.thread_time() - start
@@ -152,9 +152,8 @@ def main() -> None:
     options = parser.parse_args()
     table, seen = run(options.seconds)
     right = (table["chosen"] == table["better"]).mean()
-    print(
-        f"auto is right for {right:.1%} of {len(table)} nets; its worst choice costs {table['loss'].max():.2f} times the better"
-    )
+    worst = table["loss"].max()
+    print(f"auto is right for {right:.1%} of {len(table)} nets; its worst choice takes {worst:.2f} times the better")
     if options.fit:
         pprint.pprint(fit(seen), sort_dicts=False, width=110)
     draw(table, options.out)

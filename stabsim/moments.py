@@ -144,10 +144,14 @@ class Sums:
 
 
 def _merge_counts(a: Integers, b: Integers) -> Integers:
-    cells, where = np.unique(np.concatenate([a[:, :2], b[:, :2]]), axis=0, return_inverse=True)
-    counts = np.zeros(len(cells), np.int64)
-    np.add.at(counts, where.reshape(-1), np.concatenate([a[:, 2], b[:, 2]]))
-    return np.column_stack([cells, counts])
+    """Return the counts of both, (layer, bin, count) sorted by layer and bin as they are; sorting two runs is merging."""
+    rows = np.concatenate([a, b])
+    if not len(rows):
+        return rows
+    order = np.argsort((rows[:, 0] << 32) + rows[:, 1], kind="stable")
+    rows = rows[order]
+    firsts = np.flatnonzero(np.r_[True, (rows[1:, :2] != rows[:-1, :2]).any(axis=1)])
+    return np.column_stack([rows[firsts, :2], np.add.reduceat(rows[:, 2], firsts)])
 
 
 def _exponents(record: Floats, tensor: int) -> Integers:

@@ -156,7 +156,6 @@ class Plan:
         def piece(start: int, stop: int) -> NDArray[np.int64]:
             counts = np.zeros((len(r.HISTOGRAMS), len(self.widths), largest + 2), np.int64)
             buffers = team.buffers.get()
-            record[start:stop] = self.blank
             try:
                 self.simulate(first + start, buffers, self.layout.offsets, counts, bins, record[start:stop])
             finally:
@@ -204,7 +203,7 @@ class Plan:
         self.sampler(
             first, np.uint64(task.seed), self.widths, task.batch, buffers, offsets, exponents, *self.arrays,
             laws.law("normal", dtype), *self.problem,
-            self.task.wanted, self.task.backward, task.saturation, self.pivots, bins, counts, record,
+            self.task.wanted, self.task.backward, task.saturation, self.pivots, bins, counts, self.blank, record,
         )  # fmt: skip
         return exponents
 

@@ -93,7 +93,7 @@ def trace(
     (buffers,) = plan.allocate(Layout(sizes, offsets))
     counts = np.zeros((len(HISTOGRAMS), len(plan.widths), 0), np.int64)
     with single_threaded_blas():
-        exponents = plan.simulate(net, buffers, offsets, counts, np.zeros((4, 2)), plan.blank[None].copy())
+        exponents = plan.simulate(net, buffers, offsets, counts, np.zeros((4, 2)), np.empty((1, *plan.blank.shape)))
     exponents[dense.W, 1:] = plan.problem[5][1:]
 
     def tensor(buffer: SupportsIndex, number: int, *shape: int) -> Floats:

@@ -190,7 +190,7 @@ def sampler(
         first_net, seed, widths, batch, buffers, offsets, exponents,
         given, input_exponent, output_gradient, gradient_exponent, normal,
         activation, shape, homogeneous, weights, weight_scale, weight_exponent, bias_law, bias_scale,
-        wanted, backward, saturation, pivots, bins, counts, record,
+        wanted, backward, saturation, pivots, bins, counts, blank, record,
     ):  # fmt: skip
         depth = widths.size - 1
         ask = Ask(borrow(wanted), backward, saturation, borrow(pivots), borrow(bins), borrow(counts))
@@ -204,6 +204,7 @@ def sampler(
                 borrow(buffers), borrow(offsets), borrow(exponents),
             )  # fmt: skip
             rows = borrow(record)[index]
+            blocks.copy(flat(blank), flat(rows))
             start(net, ask, rows[0], given, input_exponent)
             for l in range(1, depth + 1):
                 prepare(net, l)

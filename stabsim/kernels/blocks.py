@@ -25,12 +25,18 @@ from stabsim.kernels.views import flat
 
 
 @kernel()
+def times_power(value, exponent):  # type: ignore[no-untyped-def]
+    """Return ``value * 2**exponent``; the exponent is mostly 0, and the C library's function is slow."""
+    return value if exponent == 0 else math.ldexp(value, exponent)
+
+
+@kernel()
 def unit_of(exponent):  # type: ignore[no-untyped-def]
     """Return 1 in units of ``2**exponent``, between 2^-120 (which float32 holds) and 2^1000.
 
     A term that far below the values it is added to is lost in rounding, but does not become 0.
     """
-    return math.ldexp(1.0, min(max(-exponent, -120), 1000))
+    return times_power(1.0, min(max(-exponent, -120), 1000))
 
 
 @kernel(fastmath=REASSOCIATE)
@@ -84,8 +90,9 @@ def add_powers(row, tensor, wanted, values, pivot):  # type: ignore[no-untyped-d
 @kernel()
 def finish_powers(row, tensor, size, exponent):  # type: ignore[no-untyped-def]
     """Turn a tensor's power sums into means, and note their unit."""
+    share = 1.0 / size
     for column in range(tensor, tensor + EXPONENT):
-        row[column] /= size
+        row[column] *= share
     row[tensor + EXPONENT] = exponent
 
 

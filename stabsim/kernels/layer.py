@@ -119,7 +119,7 @@ def add_input(row, wanted, z, pivot, exponent):  # type: ignore[no-untyped-def]
     """Add what is wanted of some values of the input; return the sum of their squares."""
     if wanted[r.ACTIVATION_ZERO]:
         row[r.ACTIVATION_ZERO] += blocks.count_zeros(z)
-    return blocks.add_powers(row, r.ACTIVATION, wanted, z, math.ldexp(pivot, -exponent))
+    return blocks.add_powers(row, r.ACTIVATION, wanted, z, blocks.times_power(pivot, -exponent))
 
 
 @kernel()

@@ -28,7 +28,7 @@ from stabsim.kernels import record as r
 from stabsim.kernels.batch import Ask, Net
 from stabsim.kernels.compile import atom, kernel
 from stabsim.kernels.signature import signature
-from stabsim.kernels.views import as_matrix, borrow
+from stabsim.kernels.views import as_matrix, borrow, flat
 
 # Buffers of one net: a layer's p = z W, z, f' and h are kept or, of the others always, one block at a time.
 BUFFERS = 8
@@ -191,7 +191,7 @@ def pass_forward(net, state, ask, l, given, row):  # type: ignore[no-untyped-def
     layer.finish_sample_activation(row, ask.wanted, width, z_exponent)
     shift = layer.far_from_one(squares / width)
     here[SHIFT] = shift
-    here[NORM] = math.ldexp(math.sqrt(squares), -shift)
+    here[NORM] = blocks.times_power(math.sqrt(squares), -shift)
     here[SQUARES], here[INNER], here[COMPLEMENT] = squares, inner, complement
     for i in range(5):
         here[TOTALS + i] = seen[i]
@@ -273,7 +273,7 @@ def pass_back(  # type: ignore[no-untyped-def]
         layer.record_outer_product(row, ask.wanted, fan_in, below, width, seen, net.exponents[Z, l - 1] + exponent)
     shift = layer.far_from_one(squares / width)
     a, b = pull_back(net, state, l, projected, squares)
-    return math.ldexp(a, -shift), math.ldexp(b, -shift), exponent + shift + net.weight_exponent[l]
+    return blocks.times_power(a, -shift), blocks.times_power(b, -shift), exponent + shift + net.weight_exponent[l]
 
 
 @atom
@@ -296,7 +296,7 @@ def _simulate_nets(  # type: ignore[no-untyped-def]
     first_net, seed, widths, batch, buffers, offsets, exponents,
     given, input_exponent, output_gradient, gradient_exponent, normal,
     activation, shape, homogeneous, weights, weight_scale, weight_exponent, bias_law, bias_scale,
-    wanted, backward, saturation, pivots, bins, counts, record,
+    wanted, backward, saturation, pivots, bins, counts, blank, record,
 ):  # fmt: skip
     depth = widths.size - 1
     ask = Ask(borrow(wanted), backward, saturation, borrow(pivots), borrow(bins), borrow(counts))
@@ -310,6 +310,7 @@ def _simulate_nets(  # type: ignore[no-untyped-def]
             borrow(buffers), borrow(offsets), borrow(exponents),
         )  # fmt: skip
         rows = borrow(record)[index]
+        blocks.copy(flat(blank), flat(rows))
         exponents[Z, 0] = input_exponent
         for l in range(depth + 1):
             pass_forward(net, state, ask, l, given, rows[l])

@@ -40,5 +40,6 @@ def signature(dtype: np.dtype[Any], buffers: int, weights: Any) -> Any:
         float64[::1],  # pivots of the activations of each layer
         float64[:, ::1],  # histograms: least value and bins a unit
         int64[:, :, ::1],  # histograms: counts (tensor, layer, bins + 2)
+        float64[:, ::1],  # what the record of a net starts from (depth + 1, COLUMNS)
         float64[:, :, ::1],  # record (nets, depth + 1, COLUMNS)
     )
