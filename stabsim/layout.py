@@ -83,15 +83,18 @@ def _matrix_free_batch(task: Task) -> Layout:
     sizes = np.zeros((b.BUFFERS, len(units)), np.int64)
     sizes[[batch.Z, batch.D, batch.S, batch.DZ, batch.DS]] = samples * units
     sizes[batch.B] = units
-    sizes[b.UH] = 2 * samples * (longer if orthogonal else below)
-    sizes[b.G] = samples * (2 * longer if orthogonal else units)
+    sizes[b.U] = samples * (longer if orthogonal else below)
+    sizes[b.G] = samples * (longer if orthogonal else units)
+    sizes[b.UH] = 2 * sizes[b.U]
+    sizes[b.GV] = 2 * sizes[b.G] * orthogonal
     sizes[b.C] = samples**2
     sizes[b.R] = np.maximum(samples * longer, samples**2)
     sizes[b.V] = np.maximum(samples * longer, 4 * samples**2)
     sizes[b.K] = sizes[b.M] = 2 * samples**2
     sizes[b.WORK] = np.maximum(frames.PANEL * (longer + 2 * samples), 2 * samples**2)
     if keeps_all(task):
-        return Layout(sizes, side_by_side(sizes, [batch.Z, batch.D, b.UH, b.G, b.C]))
+        z = [batch.Z] if task.wanted[r.WEIGHT_GRADIENT] or task.wanted[r.WEIGHT_GRADIENT_ZERO] else []
+        return Layout(sizes, side_by_side(sizes, [*z, batch.D, b.U, b.G, b.C]))
     offsets = side_by_side(sizes, [b.C])
     for buffer in (batch.D, b.G):  # of the layer in hand and of the one below
         offsets[buffer, 1::2] = sizes[buffer].max()

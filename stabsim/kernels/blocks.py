@@ -166,15 +166,23 @@ def dead_rows(matrix):  # type: ignore[no-untyped-def]
 
 @kernel()
 def dead_columns(matrix):  # type: ignore[no-untyped-def]
-    """Return how many columns are all 0; each is left at its first other value."""
-    rows, columns = matrix.shape
-    dead = 0
-    for j in range(columns):
-        i = 0
-        while i < rows and matrix[i, j] == 0:
-            i += 1
-        dead += i == rows
+    """Return how many columns are all 0: row after row is looked at until none is left."""
+    sizes = np.zeros(matrix.shape[1], matrix.dtype)
+    dead = sizes.size
+    for i in range(matrix.shape[0]):
+        add_sizes(matrix[i], sizes)
+        dead = count_zeros(sizes)
+        if dead == 0:
+            break
     return dead
+
+
+@kernel(fastmath=REASSOCIATE)
+def add_sizes(values, sizes):  # type: ignore[no-untyped-def]
+    """Add what values are in size."""
+    wide_vectors()
+    for i in range(values.size):
+        sizes[i] += abs(values[i])
 
 
 @kernel()

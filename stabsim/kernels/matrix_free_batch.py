@@ -27,9 +27,9 @@ from stabsim.kernels.compile import atom, kernel
 from stabsim.kernels.signature import signature
 from stabsim.kernels.views import as_matrix, flat
 
-# Buffers beside the common ones: U above H; G above dS (Gaussian: G alone); C; what is made of G; places to work in.
-BUFFERS = batch.COMMON + 8
-UH, G, C, R, V, K, M, WORK = (np.int64(i) for i in range(batch.COMMON, BUFFERS))
+# Buffers beside the common ones: U, G and C of each layer; one place for U above H, G above dS, and others to work in.
+BUFFERS = batch.COMMON + 10
+U, G, C, UH, GV, R, V, K, M, WORK = (np.int64(i) for i in range(batch.COMMON, BUFFERS))
 
 
 @atom
@@ -74,7 +74,7 @@ def keep_rows(matrix, diagonal_of):  # type: ignore[no-untyped-def]
 @atom
 def make_frame(net, l):  # type: ignore[no-untyped-def]
     """Make U and C of z."""
-    u = batch.part(net, UH, l, 0, net.batch, span(net, l, net.widths[l - 1]))
+    u = batch.part(net, U, l, 0, net.batch, span(net, l, net.widths[l - 1]))
     copy_padded(batch.whole(net, batch.Z, l - 1), u)
     frames.orthonormalize(u, 0, batch.part(net, C, l, 0, net.batch, net.batch), net.buffers[WORK])
 
@@ -111,7 +111,7 @@ def factors(net, l):  # type: ignore[no-untyped-def]
 @atom
 def recall(net, quiet, row, given, l):  # type: ignore[no-untyped-def]
     """Run the layer below forward again for its z and f', and make U of them, unless all are kept."""
-    if net.widths.size > 2 and net.offsets[UH, 1] == net.offsets[UH, 2]:
+    if net.widths.size > 2 and net.offsets[U, 1] == net.offsets[U, 2]:
         if l == 1:
             batch.draw_inputs(net, given)
         else:
@@ -157,14 +157,16 @@ def pull_back(net, l, ds, dz):  # type: ignore[no-untyped-def]
     """Write dz = ds W^T."""
     rows, work = net.batch, net.buffers[WORK]
     fan_in, fan_out = net.widths[l - 1], net.widths[l]
-    columns = span(net, l, fan_in)
-    uh = batch.part(net, UH, l, 0, 2 * rows, columns)
+    columns, columns_out = span(net, l, fan_in), span(net, l, fan_out)
+    uh = place(net, UH, 2 * rows, columns)
+    blocks.copy(flat(batch.part(net, U, l, 0, rows, columns)), flat(uh[:rows]))
     k, m = place(net, K, rows, 2 * rows), place(net, M, rows, rows)
     scale = net.weight_scale[l]
     unit = uh.dtype.type(1) if net.weights else scale
     batch.draw(net.normal, uh[rows:], net.seed, philox.COMPLEMENT, l - 1, net.number, unit)
     if net.weights:
-        gv = batch.part(net, G, l, 0, 2 * rows, span(net, l, fan_out))
+        gv = place(net, GV, 2 * rows, columns_out)
+        blocks.copy(flat(batch.part(net, G, l, 0, rows, columns_out)), flat(gv[:rows]))
         unit = uh.dtype.type(scale * math.sqrt(columns))
         orthogonal_back(ds, gv, uh, unit, k, m, place(net, V, 2 * rows, 2 * rows), work)
     else:
