@@ -1,6 +1,6 @@
 """Which sampler is the faster, and does ``sampler="auto"`` know? Both are timed over a grid of nets on one core.
 
-    python benchmarks/samplers.py [--seconds 0.1] [--out figures] [--fit]
+    python benchmarks/samplers.py [--seconds 0.05] [--out figures] [--fit]
 
 Writes ``benchmark_samplers.csv`` and a figure. ``--fit`` prints prices for ``stabsim/cost.py`` as fitted to this run.
 """
@@ -12,6 +12,7 @@ import itertools
 import pprint
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,7 @@ def grid() -> Iterator[tuple[dict[str, Any], Task]]:
 
 
 def measure(task: Task, seconds: float) -> float:
-    """Return the nanoseconds of one net on one core: the least of five times."""
+    """Return the nanoseconds of one net on one core: the least of several times."""
     plan = Plan(task)
     counts = np.zeros((len(HISTOGRAMS), len(plan.widths), 0), np.int64)
     with Team(plan, 1) as team:
@@ -81,7 +82,7 @@ def run(seconds: float) -> tuple[DataFrame, dict[str, dict[str, list[tuple[dict[
     rows = []
     seen: dict[str, dict[str, list[tuple[dict[str, float], float]]]] = {}
     for tags, dense in grid():
-        tasks = {sampler: make_again(dense, sampler) for sampler in ("dense", "matrix_free")}
+        tasks = {sampler: replace(dense, sampler=sampler) for sampler in ("dense", "matrix_free")}
         if dense.network.weights.law == "orthogonal" and max(dense.network.widths) > 1024:
             continue
         times = {sampler: measure(task, seconds) for sampler, task in tasks.items()}
@@ -101,13 +102,6 @@ def run(seconds: float) -> tuple[DataFrame, dict[str, dict[str, list[tuple[dict[
             flush=True,
         )
     return pandas.DataFrame(rows), seen
-
-
-def make_again(task: Task, sampler: str) -> Task:
-    """Return a task with another sampler."""
-    from dataclasses import replace
-
-    return replace(task, sampler=sampler)
 
 
 def fit(seen: dict[str, dict[str, list[tuple[dict[str, float], float]]]]) -> dict[str, dict[str, dict[str, float]]]:
@@ -146,7 +140,9 @@ def draw(table: DataFrame, directory: Path) -> None:
 def main() -> None:
     """Measure, print, and write the table and the figure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=0.05, help="a fifth of the time of one net (default 0.05)")
+    parser.add_argument(
+        "--seconds", type=float, default=0.05, help="a fifth of the time of one measurement (default 0.05)"
+    )
     parser.add_argument("--out", type=Path, default=Path("figures"), help="folder of the figure (default figures)")
     parser.add_argument("--fit", action="store_true", help="print prices fitted to this run")
     options = parser.parse_args()

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stabsim.kernels import record as r
+from stabsim.kernels.record import TABLE_SAMPLES
 
 if TYPE_CHECKING:
     from stabsim.task import Task
@@ -94,19 +95,19 @@ def nanoseconds(task: Task) -> float:
 
 
 def choose(task: Task) -> str:
-    """Return the name of the sampler whose choice is regretted least, be all quantities asked for or few.
+    """Return the name of the cheaper sampler: by the geometric mean of all quantities and of few.
 
     What is asked for must not change what is drawn, so it does not count.
     """
     if task.network.weights.law not in MATRIX_FREE_LAWS:
         return "dense"
 
-    def regret(sampler: str) -> float:
+    def squared_mean(sampler: str) -> float:
         asked = (None, ("activation_gradient_mean_square",))
         tasks = [replace(task, sampler=sampler, quantities=names, samples=(), histograms=()) for names in asked]
         return math.prod(nanoseconds(each) for each in tasks)
 
-    return min(("dense", "matrix_free"), key=regret)
+    return min(("dense", "matrix_free"), key=squared_mean)
 
 
 def keeps_all(task: Task) -> bool:
@@ -114,7 +115,9 @@ def keeps_all(task: Task) -> bool:
     if task.sampler == "dense":
         return sum(fan_in * fan_out for fan_in, fan_out in task.network.fans) * task.dtype.itemsize <= KEEP_WEIGHTS
     size = VECTORS * task.batch * sum(task.network.widths) * task.dtype.itemsize
-    return size <= (KEEP_VECTORS if task.batch == 1 else KEEP_WEIGHTS)
+    if task.batch == 1:
+        return size <= KEEP_VECTORS
+    return task.network.depth == 1 or size <= KEEP_WEIGHTS
 
 
 def terms(task: Task) -> dict[str, float]:
@@ -163,5 +166,5 @@ def _matrix_free_batch(task: Task, fan_in: int, fan_out: int) -> dict[str, float
         "weight gradient": batch * fan_in * fan_out * zeros,
         "zeros of a layer": zeros,
         "zeros of a value": batch * (fan_in + fan_out) * zeros,
-        "zeros of a pair": min(batch << min(batch, 30), fan_in * fan_out) * zeros,
+        "zeros of a pair": (batch << batch if batch <= TABLE_SAMPLES else fan_in * fan_out) * zeros,
     }

@@ -139,7 +139,7 @@ def _status(field: str) -> int:
 
 
 def seconds_of(run: Callable[[int], Any]) -> float:
-    """Return the least seconds a net of three runs, of as many nets as take a tenth of a second."""
+    """Return the least seconds a net of three runs, or of one that is long, of nets that take a tenth of a second."""
     nets, times = 1, list[float]()
     while len(times) < 3:
         start = time.perf_counter()

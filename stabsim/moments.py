@@ -144,11 +144,11 @@ class Sums:
 
 
 def _merge_counts(a: Integers, b: Integers) -> Integers:
-    """Return the counts of both, (layer, bin, count) sorted by layer and bin as they are; sorting two runs is merging."""
+    """Return the counts of both, sorted by layer and bin as they are: sorting two runs is merging them."""
     rows = np.concatenate([a, b])
     if not len(rows):
         return rows
-    order = np.argsort((rows[:, 0] << 32) + rows[:, 1], kind="stable")
+    order = np.argsort((rows[:, 0] << 40) + rows[:, 1], kind="stable")
     rows = rows[order]
     firsts = np.flatnonzero(np.r_[True, (rows[1:, :2] != rows[:-1, :2]).any(axis=1)])
     return np.column_stack([rows[firsts, :2], np.add.reduceat(rows[:, 2], firsts)])

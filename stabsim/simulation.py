@@ -67,10 +67,11 @@ def simulate(
     output_gradient : None or array (batch, widths[-1])
         The gradient of the loss by the last activations. None: standard normal, new for each net.
     sampler : str
-        "dense" forms W. "matrix_free" draws only what samples and gradients ask of W, which is exact in law, linear in
-        the width and takes no memory for W; it needs weights of law "normal" or "orthogonal" and draws other nets
-        than "dense" with the same seed. "auto" takes the cheaper one for the network, batch and precision; which
-        that was is ``result.task.sampler``.
+        "dense" forms W. "matrix_free" draws only what samples and gradients ask of W, which is exact in law and linear
+        in the width, but for zeros and signs of the dW of a batch. (Zeros of dW are those of generic values: sums that
+        cancel exactly, as with inputs and an output gradient of whole numbers, do not count.) It needs weights of law
+        "normal" or "orthogonal", and draws other nets than "dense" with the same seed. "auto" takes the cheaper one
+        for the network, batch and precision; which that was is ``result.task.sampler``.
     precision : str
         "float32" or "float64"; sums over values are float64 in both.
     threads : int, optional

@@ -180,7 +180,7 @@ class Study:
         From what was collected to the verdicts, at least one a claim, each computed from estimates.
     measure : callable, optional
         From "quick" or "paper" to a table of what depends on the machine, such as times: measured once for each scale,
-        and kept beside the chunks.
+        and kept beside the chunks until its file is deleted.
 
     Raises
     ------

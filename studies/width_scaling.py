@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,10 @@ def measure(scale: str) -> DataFrame:
         for against, most, least in (("width", widest, 100), ("depth", deepest, 10)):
             for value in _steps(least, most):
                 width, depth = (value, COST_DEPTH) if against == "width" else (COST_WIDTH, value)
-                rows.append((LABELS[name], against, value, *cost_of_net(name, width, depth)))
+                try:
+                    rows.append((LABELS[name], against, value, *cost_of_net(name, width, depth)))
+                except ValueError as error:  # such as for lack of memory
+                    warnings.warn(str(error), RuntimeWarning, stacklevel=2)
     return pandas.DataFrame(rows, columns=["sampler", "against", "value", "seconds", "bytes"])
 
 
@@ -112,7 +116,7 @@ def _costs(panel: Axes, rows: DataFrame, column: str) -> None:
         label = f"{name}: slope {exponent(part):.2f}" if column == "seconds" else str(name)
         panel.plot(part["value"], part[column].where(part[column] > 0), label=label, **figures.line(index))
     panel.set(xscale="log", yscale="log")
-    panel.set_ylim(top=panel.get_ylim()[1] * 10 ** (0.45 * rows["sampler"].nunique()))
+    panel.set_ylim(top=panel.get_ylim()[1] * 10 ** (0.7 * rows["sampler"].nunique()))
     panel.legend(fontsize=6, loc="upper left")
 
 

@@ -62,6 +62,19 @@ def test_what_is_drawn_again_is_what_would_have_been_kept(
             assert np.array_equal(results[0].histograms[tensor][1], results[1].histograms[tensor][1])
 
 
+@pytest.mark.parametrize("widths", [(9, 5), (5, 9), (6, 7, 4)])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_shallow_nets_need_not_keep_anything(
+    widths: tuple[int, ...], batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = []
+    for budget in (2**27, 0):
+        monkeypatch.setattr(cost, "KEEP_WEIGHTS", budget)
+        monkeypatch.setattr(cost, "KEEP_VECTORS", budget)
+        tables.append(run(Network(widths, "relu", "orthogonal"), batch=batch).table)
+    assert tables[0].equals(tables[1])
+
+
 @pytest.mark.parametrize("batch", [1, 4])
 def test_memory_depends_neither_on_depth_nor_on_the_square_of_the_width(batch: int) -> None:
     def length(width: int, depth: int) -> int:
@@ -73,21 +86,23 @@ def test_memory_depends_neither_on_depth_nor_on_the_square_of_the_width(batch: i
 
 
 MEMORY = """
-import resource, sys
+import sys
 import stabsim
+from stabsim.measuring import peak_of
 network = stabsim.Network((1_000_000,) * (int(sys.argv[1]) + 1), "relu", "he_normal")
 stabsim.simulate(stabsim.Network((8, 8), "relu", "he_normal"), nets=2, sampler="matrix_free")
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-result = stabsim.simulate(network, nets=1, threads=2)
+results = []
+peak = peak_of(lambda: results.append(stabsim.simulate(network, nets=1, threads=2)))
+result = results[0]
 assert result.task.sampler == "matrix_free"
 assert abs(result.estimates("activation_zero_fraction").estimate[-1] - 0.5) < 0.01
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print(peak)
 """
 
 
 def test_a_net_a_million_wide_takes_megabytes() -> None:
     done = subprocess.run([sys.executable, "-c", MEMORY, "20"], capture_output=True, text=True, check=True)
-    assert int(done.stdout) * 1024 < 30e6
+    assert float(done.stdout) < 30e6  # NaN, which fails, but on Linux
 
 
 # Range.
@@ -213,7 +228,9 @@ def test_auto_takes_the_cheaper_one_that_is_allowed() -> None:
     assert chosen(128, 1) == chosen(2048, 8) == chosen(512, 64) == chosen(512, 1, "orthogonal") == "matrix_free"
     assert chosen(100, 1000) == chosen(32, 64) == chosen(512, 1, "he_uniform") == "dense"
     for quantities in (None, ("activation_mean",), ("weight_gradient_zero_fraction",)):
-        assert chosen(256, 16, quantities=quantities, samples=("activation_variance",)) == chosen(256, 16)
+        for width, batch in ((128, 32), (100, 24), (64, 8), (64, 16)):
+            asked: dict[str, Any] = {"quantities": quantities, "samples": ("activation_variance",)}
+            assert chosen(width, batch, **asked) == chosen(width, batch)
 
 
 # The pieces.
@@ -236,7 +253,9 @@ def test_frames(rows: int, width: int, start: int, apart: float, dtype: Any) -> 
     alive = np.diag(gram) > 0.5
     assert np.abs(gram - np.diag(alive)).max() < precision
     rank = np.linalg.matrix_rank(matrix.astype(np.float64), tol=1e-5 if apart < 1 else None)
-    assert alive.sum() == (rank if apart == 1 or dtype == np.float64 else alive.sum()) <= min(rows, width)
+    assert alive.sum() <= min(rows, width)
+    if apart == 1 or dtype == np.float64:
+        assert alive.sum() == rank
     c[range(start), range(start)] = 1
     assert np.abs(c @ frame - matrix).max() < precision * np.linalg.norm(matrix, axis=1).max()
     assert not np.triu(c[start:, start:], 1).any() and not c[start:, ~alive].any()
@@ -275,4 +294,4 @@ def test_both_ways_of_counting_pairs_agree() -> None:
 @pytest.mark.slow  # a second for each layer that would take 4 TB
 def test_a_million_units_and_a_thousand_layers_within_a_hundred_megabytes() -> None:
     done = subprocess.run([sys.executable, "-c", MEMORY, "1000"], capture_output=True, text=True, check=True)
-    assert int(done.stdout) * 1024 < 100e6
+    assert float(done.stdout) < 100e6

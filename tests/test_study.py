@@ -8,11 +8,22 @@ import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import pandas
 import pytest
 from matplotlib.figure import Figure
 
-from stabsim.collect import Work, collect, progress, read, save_figures, save_verdicts
+from stabsim.collect import (
+    Work,
+    collect,
+    measurements_file,
+    progress,
+    read,
+    save_figures,
+    save_verdicts,
+    with_measurements,
+)  # fmt: skip
 from stabsim.discovery import StudyError, calling, files, load
+from stabsim.measuring import cost_of_net
 from stabsim.network import Network
 from stabsim.simulation import Result, simulate
 from stabsim.store import Store
@@ -190,6 +201,33 @@ def test_a_chunk_of_two_cases_is_simulated_and_counted_once(tmp_path: Path) -> N
 
 
 # --- what is written ---------------------------------------------------------------------------------
+
+
+def test_what_depends_on_the_machine_is_measured_once(tmp_path: Path) -> None:
+    taken = []
+
+    def measure(scale: str) -> pandas.DataFrame:
+        taken.append(scale)
+        return pandas.DataFrame({"seconds": [0.1 + len(taken)]})
+
+    collected = Collected("quick", ())
+    with pytest.raises(ValueError, match="nothing was measured"):
+        _ = collected.measured
+    path = measurements_file(study(measure=measure), "quick", tmp_path)
+    path.parent.mkdir(parents=True)
+    for _ in range(2):
+        assert with_measurements(study(measure=measure), collected, path).measured["seconds"].tolist() == [1.1]
+    assert taken == ["quick"]
+    assert with_measurements(study(), collected, path) is collected
+
+
+def test_a_net_is_measured_in_a_process_of_its_own() -> None:
+    for sampler in ("matrix_free", "dense", "numpy"):
+        cost = cost_of_net(sampler, 300, 3)
+        assert 0 < cost.seconds < 10 and cost.bytes >= 0
+    assert cost_of_net("numpy", 600, 3).bytes > 3e6  # three matrices of 1.4 MB
+    with pytest.raises(ValueError, match="slide at width 8 and depth 2 cannot be measured: KeyError"):
+        cost_of_net("slide", 8, 2)
 
 
 def test_figures_are_named_by_their_parts_and_are_the_same_bytes(tmp_path: Path) -> None:

@@ -40,14 +40,14 @@ def plot(chosen: Chosen, scale: str, seed: int, out: Path) -> list[Path]:
     name = chosen.study.name
     store = Store(chunks_directory(out, name))
     found = progress(chosen.cases, store)
+    options = f" --scale {scale}" + (f" --seed {seed}" if seed else "") + (f" --out {out}" if out != Path() else "")
     if found.missing:
-        options = f" --scale {scale}" + (f" --seed {seed}" if seed else "") + (f" --out {out}" if out != Path() else "")
         raise StudyError(
             f"{found.missing} of {found.chunks} chunks are missing or damaged: stabsim run {name}{options}"
         )
     path = measurements_file(chosen.study, scale, out)
     if chosen.study.measure is not None and not path.exists():
-        raise StudyError(f"{path} is missing: stabsim run {name} measures it")
+        raise StudyError(f"{path} is missing: stabsim run {name}{options} measures it")
     collected = with_measurements(chosen.study, read(chosen.cases, scale, store), path)
     with calling("draw", chosen.path):
         return save_figures(chosen.study, collected, out / "figures")

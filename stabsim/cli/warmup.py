@@ -29,7 +29,7 @@ def command() -> None:
 
 
 def compile_all() -> None:
-    """Run a few nets of each activation and each law in both precisions."""
+    """Run a few nets of each activation, law and sampler in both precisions."""
     from stabsim.activations import ACTIVATIONS
     from stabsim.initializers import LAWS, Initializer
     from stabsim.network import Network
@@ -41,7 +41,11 @@ def compile_all() -> None:
             simulate(Network((2, 2), activation, "normal"), nets=1, precision=precision)
         for law in LAWS:
             weights = Initializer(law=law, bias_law="uniform")
-            simulate(Network((2, 2), "linear", weights, bias_std=1.0), nets=1, precision=precision)
+            simulate(Network((2, 2), "linear", weights, bias_std=1.0), nets=1, precision=precision, sampler="dense")
+        for batch in (1, 2):
+            simulate(
+                Network((2, 2), "linear", "normal"), nets=1, precision=precision, sampler="matrix_free", batch=batch
+            )
 
 
 def prune(kept: Path) -> int:

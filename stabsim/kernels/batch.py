@@ -6,7 +6,7 @@ two is exact, and the backward pass is linear in the injected gradient, so it ma
 pass may where f is a straight line on either side of 0: always (ReLU), or within rounding, for values far below 1
 (tanh) or far above 1 (GELU).
 
-How weights are drawn and applied is for the samplers to say, in four functions:
+How weights are drawn and applied is for the samplers to say, in five functions:
 
 - ``prepare(net, l)`` makes ready what z W of layer l takes;
 - ``factors(net, l)`` returns two matrices whose product is z W;
@@ -222,10 +222,10 @@ def sampler(
                 exponent = pass_back(pull_back, weight_gradient, net, ask, rows[l], l, exponent)
             dz = whole(net, DZ, 0)
             net.exponents[DZ, 0] = exponent
-            layer.add_input_gradient(rows[0], wanted, dz)
+            layer.add_input_gradient(rows[0], ask.wanted, dz)
             layer.finish_input_gradient(rows[0], dz.size, exponent)
             blocks.add_to_histogram(
-                counts[layer.H_ACTIVATION_GRADIENT, 0], dz, exponent, bins[layer.H_ACTIVATION_GRADIENT]
+                ask.counts[layer.H_ACTIVATION_GRADIENT, 0], dz, exponent, ask.bins[layer.H_ACTIVATION_GRADIENT]
             )
 
     return simulate_nets

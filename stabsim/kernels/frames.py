@@ -98,7 +98,7 @@ def orthonormalize(rows, start, c, work):  # type: ignore[no-untyped-def]
 
     ``c`` (rows, rows) is written from row ``start`` on; ``work`` has room for ``PANEL`` rows of the longer side.
     """
-    count, width = rows.shape
+    count = rows.shape[0]
     lengths = np.empty(PANEL)
     r = np.empty((PANEL, PANEL), rows.dtype)
     r_again = np.empty((PANEL, PANEL), rows.dtype)

@@ -11,7 +11,8 @@ arXiv:2101.07464). With u = z/|z|, and g and h fresh standard normals:
 
 A layer is therefore two vectors, g and h, and a few scalars. Vectors are worked on in blocks that stay in the
 first-level cache, and are either kept or drawn again from their counters for the backward pass, so that memory need
-depend neither on the depth nor on the width. Exponents are as in the dense sampler.
+depend neither on the depth nor on the width. Exponents are those of ``batch``, but
+that z is never rescaled: the next layer takes its length in a unit of its own.
 """
 
 from __future__ import annotations
@@ -325,4 +326,4 @@ def _simulate_nets(  # type: ignore[no-untyped-def]
 @functools.cache
 def matrix_free_sampler(dtype: np.dtype[Any]) -> Any:
     """Return the compiled sampler of that precision; ``stabsim.plan`` makes its arguments."""
-    return kernel(signature(dtype, BUFFERS, boolean), cache=dtype.name)(_simulate_nets)
+    return kernel(signature(dtype, BUFFERS, boolean), cache=f"matrix_free {dtype.name}")(_simulate_nets)

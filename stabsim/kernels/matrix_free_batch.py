@@ -1,4 +1,6 @@
-"""The matrix-free sampler for batches: exact in law, linear in the width, W is never formed.
+"""The matrix-free sampler for batches: exact in law, W is never formed.
+
+A layer takes time proportional to its width and to the square of the batch, but for zeros and signs of dW (``outer``).
 
 Only what a batch asks of W is drawn; see ``matrix_free`` for the source. With Z = C U, U a frame (orthonormal or zero
 rows, as many as samples), dS = M V likewise, and G, H fresh standard normals:
@@ -162,8 +164,8 @@ def pull_back(net, l, ds, dz):  # type: ignore[no-untyped-def]
     blocks.copy(flat(batch.part(net, U, l, 0, rows, columns)), flat(uh[:rows]))
     k, m = place(net, K, rows, 2 * rows), place(net, M, rows, rows)
     scale = net.weight_scale[l]
-    unit = uh.dtype.type(1) if net.weights else scale
-    batch.draw(net.normal, uh[rows:], net.seed, philox.COMPLEMENT, l - 1, net.number, unit)
+    size = uh.dtype.type(1) if net.weights else scale
+    batch.draw(net.normal, uh[rows:], net.seed, philox.COMPLEMENT, l - 1, net.number, size)
     if net.weights:
         gv = place(net, GV, 2 * rows, columns_out)
         blocks.copy(flat(batch.part(net, G, l, 0, rows, columns_out)), flat(gv[:rows]))
@@ -176,9 +178,9 @@ def pull_back(net, l, ds, dz):  # type: ignore[no-untyped-def]
     if columns == fan_in:
         batch.multiply_in_groups(k, uh, dz)
     else:
-        whole = place(net, R, rows, columns)
-        batch.multiply_in_groups(k, uh, whole)
-        copy_scaled(whole, uh.dtype.type(1), dz)
+        padded = place(net, R, rows, columns)
+        batch.multiply_in_groups(k, uh, padded)
+        copy_scaled(padded, uh.dtype.type(1), dz)
 
 
 @kernel()

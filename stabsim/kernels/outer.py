@@ -1,7 +1,8 @@
 """dW = z^T ds of a batch without forming it: where it is zero, and which of its columns have one sign.
 
-An entry of dW is a sum over samples. It is taken to be zero where no sample has both factors: other sums vanish with
-probability zero.
+An entry of dW is a sum over samples. It is taken to be zero where no sample has both factors. Other sums vanish with
+probability zero, unless both factors are from a discrete set: in the last layer, of a given output gradient such as
+one of ones, and given inputs or an activation with few values.
 """
 
 from __future__ import annotations
@@ -57,16 +58,6 @@ def share(common, bits, others):  # type: ignore[no-untyped-def]
         common[j] |= bits & others[j]
 
 
-@kernel(fastmath=REASSOCIATE)
-def count_none(common):  # type: ignore[no-untyped-def]
-    """Return how many have no bit."""
-    wide_vectors()
-    count = np.int64(0)
-    for j in range(common.size):
-        count += np.int64(1) if common[j] == 0 else np.int64(0)
-    return count
-
-
 @kernel()
 def disjoint_pairs(bits, others):  # type: ignore[no-untyped-def]
     """Return how many pairs of columns share no bit, looking at all of them."""
@@ -78,7 +69,7 @@ def disjoint_pairs(bits, others):  # type: ignore[no-untyped-def]
             common[j] = 0
         for w in range(words):
             share(common, bits[w, i], others[w])
-        count += count_none(common)
+        count += blocks.count_zeros(common)
     return count
 
 
@@ -106,7 +97,7 @@ def record_zeros(row, z, ds):  # type: ignore[no-untyped-def]
     samples, fan_in = z.shape
     fan_out = ds.shape[1]
     below, above = supports(z), supports(ds)
-    if samples < 30 and samples << samples < fan_in * fan_out:
+    if samples <= r.TABLE_SAMPLES:
         pairs = disjoint_pairs_by_table(below, above, samples)
     else:
         pairs = np.float64(disjoint_pairs(below, above))

@@ -12,6 +12,9 @@ RECORD_VERSION = 2  # part of every stored result's identity: raise it when a nu
 # Tensors of which values can be counted in a histogram.
 HISTOGRAMS = ("activation", "preactivation", "activation_gradient", "preactivation_gradient")
 
+# Zeros of dW are counted by a table of all patterns of samples up to as many; above, by looking at all pairs of units.
+TABLE_SAMPLES = 12
+
 # Offsets from a tensor's first column.
 M1, M2, M3, M4, SQUARE, EXPONENT = range(6)
 
