@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from contestants import QUANTITIES
 
 from stabsim import figures
 from stabsim.cost import choose, kind, nanoseconds, terms
@@ -28,12 +29,6 @@ from stabsim.task import Task, make_task
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-FEW = (
-    "activation_variance",
-    "activation_zero_fraction",
-    "activation_gradient_variance",
-    "preactivation_gradient_zero_fraction",
-)
 LAWS = {"he_normal": "gaussian", "orthogonal": "orthogonal"}
 WIDTHS = (32, 64, 128, 256, 512, 1024, 2048)
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -49,7 +44,7 @@ def grid() -> Iterator[tuple[dict[str, Any], Task]]:
         activation = ("relu", "tanh")[number % 3 == 0]
         task = make_task(
             Network(widths, activation, weights), batch=batch, precision=precision, sampler="dense",
-            quantities=FEW if quantities == "few" else None,
+            quantities=QUANTITIES if quantities == "few" else None,
         )  # fmt: skip
         tags = {"law": LAWS[weights], "precision": precision, "quantities": quantities, "width": width, "batch": batch}
         yield tags | {"widths": "equal" if number % 2 else "unequal", "activation": activation}, task
@@ -82,9 +77,9 @@ def run(seconds: float) -> tuple[DataFrame, dict[str, dict[str, list[tuple[dict[
     rows = []
     seen: dict[str, dict[str, list[tuple[dict[str, float], float]]]] = {}
     for tags, dense in grid():
-        tasks = {sampler: replace(dense, sampler=sampler) for sampler in ("dense", "matrix_free")}
         if dense.network.weights.law == "orthogonal" and max(dense.network.widths) > 1024:
-            continue
+            continue  # forming W takes seconds a layer
+        tasks = {sampler: replace(dense, sampler=sampler) for sampler in ("dense", "matrix_free")}
         times = {sampler: measure(task, seconds) for sampler, task in tasks.items()}
         for sampler, task in tasks.items():
             seen.setdefault(kind(task), {}).setdefault(task.precision, []).append((terms(task), times[sampler]))

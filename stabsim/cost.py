@@ -13,7 +13,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stabsim.kernels import record as r
-from stabsim.kernels.record import TABLE_SAMPLES
 
 if TYPE_CHECKING:
     from stabsim.task import Task
@@ -166,5 +165,5 @@ def _matrix_free_batch(task: Task, fan_in: int, fan_out: int) -> dict[str, float
         "weight gradient": batch * fan_in * fan_out * zeros,
         "zeros of a layer": zeros,
         "zeros of a value": batch * (fan_in + fan_out) * zeros,
-        "zeros of a pair": (batch << batch if batch <= TABLE_SAMPLES else fan_in * fan_out) * zeros,
+        "zeros of a pair": (batch << batch if batch <= r.TABLE_SAMPLES else fan_in * fan_out) * zeros,
     }

@@ -2,7 +2,7 @@
 
 Rows are taken off one another, not their products (no Cholesky factor of Z Z^T), so that nearly parallel rows, whose
 difference is all that matters, keep it; and once more where much was taken off ("twice is enough": Giraud, Langou,
-Rozloznik & van den Eshof, Numer. Math. 101, 2005, doi:10.1007/s00211-005-0615-4).
+Rozložník & van den Eshof, Numerische Mathematik 101, 2005, doi:10.1007/s00211-005-0615-4).
 """
 
 from __future__ import annotations
