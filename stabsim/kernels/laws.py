@@ -36,17 +36,17 @@ def pointer(dtype: np.dtype[Any]) -> Any:
 
 
 # The inner functions close over plain functions of a module and numbers only, so that Numba's cache knows them again.
-def _independent(numbers: Function, tile: Function, size: int) -> Function:
+def _independent(numbers: Function, write: Function, size: int) -> Function:
     fill = philox.fill
 
     def law(matrix, first, seed, purpose, layer, net, scale):  # type: ignore[no-untyped-def]
         wide_vectors()
-        fill(numbers, tile, size, flat(matrix), first, seed, purpose, layer, net, scale)
+        fill(numbers, write, size, flat(matrix), first, seed, purpose, layer, net, scale)
 
     return law
 
 
-def _orthogonal(numbers: Function, tile: Function, size: int) -> Function:
+def _orthogonal(numbers: Function, write: Function, size: int) -> Function:
     fill = philox.fill
 
     def law(matrix, first, seed, purpose, layer, net, scale):  # type: ignore[no-untyped-def]
@@ -57,7 +57,7 @@ def _orthogonal(numbers: Function, tile: Function, size: int) -> Function:
         shorter = min(fan_in, fan_out)
         gaussian = np.empty((longer, shorter), matrix.dtype)
         one = matrix.dtype.type(1)
-        fill(numbers, tile, size, flat(gaussian), first, seed, purpose, layer, net, one)
+        fill(numbers, write, size, flat(gaussian), first, seed, purpose, layer, net, one)
         q, r = np.linalg.qr(gaussian)
         unit = scale * matrix.dtype.type(math.sqrt(longer))
         for j in range(shorter):
@@ -98,7 +98,7 @@ def law(name: str, dtype: np.dtype[Any]) -> Any:
     numbers = _INDEPENDENT["normal" if name == "orthogonal" else name]
     single = dtype == np.float32
     build = _orthogonal if name == "orthogonal" else _independent
-    tile = philox.tile_32 if single else philox.tile_64
+    write = philox.write_32 if single else philox.write_64
     size = philox.TILE if single else philox.TILE // 2
-    function = build(numbers[0 if single else 1], tile, size)
+    function = build(numbers[0 if single else 1], write, size)
     return kernel(signature(dtype), fastmath=CONTRACT, cache=f"{name} {dtype}")(function)

@@ -139,39 +139,53 @@ def truncated_normals_64(a, b, c, d):  # type: ignore[no-untyped-def]
 
 
 @atom
-def tile_32(numbers, out, tile, layer, net, purpose, k0, k1, scale):  # type: ignore[no-untyped-def]
-    """Fill one tile (4 * LANES,) of float32."""
-    for i in range(LANES):
-        a, b, c, d = philox(np.uint32(tile * LANES + i), layer, net, purpose, k0, k1)
-        w, x, y, z = numbers(a, b, c, d)
-        out[i] = w * scale
-        out[LANES + i] = x * scale
-        out[2 * LANES + i] = y * scale
-        out[3 * LANES + i] = z * scale
+def write_32(numbers, out, place, end, scale):  # type: ignore[no-untyped-def]
+    """Write those of one group's four float32 that stand before ``end``."""
+    w, x, y, z = numbers
+    if place < end:
+        out[place] = w * scale
+    if place + LANES < end:
+        out[place + LANES] = x * scale
+    if place + 2 * LANES < end:
+        out[place + 2 * LANES] = y * scale
+    if place + 3 * LANES < end:
+        out[place + 3 * LANES] = z * scale
 
 
 @atom
-def tile_64(numbers, out, tile, layer, net, purpose, k0, k1, scale):  # type: ignore[no-untyped-def]
-    """Fill one tile (2 * LANES,) of float64."""
-    for i in range(LANES):
-        a, b, c, d = philox(np.uint32(tile * LANES + i), layer, net, purpose, k0, k1)
-        y, z = numbers(a, b, c, d)
-        out[i] = y * scale
-        out[LANES + i] = z * scale
+def write_64(numbers, out, place, end, scale):  # type: ignore[no-untyped-def]
+    """Write those of one group's two float64 that stand before ``end``."""
+    y, z = numbers
+    if place < end:
+        out[place] = y * scale
+    if place + LANES < end:
+        out[place + LANES] = z * scale
 
 
 @atom
-def fill(numbers, tile, size, out, first, seed, purpose, layer, net, scale):  # type: ignore[no-untyped-def]
-    """Fill ``out`` with the draws at positions ``first`` (a multiple of ``size``, the tile's), ``first + 1``, ..."""
+def fill(numbers, write, size, out, first, seed, purpose, layer, net, scale):  # type: ignore[no-untyped-def]
+    """Fill ``out`` with the draws at positions ``first`` (a multiple of ``size``, the tile's), ``first + 1``, ...
+
+    Tiles are made in pairs, step by step: one is a chain of 170 cycles, beside which there is room for another.
+    Measured: 0.40 ns a float32 normal instead of 0.45.
+    """
     k0 = np.uint32(seed)
     k1 = np.uint32(seed >> np.uint64(32))
-    start = first // np.uint64(size)
-    whole = out.size // size
-    for t in range(whole):
-        tile(numbers, out[t * size : (t + 1) * size], start + np.uint64(t), layer, net, purpose, k0, k1, scale)
-    rest = out.size - whole * size
-    if rest > 0:
-        last = np.empty(size, out.dtype)
-        tile(numbers, last, start + np.uint64(whole), layer, net, purpose, k0, k1, scale)
-        for i in range(rest):
-            out[whole * size + i] = last[i]
+    start = np.int64(first // np.uint64(size)) * LANES
+    pairs = out.size // (2 * size)
+    for t in range(pairs):
+        pair = out[2 * size * t : 2 * size * (t + 1)]
+        for i in range(LANES):
+            here = start + 2 * LANES * t + i
+            a, b, c, d = philox(np.uint32(here), layer, net, purpose, k0, k1)
+            e, f, g, h = philox(np.uint32(here + LANES), layer, net, purpose, k0, k1)
+            near = numbers(a, b, c, d)
+            far = numbers(e, f, g, h)
+            write(near, pair, i, 2 * size, scale)
+            write(far, pair, size + i, 2 * size, scale)
+    rest = out[2 * size * pairs :]
+    for t in range(-(-rest.size // size)):
+        for i in range(LANES):
+            here = start + LANES * (2 * pairs + t) + i
+            a, b, c, d = philox(np.uint32(here), layer, net, purpose, k0, k1)
+            write(numbers(a, b, c, d), rest, size * t + i, rest.size, scale)
