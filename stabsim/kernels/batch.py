@@ -34,11 +34,11 @@ from stabsim.kernels.views import as_matrix, borrow, flat
 COMMON = 6
 Z, D, S, DZ, DS, B = (np.int64(i) for i in range(COMMON))
 
-# A net, and where it is kept; what is asked of it.
+# A net, where it is kept, and of how many layers vectors are drawn before they are needed; what is asked of it.
 Net = namedtuple(
     "Net",
     "seed number widths batch normal activation shape homogeneous weights weight_scale weight_exponent bias_law "
-    "bias_scale buffers offsets exponents",
+    "bias_scale buffers offsets exponents ahead",
 )
 Ask = namedtuple("Ask", "wanted backward saturation pivots bins counts")
 
@@ -201,7 +201,7 @@ def sampler(
             net = Net(
                 seed, first_net + index, borrow(widths), batch, normal, activation, borrow(shape), homogeneous, weights,
                 borrow(weight_scale), borrow(weight_exponent), bias_law, borrow(bias_scale),
-                borrow(buffers), borrow(offsets), borrow(exponents),
+                borrow(buffers), borrow(offsets), borrow(exponents), 0,
             )  # fmt: skip
             rows = borrow(record)[index]
             blocks.copy(flat(blank), flat(rows))

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from stabsim.kernels.compile import CONTRACT, REASSOCIATE, kernel, wide_vectors
+from stabsim.kernels.compile import CONTRACT, REASSOCIATE, atom, kernel, wide_vectors
 from stabsim.kernels.record import (
     EXPONENT,
     M1,
@@ -39,52 +39,60 @@ def unit_of(exponent):  # type: ignore[no-untyped-def]
     return times_power(1.0, min(max(-exponent, -120), 1000))
 
 
+@atom
+def is_zero(value):  # type: ignore[no-untyped-def]
+    """Return 1 or 0, in 32 bits: sums of those must be cast back to that, or Numba makes 64 of them."""
+    return np.int32(1) if value == 0 else np.int32(0)
+
+
 @kernel(fastmath=REASSOCIATE)
 def power_sums_2(values, pivot):  # type: ignore[no-untyped-def]
-    """Return the sums of x and x^2, x = value - pivot."""
+    """Return the sums of x and x^2, x = value - pivot, and the number of values that are exactly 0."""
     wide_vectors()
     s1 = 0.0
     s2 = 0.0
+    zeros = np.int32(0)
     for i in range(values.size):
         x = np.float64(values[i]) - pivot
         s1 += x
         s2 += x * x
-    return s1, s2
+        zeros = np.int32(zeros + is_zero(values[i]))
+    return s1, s2, zeros
 
 
 @kernel(fastmath=REASSOCIATE)
-def power_sums_4(values, pivot):  # type: ignore[no-untyped-def]
-    """Return the sums of x, x^2, x^3 and x^4, x = value - pivot."""
+def power_sums_3_4(values, pivot):  # type: ignore[no-untyped-def]
+    """Return the sums of x^3 and x^4, x = value - pivot."""
     wide_vectors()
-    s1 = 0.0
-    s2 = 0.0
     s3 = 0.0
     s4 = 0.0
     for i in range(values.size):
         x = np.float64(values[i]) - pivot
         y = x * x
-        s1 += x
-        s2 += y
         s3 += x * y
         s4 += y * y
-    return s1, s2, s3, s4
+    return s3, s4
 
 
 @kernel()
 def add_powers(row, tensor, wanted, values, pivot):  # type: ignore[no-untyped-def]
-    """Add the power sums that are wanted to a tensor's columns; return the sum of squares (not about the pivot)."""
+    """Add power sums to a tensor's columns; return the sum of squares (not about the pivot) and the number of zeros."""
+    s1, s2, zeros = power_sums_2(values, pivot)
+    squares = s2 if pivot == 0.0 else power_sums_2(values, 0.0)[1]
+    add_known_powers(row, tensor, wanted, values, pivot, s1, s2, squares)
+    return squares, zeros
+
+
+@kernel()
+def add_known_powers(row, tensor, wanted, values, pivot, s1, s2, squares):  # type: ignore[no-untyped-def]
+    """Add power sums of which the first two are known; columns that are not wanted stay NaN."""
+    row[tensor + M1] += s1
+    row[tensor + M2] += s2
+    row[tensor + SQUARE] += squares
     if wanted[tensor + M4]:
-        s1, s2, s3, s4 = power_sums_4(values, pivot)
+        s3, s4 = power_sums_3_4(values, pivot)
         row[tensor + M3] += s3
         row[tensor + M4] += s4
-    else:
-        s1, s2 = power_sums_2(values, pivot)
-    squares = s2 if pivot == 0.0 else power_sums_2(values, 0.0)[1]
-    if wanted[tensor + M2]:
-        row[tensor + M1] += s1
-        row[tensor + M2] += s2
-        row[tensor + SQUARE] += squares
-    return squares
 
 
 @kernel()
@@ -102,7 +110,7 @@ def count_zeros(values):  # type: ignore[no-untyped-def]
     wide_vectors()
     count = np.int32(0)
     for i in range(values.size):
-        count += np.int32(1) if values[i] == 0 else np.int32(0)
+        count = np.int32(count + is_zero(values[i]))
     return count
 
 
@@ -113,7 +121,7 @@ def count_small(values, bound):  # type: ignore[no-untyped-def]
     limit = values.dtype.type(bound)
     count = np.int32(0)
     for i in range(values.size):
-        count += np.int32(1) if abs(values[i]) < limit else np.int32(0)
+        count = np.int32(count + (np.int32(1) if abs(values[i]) < limit else np.int32(0)))
     return count
 
 
@@ -128,15 +136,15 @@ def count_saturated(preactivation, activation, lower, upper, bound):  # type: ig
     count = np.int32(0)
     for i in range(activation.size):
         distance = activation[i] - (high if preactivation[i] > 0 else low)
-        count += np.int32(1) if abs(distance) < limit else np.int32(0)
+        count = np.int32(count + (np.int32(1) if abs(distance) < limit else np.int32(0)))
     return count
 
 
 @kernel()
 def totals(values):  # type: ignore[no-untyped-def]
     """Return the sum, the sum of squares, the number of zeros, the least and the greatest value."""
-    s1, s2 = power_sums_2(values, 0.0)
-    return s1, s2, np.float64(count_zeros(values)), np.float64(np.min(values)), np.float64(np.max(values))
+    s1, s2, zeros = power_sums_2(values, 0.0)
+    return s1, s2, np.float64(zeros), np.float64(np.min(values)), np.float64(np.max(values))
 
 
 @kernel()
@@ -186,12 +194,14 @@ def add_sizes(values, sizes):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def finish_zeros(row, zero, matrix):  # type: ignore[no-untyped-def]
+def finish_zeros(row, zero, wanted, matrix):  # type: ignore[no-untyped-def]
     """Turn a count of zeros into a fraction, and write those of all-zero rows and columns behind it."""
     zeros = row[zero]
     row[zero] = zeros / matrix.size
-    row[zero + 1] = dead_rows(matrix) / matrix.shape[0] if zeros > 0 else 0.0
-    row[zero + 2] = dead_columns(matrix) / matrix.shape[1] if zeros > 0 else 0.0
+    if wanted[zero + 1]:
+        row[zero + 1] = dead_rows(matrix) / matrix.shape[0] if zeros > 0 else 0.0
+    if wanted[zero + 2]:
+        row[zero + 2] = dead_columns(matrix) / matrix.shape[1] if zeros > 0 else 0.0
 
 
 @kernel()
@@ -267,16 +277,38 @@ def copy(values, out):  # type: ignore[no-untyped-def]
         out[i] = values[i]
 
 
+@kernel()
+def scale(values, factor):  # type: ignore[no-untyped-def]
+    """Multiply in place."""
+    wide_vectors()
+    f = values.dtype.type(factor)
+    for i in range(values.size):
+        values[i] *= f
+
+
 @kernel(fastmath=REASSOCIATE)
 def multiply(values, factors, out):  # type: ignore[no-untyped-def]
-    """Write the products element by element; return the sum of their squares."""
+    """Write the products element by element; return what `power_sums_2` does of the values, and of the products."""
     wide_vectors()
-    squares = 0.0
+    v1 = 0.0
+    v2 = 0.0
+    v_zeros = np.int32(0)
+    p1 = 0.0
+    p2 = 0.0
+    p_zeros = np.int32(0)
     for i in range(values.size):
-        product = values[i] * factors[i]
+        value = values[i]
+        product = value * factors[i]
         out[i] = product
-        squares += np.float64(product) * np.float64(product)
-    return squares
+        v = np.float64(value)
+        v1 += v
+        v2 += v * v
+        v_zeros = np.int32(v_zeros + is_zero(value))
+        p = np.float64(product)
+        p1 += p
+        p2 += p * p
+        p_zeros = np.int32(p_zeros + is_zero(product))
+    return (v1, v2, v_zeros), (p1, p2, p_zeros)
 
 
 @kernel()

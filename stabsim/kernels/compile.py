@@ -62,7 +62,11 @@ def _cached_below(directory: Path) -> Iterator[None]:
 
 
 def kernel(
-    signature: Any = None, *, fastmath: frozenset[str] = frozenset(), cache: str | None = None
+    signature: Any = None,
+    *,
+    fastmath: frozenset[str] = frozenset(),
+    cache: str | None = None,
+    apart: bool = False,
 ) -> Callable[[Callable[..., Any]], Any]:
     """Compile a function that holds loops: with a signature at once, without one when another calls it.
 
@@ -71,8 +75,13 @@ def kernel(
     anew in each process: of two closures of one name that two processes have cached, a third runs one as the other
     (seen: a sigmoid that was a SiLU). It also has a directory of its own, since Numba keeps all variants of a function
     in one numbered index, which two processes that compile different ones at the same time overwrite.
+
+    ``apart`` keeps a function out of its callers. What an ``atom`` calls is inlined with it, which is faster for small
+    loops and slower for the largest, whose constants LLVM then loads anew in each turn.
     """
     options: dict[str, Any] = {"nogil": True, "fastmath": set(fastmath), "error_model": "numpy"}
+    if apart:
+        options["forceinline"] = False
 
     def decorate(function: Callable[..., Any]) -> Any:
         if cache is None:

@@ -12,7 +12,7 @@ import numpy as np
 from stabsim.kernels import blocks
 from stabsim.kernels import record as r
 from stabsim.kernels.compile import kernel
-from stabsim.kernels.views import flat
+from stabsim.kernels.views import flat, stretch
 
 # Numbers that are worked on together, so that they stay in the first-level cache from one statistic to the next.
 TILE = 2048
@@ -62,7 +62,7 @@ def add_bias(s, b, exponent):  # type: ignore[no-untyped-def]
 def choose_regime(s, shape, exponent):  # type: ignore[no-untyped-def]
     """Return how f is evaluated on ``s * 2**exponent``, the exponent being other than 0."""
     values = flat(s)
-    _, squares = blocks.power_sums_2(values, 0.0)
+    squares = blocks.power_sums_2(values, 0.0)[1]
     return regime_of(squares / s.size, np.min(values), np.max(values), s.itemsize, shape, exponent)
 
 
@@ -117,9 +117,9 @@ def record_input(row, wanted, z, pivot, exponent):  # type: ignore[no-untyped-de
 @kernel()
 def add_input(row, wanted, z, pivot, exponent):  # type: ignore[no-untyped-def]
     """Add what is wanted of some values of the input; return the sum of their squares."""
-    if wanted[r.ACTIVATION_ZERO]:
-        row[r.ACTIVATION_ZERO] += blocks.count_zeros(z)
-    return blocks.add_powers(row, r.ACTIVATION, wanted, z, blocks.times_power(pivot, -exponent))
+    squares, zeros = blocks.add_powers(row, r.ACTIVATION, wanted, z, blocks.times_power(pivot, -exponent))
+    row[r.ACTIVATION_ZERO] += zeros
+    return squares
 
 
 @kernel()
@@ -140,23 +140,22 @@ def activate(  # type: ignore[no-untyped-def]
     upper = shape[FAR, 1, 1] * unit if shape[FAR, 1, 0] == 0.0 else math.nan
     squares = 0.0
     for first in range(0, size, TILE):
-        last = min(first + TILE, size)
-        tile_s, tile_z, tile_d = flat_s[first:last], flat_z[first:last], flat_d[first:last]
+        length = min(TILE, size - first)
+        tile_s, tile_z = stretch(flat_s, first, length), stretch(flat_z, first, length)
+        tile_d = stretch(flat_d, first, length)
         if wanted[r.PREACTIVATION + r.M2]:
             blocks.add_powers(row, r.PREACTIVATION, wanted, tile_s, 0.0)
         evaluate(regime, activation, shape, tile_s, tile_z, tile_d, exponent)
         blocks.scale_by_power_of_two(tile_z, shift)
-        if wanted[r.DERIVATIVE + r.M2]:
-            blocks.add_powers(row, r.DERIVATIVE, wanted, tile_d, 0.0)
-        if wanted[r.DERIVATIVE_ZERO]:
-            row[r.DERIVATIVE_ZERO] += blocks.count_zeros(tile_d)
+        if wanted[r.DERIVATIVE + r.M2] or wanted[r.DERIVATIVE_ZERO]:
+            row[r.DERIVATIVE_ZERO] += blocks.add_powers(row, r.DERIVATIVE, wanted, tile_d, 0.0)[1]
         if wanted[r.DERIVATIVE_SATURATED]:
             row[r.DERIVATIVE_SATURATED] += blocks.count_small(tile_d, bound)
         if wanted[r.ACTIVATION_SATURATED]:
             row[r.ACTIVATION_SATURATED] += blocks.count_saturated(tile_s, tile_z, lower, upper, bound * unit)
-        if wanted[r.ACTIVATION_ZERO]:
-            row[r.ACTIVATION_ZERO] += blocks.count_zeros(tile_z)
-        squares += blocks.add_powers(row, r.ACTIVATION, wanted, tile_z, pivot * unit)
+        tile_squares, zeros = blocks.add_powers(row, r.ACTIVATION, wanted, tile_z, pivot * unit)
+        row[r.ACTIVATION_ZERO] += zeros
+        squares += tile_squares
     return squares
 
 
@@ -168,7 +167,7 @@ def finish_activation(row, wanted, z, d, exponent, z_exponent):  # type: ignore[
     row[r.DERIVATIVE_SATURATED] /= d.size
     row[r.ACTIVATION_SATURATED] /= z.size
     if wanted[r.DERIVATIVE_ZERO]:
-        blocks.finish_zeros(row, r.DERIVATIVE_ZERO, d)
+        blocks.finish_zeros(row, r.DERIVATIVE_ZERO, wanted, d)
     _finish_z(row, wanted, z, z_exponent)
 
 
@@ -195,17 +194,16 @@ def finish_sample_activation(row, wanted, size, exponent):  # type: ignore[no-un
 def _finish_z(row, wanted, z, exponent):  # type: ignore[no-untyped-def]
     blocks.finish_powers(row, r.ACTIVATION, z.size, exponent)
     if wanted[r.ACTIVATION_ZERO]:
-        blocks.finish_zeros(row, r.ACTIVATION_ZERO, z)
+        blocks.finish_zeros(row, r.ACTIVATION_ZERO, wanted, z)
     if wanted[r.ACTIVATION_CORRELATION] and z.shape[0] > 1:
         row[r.ACTIVATION_CORRELATION] = blocks.mean_correlation(z)
 
 
 @kernel()
-def _add_gradient(row, tensor, zero, wanted, gradient):  # type: ignore[no-untyped-def]
-    if wanted[zero]:
-        row[zero] += blocks.count_zeros(gradient)
-    if wanted[tensor + r.M2]:
-        blocks.add_powers(row, tensor, wanted, gradient, 0.0)
+def _add_gradient(row, tensor, zero, wanted, gradient, sums):  # type: ignore[no-untyped-def]
+    s1, squares, zeros = sums
+    blocks.add_known_powers(row, tensor, wanted, gradient, 0.0, s1, squares, squares)
+    row[zero] += zeros
 
 
 @kernel()
@@ -223,11 +221,12 @@ def pass_part_back(row, wanted, dz, d, ds):  # type: ignore[no-untyped-def]
     flat_dz, flat_d, flat_ds = flat(dz), flat(d), flat(ds)
     squares = 0.0
     for first in range(0, size, TILE):
-        last = min(first + TILE, size)
-        tile_dz, tile_ds = flat_dz[first:last], flat_ds[first:last]
-        _add_gradient(row, r.ACTIVATION_GRADIENT, r.ACTIVATION_GRADIENT_ZERO, wanted, tile_dz)
-        squares += blocks.multiply(tile_dz, flat_d[first:last], tile_ds)
-        _add_gradient(row, r.PREACTIVATION_GRADIENT, r.PREACTIVATION_GRADIENT_ZERO, wanted, tile_ds)
+        length = min(TILE, size - first)
+        tile_dz, tile_ds = stretch(flat_dz, first, length), stretch(flat_ds, first, length)
+        of_dz, of_ds = blocks.multiply(tile_dz, stretch(flat_d, first, length), tile_ds)
+        _add_gradient(row, r.ACTIVATION_GRADIENT, r.ACTIVATION_GRADIENT_ZERO, wanted, tile_dz, of_dz)
+        _add_gradient(row, r.PREACTIVATION_GRADIENT, r.PREACTIVATION_GRADIENT_ZERO, wanted, tile_ds, of_ds)
+        squares += of_ds[1]
     return squares
 
 
@@ -247,7 +246,9 @@ def _finish_gradient(row, tensor, zero, size, exponent):  # type: ignore[no-unty
 @kernel()
 def add_input_gradient(row, wanted, dz):  # type: ignore[no-untyped-def]
     """Add what is wanted of the gradient by the input."""
-    _add_gradient(row, r.ACTIVATION_GRADIENT, r.ACTIVATION_GRADIENT_ZERO, wanted, flat(dz))
+    values = flat(dz)
+    sums = blocks.power_sums_2(values, 0.0)
+    _add_gradient(row, r.ACTIVATION_GRADIENT, r.ACTIVATION_GRADIENT_ZERO, wanted, values, sums)
 
 
 @kernel()
@@ -264,10 +265,9 @@ def record_weight_gradient(row, wanted, z, ds, exponent, dw, extremes):  # type:
         return
     np.dot(z.T, ds, dw)
     values = flat(dw)
-    blocks.add_powers(row, r.WEIGHT_GRADIENT, wanted, values, 0.0)
+    _, zeros = blocks.add_powers(row, r.WEIGHT_GRADIENT, wanted, values, 0.0)
     blocks.finish_powers(row, r.WEIGHT_GRADIENT, dw.size, exponent)
     if wanted[r.WEIGHT_GRADIENT_ZERO]:
-        zeros = blocks.count_zeros(values)
         row[r.WEIGHT_GRADIENT_ZERO] = zeros / dw.size
         row[r.WEIGHT_GRADIENT_DEAD_ROW] = blocks.dead_rows(dw) / dw.shape[0] if zeros > 0 else 0.0
         blocks.column_extremes(dw, extremes[0], extremes[1])

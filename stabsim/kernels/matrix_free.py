@@ -27,9 +27,9 @@ from numba import boolean
 from stabsim.kernels import blocks, inputs, layer, philox
 from stabsim.kernels import record as r
 from stabsim.kernels.batch import Ask, Net
-from stabsim.kernels.compile import atom, kernel
+from stabsim.kernels.compile import CONTRACT, atom, kernel, wide_vectors
 from stabsim.kernels.signature import signature
-from stabsim.kernels.views import as_matrix, borrow, flat
+from stabsim.kernels.views import as_matrix, borrow, flat, stretch
 
 # Buffers of one net: a layer's p = z W, z, f' and h are kept or, of the others always, one block at a time.
 BUFFERS = 8
@@ -37,6 +37,7 @@ P, Z, D, H, S, B, DZ, DS = (np.int64(i) for i in range(BUFFERS))
 KEPT = (P, Z, D, H)
 
 BLOCK = np.int64(1024)  # units: seven buffers of float32 fit into 32 KiB
+AHEAD = np.int64(4 * BLOCK)  # numbers drawn at once: with a call a layer, a net of width 128 takes a sixth more time
 
 # What is known of a layer, in units of its z, once it has been passed forward: the scale of g, how f is evaluated,
 # |z|^2, z . h, |h|^2, the totals of z, and |z| in the unit that the next layer takes, which is 2^SHIFT of them.
@@ -45,16 +46,22 @@ STATE = TOTALS + 5
 
 
 @atom
+def keeps_layers(net):  # type: ignore[no-untyped-def]
+    """Return whether the vectors of all layers are kept."""
+    return net.offsets[Z, 1] > 0
+
+
+@atom
 def part(net, buffer, l, first, size):  # type: ignore[no-untyped-def]
     """Return the block of a layer's vector that starts at unit ``first``."""
-    start = net.offsets[buffer, l] + (first if net.offsets[Z, 1] > 0 else 0)
-    return net.buffers[buffer][start : start + size]
+    start = net.offsets[buffer, l] + (first if keeps_layers(net) else 0)
+    return stretch(net.buffers[buffer], start, size)
 
 
 @atom
 def scratch(net, buffer, size):  # type: ignore[no-untyped-def]
     """Return a place for one block."""
-    return net.buffers[buffer][:size]
+    return stretch(net.buffers[buffer], np.int64(0), size)
 
 
 @kernel()
@@ -69,12 +76,31 @@ def projection_exponent(net, state, l):  # type: ignore[no-untyped-def]
     return net.exponents[Z, l - 1] + np.int64(state[l - 1, SHIFT]) + net.weight_exponent[l]
 
 
+@kernel(fastmath=CONTRACT, apart=True)
+def draw_layers(out, offsets, widths, first, last, seed, purpose, number):  # type: ignore[no-untyped-def]
+    """Draw the standard normals of layers ``first`` .. ``last - 1``."""
+    wide_vectors()
+    one = out.dtype.type(1)
+    philox.normals_of_layers(one, out, offsets, widths, first, last, seed, purpose, np.uint32(number))
+
+
+@atom
+def draw_ahead(net, first, last, backward):  # type: ignore[no-untyped-def]
+    """Draw g and h of layers ``first`` .. ``last - 1``, which are kept."""
+    depth = net.widths.size - 1
+    p, h = net.buffers[P], net.buffers[H]
+    draw_layers(p, net.offsets[P], net.widths, max(first, 1), last, net.seed, philox.PROJECTION, net.number)
+    if backward:
+        draw_layers(h, net.offsets[H], net.widths, first, min(last, depth), net.seed, philox.COMPLEMENT, net.number)
+
+
 @atom
 def draw_preactivation(net, state, l, first, size):  # type: ignore[no-untyped-def]
-    """Draw p = z W; return it, and s = p + b."""
+    """Draw p = z W, unless it was drawn ahead; return it, and s = p + b."""
     p = part(net, P, l, first, size)
-    scale = net.weight_scale.dtype.type(state[l, SCALE])
-    draw(net.normal, p, first, net.seed, philox.PROJECTION, l, net.number, scale)
+    if net.ahead == 0:
+        scale = net.weight_scale.dtype.type(state[l, SCALE])
+        draw(net.normal, p, first, net.seed, philox.PROJECTION, l, net.number, scale)
     if net.bias_scale[l] == 0:
         return p, p
     s, b = scratch(net, S, size), scratch(net, B, size)
@@ -86,9 +112,10 @@ def draw_preactivation(net, state, l, first, size):  # type: ignore[no-untyped-d
 
 @atom
 def draw_complement(net, l, first, size):  # type: ignore[no-untyped-def]
-    """Draw h, of as many units as z_l."""
+    """Draw h, of as many units as z_l, unless it was drawn ahead."""
     h = part(net, H, l, first, size)
-    draw(net.normal, h, first, net.seed, philox.COMPLEMENT, l, net.number, h.dtype.type(1))
+    if net.ahead == 0:
+        draw(net.normal, h, first, net.seed, philox.COMPLEMENT, l, net.number, h.dtype.type(1))
     return h
 
 
@@ -130,6 +157,8 @@ def start_layer(net, state, l):  # type: ignore[no-untyped-def]
             longer / squared_norm(net.normal, work, 0, longer, net.seed, philox.PROJECTION, l, net.number)
         )
     here[SCALE] = scale
+    if net.ahead > 0:
+        blocks.scale(part(net, P, l, 0, net.widths[l]), scale)
     here[REGIME] = layer.CURVE
     if exponent != 0 and not net.homogeneous:
         seen = blocks.no_totals()
@@ -201,7 +230,7 @@ def pass_forward(net, state, ask, l, given, row):  # type: ignore[no-untyped-def
 @atom
 def recall(net, state, l, given, first, size):  # type: ignore[no-untyped-def]
     """Bring back p, z, f' and h of a block: they are kept, or drawn again."""
-    if net.offsets[Z, 1] == 0:
+    if not keeps_layers(net):
         if l == 0:
             draw_input(net, given, first, size)
         else:
@@ -304,16 +333,19 @@ def _simulate_nets(  # type: ignore[no-untyped-def]
     given, output_gradient = borrow(given), borrow(output_gradient)
     memory = np.zeros((depth + 1, STATE))
     state = borrow(memory)
+    ahead = AHEAD // max(widths) if offsets[Z, 1] > 0 else np.int64(0)
     for index in range(record.shape[0]):
         net = Net(
             seed, first_net + index, borrow(widths), batch, normal, activation, borrow(shape), homogeneous, weights,
             borrow(weight_scale), borrow(weight_exponent), bias_law, borrow(bias_scale),
-            borrow(buffers), borrow(offsets), borrow(exponents),
+            borrow(buffers), borrow(offsets), borrow(exponents), ahead,
         )  # fmt: skip
         rows = borrow(record)[index]
         blocks.copy(flat(blank), flat(rows))
         exponents[Z, 0] = input_exponent
         for l in range(depth + 1):
+            if ahead > 0 and l % ahead == 0:
+                draw_ahead(net, l, min(l + ahead, depth + 1), backward)
             pass_forward(net, state, ask, l, given, rows[l])
         if backward:
             a, b, exponent = 0.0, 0.0, gradient_exponent

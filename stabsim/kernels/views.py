@@ -64,3 +64,16 @@ def as_matrix(_context: Any, vector: Any, rows: Any, columns: Any) -> Any:
         return _view(context, builder, kind, source, shape, strides)
 
     return kind(vector, types.int64, types.int64), codegen
+
+
+@intrinsic
+def stretch(_context: Any, vector: Any, first: Any, size: Any) -> Any:
+    """Return ``size`` (int64) numbers of a contiguous vector from ``first`` (int64) on, borrowed, nothing checked."""
+    kind = vector.copy()
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        source = make_array(signature.args[0])(context, builder, arguments[0])
+        source.data = builder.gep(source.data, [arguments[1]])
+        return _view(context, builder, kind, source, [arguments[2]], [source.itemsize])
+
+    return kind(vector, types.int64, types.int64), codegen
