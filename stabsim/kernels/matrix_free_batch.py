@@ -70,14 +70,23 @@ def keep_rows(matrix, diagonal_of):  # type: ignore[no-untyped-def]
     """Write zeros into the rows where the other matrix has one on its diagonal."""
     for i in range(matrix.shape[0]):
         if diagonal_of[i, i] == 0:
-            frames.scale_row(matrix[i], 0.0)
+            blocks.scale(matrix[i], 0.0)
+
+
+@atom
+def frame(net, l):  # type: ignore[no-untyped-def]
+    """Return U; where it has no buffer, it takes the place of z."""
+    if net.buffers[U].size > 0:
+        return batch.part(net, U, l, 0, net.batch, span(net, l, net.widths[l - 1]))
+    return batch.whole(net, batch.Z, l - 1)
 
 
 @atom
 def make_frame(net, l):  # type: ignore[no-untyped-def]
     """Make U and C of z."""
-    u = batch.part(net, U, l, 0, net.batch, span(net, l, net.widths[l - 1]))
-    copy_padded(batch.whole(net, batch.Z, l - 1), u)
+    u = frame(net, l)
+    if net.buffers[U].size > 0:
+        copy_padded(batch.whole(net, batch.Z, l - 1), u)
     frames.orthonormalize(u, 0, batch.part(net, C, l, 0, net.batch, net.batch), net.buffers[WORK])
 
 
@@ -113,7 +122,7 @@ def factors(net, l):  # type: ignore[no-untyped-def]
 @atom
 def recall(net, quiet, row, given, l):  # type: ignore[no-untyped-def]
     """Run the layer below forward again for its z and f', and make U of them, unless all are kept."""
-    if net.widths.size > 2 and net.offsets[U, 1] == net.offsets[U, 2]:
+    if net.widths.size > 2 and net.offsets[G, 2] == 0:
         if l == 1:
             batch.draw_inputs(net, given)
         else:
@@ -123,19 +132,19 @@ def recall(net, quiet, row, given, l):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def gaussian_back(ds, g, uh, v, k, m, t, work):  # type: ignore[no-untyped-def]
-    """Write k = [dS G^T - M H U^T, M], so that dZ = k [U; H]."""
-    rows = ds.shape[0]
+def gaussian_back(v, g, uh, k, m, t, work):  # type: ignore[no-untyped-def]
+    """Make a frame of dS = M V, and write k = [M (V G^T - H U^T), M], so that dZ = k [U; H]."""
+    rows = v.shape[0]
     u, h = uh[:rows], uh[rows:]
-    copy_padded(ds, v)
     frames.orthonormalize(v, 0, m, work)
-    batch.multiply_in_groups(h, u.T, t)
-    mt = as_matrix(work[: rows * rows], rows, rows)
-    np.dot(m, t, mt)
-    batch.multiply_in_groups(ds, g.T, t)
+    batch.multiply_in_groups(v, g.T, t)
+    known = as_matrix(work[: rows * rows], rows, rows)
+    batch.multiply_in_groups(h, u.T, known)
+    frames.subtract_matrix(known, t)
+    np.dot(m, t, known)
     for i in range(rows):
         for j in range(rows):
-            k[i, j] = t[i, j] - mt[i, j]
+            k[i, j] = known[i, j]
             k[i, rows + j] = m[i, j]
 
 
@@ -161,7 +170,7 @@ def pull_back(net, l, ds, dz):  # type: ignore[no-untyped-def]
     fan_in, fan_out = net.widths[l - 1], net.widths[l]
     columns, columns_out = span(net, l, fan_in), span(net, l, fan_out)
     uh = place(net, UH, 2 * rows, columns)
-    blocks.copy(flat(batch.part(net, U, l, 0, rows, columns)), flat(uh[:rows]))
+    blocks.copy(flat(frame(net, l)), flat(uh[:rows]))
     k, m = place(net, K, rows, 2 * rows), place(net, M, rows, rows)
     scale = net.weight_scale[l]
     size = uh.dtype.type(1) if net.weights else scale
@@ -174,7 +183,11 @@ def pull_back(net, l, ds, dz):  # type: ignore[no-untyped-def]
     else:
         g = batch.part(net, G, l, 0, rows, fan_out)
         t = place(net, R, rows, rows)
-        gaussian_back(ds, g, uh, place(net, V, rows, fan_out), k, m, t, work)
+        v = ds
+        if net.buffers[V].size > 0:
+            v = place(net, V, rows, fan_out)
+            copy_padded(ds, v)
+        gaussian_back(v, g, uh, k, m, t, work)
     if columns == fan_in:
         batch.multiply_in_groups(k, uh, dz)
     else:
