@@ -29,7 +29,7 @@ Buffers = tuple[NDArray[Any], ...]
 RECORD_BYTES = 2**25  # of one chunk
 CHUNK_NANOSECONDS = 1e9  # of one chunk, on one core
 LARGEST_CHUNK = 4096
-PIECES = 16  # of a chunk, for the threads to share
+PIECES = 2  # of a chunk, for each thread: more of them take the interpreter's lock more often
 MODERATE = 20  # weights of scale 2^-20 .. 2^20 are held as they are, others with a power of two apart
 
 
@@ -150,7 +150,7 @@ class Plan:
         largest = max((number for _, (_, _, number) in self.task.histograms), default=-2)
         for tensor, (low, high, number) in self.task.histograms:
             bins[r.HISTOGRAMS.index(tensor)] = low, number / (high - low)
-        pieces = min(len(record), PIECES)
+        pieces = min(len(record), PIECES * team.threads)
         edges = [len(record) * i // pieces for i in range(pieces + 1)]
 
         def piece(start: int, stop: int) -> NDArray[np.int64]:
@@ -220,6 +220,7 @@ class Team:
 
     def __init__(self, plan: Plan, threads: int) -> None:
         _ = plan.problem, plan.arrays, plan.sampler  # made before threads ask for them
+        self.threads = threads
         self.pool = ThreadPoolExecutor(threads, thread_name_prefix="stabsim")
         self.buffers: SimpleQueue[Buffers] = SimpleQueue()
         for buffers in plan.allocate(plan.layout, threads):
