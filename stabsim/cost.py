@@ -24,55 +24,57 @@ KEEP_WEIGHTS = 2**27
 KEEP_VECTORS = 2**23  # of a single sample: about what the third-level cache has for a core
 VECTORS = 4  # a unit and sample: about the shares of z W, z, f' and the frames
 
-# Nanoseconds of each term, by kind of sampler and precision: fitted on one core of an AMD EPYC (Zen 4).
+# Nanoseconds of each term, by kind of sampler and precision: fitted on one core of an AMD EPYC (Zen 5).
 # fmt: off
 PRICES: dict[str, dict[str, dict[str, float]]] = {
     "dense": {
         "float32": {
-            "layer": 461, "value": 0.655, "product": 0.0257, "weight": 0.566, "frame": 0.0714,
-            "frame of a weight": 12.7, "frame of a layer": 2350, "weight gradient": 0.283,
+            "layer": 168, "value": 0.297, "product": 0.00972, "weight": 0.254, "frame": 0.0414,
+            "frame of a weight": 8.33, "frame of a layer": 684, "weight gradient": 0.119,
         },
         "float64": {
-            "layer": 0, "value": 1.25, "product": 0.0494, "weight": 1.91, "frame": 0.129,
-            "frame of a weight": 12.6, "frame of a layer": 0, "weight gradient": 0.444,
+            "layer": 50.6, "value": 0.436, "product": 0.0222, "weight": 0.646, "frame": 0.0662,
+            "frame of a weight": 9.58, "frame of a layer": 0, "weight gradient": 0.15,
         },
     },
     "gaussian sample": {
         "float32": {
-            "layer": 423, "value": 2.04,
+            "layer": 237, "value": 0.98,
         },
         "float64": {
-            "layer": 370, "value": 5.98,
+            "layer": 218, "value": 2.16,
         },
     },
     "gaussian batch": {
         "float32": {
-            "layer": 2120, "pair": 2.17, "value": 2.07, "product": 0.0495, "crowded product": 0.0106,
-            "weight gradient": 0.00424, "zeros of a layer": 2540, "zeros of a value": 1.99,
-            "zeros of a pair": 0.247,
+            "layer": 725, "pair": 1.5, "value": 0.711, "product": 0.0214, "crowded product": 0.00285,
+            "weight gradient": 0.00155, "zeros of a layer": 1800, "zeros of a value": 1.32,
+            "zeros of a pair": 0.109,
         },
         "float64": {
-            "layer": 963, "pair": 2.27, "value": 5.23, "product": 0.0883, "crowded product": 0.0325,
-            "weight gradient": 0.0129, "zeros of a layer": 2490, "zeros of a value": 3.86,
-            "zeros of a pair": 0.125,
+            "layer": 641, "pair": 1.5, "value": 1.73, "product": 0.042, "crowded product": 0.00789,
+            "weight gradient": 0.00313, "zeros of a layer": 1770, "zeros of a value": 2.07,
+            "zeros of a pair": 0.105,
         },
     },
     "orthogonal sample": {
         "float32": {
-            "layer": 554, "value": 2.67,
+            "layer": 359, "value": 1.16,
         },
         "float64": {
-            "layer": 504, "value": 8.07,
+            "layer": 317, "value": 2.77,
         },
     },
     "orthogonal batch": {
         "float32": {
-            "layer": 2690, "pair": 3.44, "value": 2.64, "product": 0.08, "crowded product": 0.0421,
-            "weight gradient": 0, "zeros of a layer": 1520, "zeros of a value": 4.38, "zeros of a pair": 0.0787,
+            "layer": 1310, "pair": 1.32, "value": 0.913, "product": 0.0363, "crowded product": 0.0255,
+            "weight gradient": 0.000114, "zeros of a layer": 1610, "zeros of a value": 2.07,
+            "zeros of a pair": 0.0632,
         },
         "float64": {
-            "layer": 2000, "pair": 0.063, "value": 5.87, "product": 0.155, "crowded product": 0.0757,
-            "weight gradient": 0.00657, "zeros of a layer": 1480, "zeros of a value": 6.4, "zeros of a pair": 0,
+            "layer": 1150, "pair": 0.28, "value": 2.22, "product": 0.0718, "crowded product": 0.0355,
+            "weight gradient": 0.00244, "zeros of a layer": 1530, "zeros of a value": 2.99,
+            "zeros of a pair": 0.0166,
         },
     },
 }

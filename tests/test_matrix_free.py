@@ -16,6 +16,7 @@ from stabsim import Initializer, Network, cost
 from stabsim.kernels import frames, outer
 from stabsim.kernels import record as r
 from stabsim.plan import Plan
+from stabsim.quantities import QUANTITIES
 from stabsim.task import make_task
 from tests.checks import assert_agrees, must_fail
 from tests.test_scaling import GAINS, NORMS, exact_backward_linear, exact_forward
@@ -62,17 +63,32 @@ def test_what_is_drawn_again_is_what_would_have_been_kept(
             assert np.array_equal(results[0].histograms[tensor][1], results[1].histograms[tensor][1])
 
 
-@pytest.mark.parametrize("widths", [(9, 5), (5, 9), (6, 7, 4)])
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("widths", [(9, 5), (5, 9), (6, 7, 4), (4097, 3, 5000)])
 @pytest.mark.parametrize("batch", [1, 3])
-def test_shallow_nets_need_not_keep_anything(
-    widths: tuple[int, ...], batch: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_need_be_kept(widths: tuple[int, ...], batch: int, law: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shallow nets; and wide ones, of which nothing is drawn ahead though all is kept."""
     tables = []
     for budget in (2**27, 0):
         monkeypatch.setattr(cost, "KEEP_WEIGHTS", budget)
         monkeypatch.setattr(cost, "KEEP_VECTORS", budget)
-        tables.append(run(Network(widths, "relu", "orthogonal"), batch=batch).table)
+        tables.append(run(Network(widths, "relu", law), batch=batch).table)
     assert tables[0].equals(tables[1])
+
+
+@pytest.mark.parametrize("budget", [2**27, 0])
+@pytest.mark.parametrize("batch", [1, 2, 9])
+def test_asking_for_less_gives_the_same_numbers(batch: int, budget: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nets nobody asks the weight gradients of have their frames made in place."""
+    monkeypatch.setattr(cost, "KEEP_WEIGHTS", budget)
+    for law in LAWS:
+        network = Network(WIDTHS, "relu", law, bias_std=0.2)
+        names = [name for name, quantity in QUANTITIES.items() if quantity.smallest_batch <= batch]
+        less = tuple(name for name in names if not name.startswith("weight_gradient"))
+        table = run(network, batch=batch).table
+        few = run(network, batch=batch, quantities=less).table
+        rows = table[table["quantity"].isin(less)].reset_index(drop=True)
+        assert few.astype({"quantity": str}).equals(rows.astype({"quantity": str}))
 
 
 @pytest.mark.parametrize("batch", [1, 4])
