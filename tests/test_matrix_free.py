@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 import stabsim
 from stabsim import Initializer, Network, cost
-from stabsim.kernels import frames, outer
+from stabsim.kernels import blocks, frames, matrix_free, outer
 from stabsim.kernels import record as r
 from stabsim.plan import Plan
 from stabsim.quantities import QUANTITIES
@@ -230,6 +230,56 @@ def test_a_users_own_activation() -> None:
 
 
 # Which sampler.
+
+
+# Blocks: vectors longer than one are taken off each other block by block.
+
+
+def detached(z: Numbers, h: Numbers, sizes: tuple[int, ...]) -> Numbers:
+    """Take h off z as the sampler does, in blocks of these sizes."""
+    parts = [slice(sum(sizes[:k]), sum(sizes[: k + 1])) for k in range(len(sizes))]
+    debt, beyond, rest, out = 0.0, 0.0, 0.0, h.copy()
+    for part in parts:
+        beyond, rest = blocks.add_exactly(beyond, rest, float(z[part] @ z[part]))
+    for part in parts:
+        squares = float(z[part] @ z[part])
+        beyond, rest = blocks.add_exactly(beyond, rest, -squares)
+        c, debt = matrix_free.detach(squares, float(z[part] @ h[part]), debt, max(beyond + rest, 0.0))
+        out[part] += c * z[part]
+    return out
+
+
+SIZES = (3, 1, 4, 2)
+VECTORS = {
+    "usual": np.arange(1.0, 11.0) * np.where(np.arange(10) % 3, 1, -1),
+    "dead blocks": np.array([0, 0, 0, 5.0, 1, -2, 0, 3, 0, 0]),
+    "all in one block": np.array([0, 0, 0, 0, 1.0, 2, 3, 4, 0, 0]),
+    "small ones last": np.array([1.0, 2, 3, 1e-3, 1e-6, 0, 0, 1e-6, 1e-9, 1e-9]),
+    "small ones first": np.array([1e-9, 0, 0, 1e-6, 1e-3, 0, 0, 0, 1, 2]),
+}
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_blocks_together_have_the_law_of_what_is_left_of_a_whole_vector(name: str) -> None:
+    """That is a normal vector of covariance I - u u^T, u = z / |z|: linear in h, so what it does to I says it all."""
+    z = VECTORS[name]
+    u = z / np.linalg.norm(z)
+    turned = np.array([detached(z, row, SIZES) for row in np.eye(10)])
+    assert np.allclose(turned @ u, 0, atol=1e-12)
+    assert np.allclose(turned.T @ turned, np.eye(10) - np.outer(u, u), atol=1e-12)
+    assert np.allclose([detached(z, row, (10,)) for row in np.eye(10)], np.eye(10) - np.outer(u, u), atol=1e-12)
+
+
+def test_blocks_each_for_itself_would_not() -> None:
+    z, sizes = VECTORS["usual"], (5, 5)
+    u = z / np.linalg.norm(z)
+    apart = np.array(
+        [np.concatenate([detached(z[:5], row[:5], (5,)), detached(z[5:], row[5:], (5,))]) for row in np.eye(10)]
+    )
+    right = np.array([detached(z, row, sizes) for row in np.eye(10)])
+    expected = np.eye(10) - np.outer(u, u)
+    assert np.allclose(right.T @ right, expected, atol=1e-12)
+    assert np.abs(apart.T @ apart - expected).max() > 0.05
 
 
 def test_other_laws_are_refused() -> None:

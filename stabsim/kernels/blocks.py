@@ -30,6 +30,14 @@ def times_power(value, exponent):  # type: ignore[no-untyped-def]
     return value if exponent == 0 else math.ldexp(value, exponent)
 
 
+@atom
+def add_exactly(total, rest, x):  # type: ignore[no-untyped-def]
+    """Return total + rest + x as two numbers, of which the second holds what rounding left of the first (Knuth)."""
+    both = total + x
+    added = both - total
+    return both, rest + ((total - (both - added)) + (x - added))
+
+
 @kernel()
 def unit_of(exponent):  # type: ignore[no-untyped-def]
     """Return 1 in units of ``2**exponent``, between 2^-120 (which float32 holds) and 2^1000.

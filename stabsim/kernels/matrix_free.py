@@ -13,6 +13,11 @@ A layer is therefore two vectors, g and h, and a few scalars. Vectors are worked
 first-level cache, and are either kept or drawn again from their counters for the backward pass, so that memory need
 depend neither on the depth nor on the width. Exponents are those of ``batch``, but
 that z is never rescaled: the next layer takes its length in a unit of its own.
+
+With Gaussian W, h is drawn on the way back only, and taken off u block by block, before h . u is known. Let u_k be what
+of u is in block k, r_k its length, and t_k = h . u_k / r_k: standard normals, independent of each other and of the rest
+of h. They are replaced by others that have the law of t given sum r_k t_k = 0, one after the other (`detach`).
+With semi-orthogonal W the length of what is left of h is asked for too: h . u and h . h are summed on the way forward.
 """
 
 from __future__ import annotations
@@ -40,8 +45,9 @@ BLOCK = np.int64(1024)  # units: seven buffers of float32 fit into 32 KiB
 AHEAD = np.int64(4 * BLOCK)  # numbers drawn at once: with a call a layer, a net of width 128 takes a sixth more time
 
 # What is known of a layer, in units of its z, once it has been passed forward: the scale of g, how f is evaluated,
-# |z|^2, z . h, |h|^2, the totals of z, and |z| in the unit that the next layer takes, which is 2^SHIFT of them.
-SCALE, REGIME, SQUARES, INNER, COMPLEMENT, NORM, SHIFT, TOTALS = range(8)
+# |z|^2 and what its rounding left, z . h, |h|^2, |z| in the unit that the next layer takes, which is 2^SHIFT of them,
+# and the totals of z.
+SCALE, REGIME, SQUARES, REST, INNER, COMPLEMENT, NORM, SHIFT, TOTALS = range(9)
 STATE = TOTALS + 5
 
 
@@ -85,13 +91,9 @@ def draw_layers(out, offsets, widths, first, last, seed, purpose, number):  # ty
 
 
 @atom
-def draw_ahead(net, first, last, backward):  # type: ignore[no-untyped-def]
-    """Draw g and h of layers ``first`` .. ``last - 1``, which are kept."""
-    depth = net.widths.size - 1
-    p, h = net.buffers[P], net.buffers[H]
-    draw_layers(p, net.offsets[P], net.widths, max(first, 1), last, net.seed, philox.PROJECTION, net.number)
-    if backward:
-        draw_layers(h, net.offsets[H], net.widths, first, min(last, depth), net.seed, philox.COMPLEMENT, net.number)
+def draw_ahead(net, buffer, purpose, first, last):  # type: ignore[no-untyped-def]
+    """Draw g or h of layers ``first`` .. ``last - 1``, which are kept."""
+    draw_layers(net.buffers[buffer], net.offsets[buffer], net.widths, first, last, net.seed, purpose, net.number)
 
 
 @atom
@@ -182,20 +184,20 @@ def pass_forward(net, state, ask, l, given, row):  # type: ignore[no-untyped-def
         start_layer(net, state, l)
         regime = np.int64(here[REGIME])
     s_exponent, z_exponent = net.exponents[S, l], net.exponents[Z, l]
-    squares, inner, complement = 0.0, 0.0, 0.0
+    squares, rest, inner, complement = 0.0, 0.0, 0.0, 0.0
     seen = blocks.no_totals()
     for first in range(0, width, BLOCK):
         size = min(BLOCK, width - first)
         if l == 0:
             z = draw_input(net, given, first, size)
-            squares += layer.add_input(row, ask.wanted, z, ask.pivots[l], z_exponent)
+            of_block = layer.add_input(row, ask.wanted, z, ask.pivots[l], z_exponent)
         else:
             z, d = part(net, Z, l, first, size), part(net, D, l, first, size)
             _, s = draw_preactivation(net, state, l, first, size)
             blocks.add_to_histogram(
                 ask.counts[layer.H_PREACTIVATION, l], s, s_exponent, ask.bins[layer.H_PREACTIVATION]
             )
-            squares += layer.activate(
+            of_block = layer.activate(
                 row,
                 ask.wanted,
                 regime,
@@ -209,11 +211,13 @@ def pass_forward(net, state, ask, l, given, row):  # type: ignore[no-untyped-def
                 s_exponent,
                 z_exponent,
             )
+        squares, rest = blocks.add_exactly(squares, rest, of_block)
         blocks.add_to_histogram(ask.counts[layer.H_ACTIVATION, l], z, z_exponent, ask.bins[layer.H_ACTIVATION])
         if ask.backward and l < depth:
-            h = draw_complement(net, l, first, size)
-            inner += blocks.dot(z, h)
-            complement += blocks.dot(h, h) if net.weights else 0.0
+            if net.weights:
+                h = draw_complement(net, l, first, size)
+                inner += blocks.dot(z, h)
+                complement += blocks.dot(h, h)
             if ask.wanted[r.WEIGHT_GRADIENT + r.M2] or ask.wanted[r.WEIGHT_GRADIENT_ZERO]:
                 seen = blocks.add_totals(seen, blocks.totals(z))
     if l > 0:
@@ -222,7 +226,7 @@ def pass_forward(net, state, ask, l, given, row):  # type: ignore[no-untyped-def
     shift = layer.far_from_one(squares / width)
     here[SHIFT] = shift
     here[NORM] = blocks.times_power(math.sqrt(squares), -shift)
-    here[SQUARES], here[INNER], here[COMPLEMENT] = squares, inner, complement
+    here[SQUARES], here[REST], here[INNER], here[COMPLEMENT] = squares, rest, inner, complement
     for i in range(5):
         here[TOTALS + i] = seen[i]
 
@@ -238,13 +242,30 @@ def recall(net, state, l, given, first, size):  # type: ignore[no-untyped-def]
             _, s = draw_preactivation(net, state, l, first, size)
             regime = np.int64(state[l, REGIME])
             layer.evaluate(regime, net.activation, net.shape, s, z, d, net.exponents[S, l])
-        if l < net.widths.size - 1:
+        if net.weights and l < net.widths.size - 1:
             draw_complement(net, l, first, size)
+
+
+@kernel(apart=True)
+def detach(squares, product, debt, beyond):  # type: ignore[no-untyped-def]
+    """Return c such that h + c z has, in all blocks together, the law of h - (h . u) u; and the debt from here on.
+
+    Of this block |z_k|^2 and z_k . h_k are given, of those before the debt, which is z . (h + c z), and of those beyond
+    |z|^2. Given these, the new t_k has mean -debt r_k / (r_k^2 + beyond) and variance beyond / (r_k^2 + beyond).
+    """
+    if squares == 0.0:
+        return 0.0, debt
+    share = beyond / (squares + beyond)
+    kept = math.sqrt(share)
+    return (kept - 1.0) * product / squares - debt / (squares + beyond), share * debt + kept * product
 
 
 @atom
 def pull_back(net, state, l, projected, squares):  # type: ignore[no-untyped-def]
-    """Return (a, b) of dz = a z + b h of the layer below, given ds . z W and |ds|^2 of layer l."""
+    """Return (a, b) of dz = a z + b h of the layer below, given ds . z W and |ds|^2 of layer l.
+
+    With Gaussian W, h is yet to be taken off z.
+    """
     below = state[l - 1]
     norm = math.sqrt(below[SQUARES])
     alive = norm > 0
@@ -265,6 +286,23 @@ def pull_back(net, state, l, projected, squares):  # type: ignore[no-untyped-def
 
 
 @atom
+def gradient(net, l, first, size, a, b, debt, beyond, rest, dz):  # type: ignore[no-untyped-def]
+    """Write a block of dz = a z + b h, with Gaussian W after taking h off z; return the debt, and |z|^2 beyond.
+
+    What is beyond is exact to twice the digits, or blocks far smaller than those before them would have a wrong law.
+    """
+    z, h = part(net, Z, l, first, size), part(net, H, l, first, size)
+    if not net.weights:
+        draw_complement(net, l, first, size)
+        squares = beyond if size == net.widths[l] else blocks.power_sums_2(z, 0.0)[1]
+        beyond, rest = blocks.add_exactly(beyond, rest, -squares)
+        c, debt = detach(squares, blocks.dot(z, h), debt, max(beyond + rest, 0.0))
+        a += b * c
+    blocks.combine(a, z, b, h, dz)
+    return debt, beyond, rest
+
+
+@atom
 def pass_back(  # type: ignore[no-untyped-def]
     net, state, ask, l, given, output_gradient, a, b, exponent, row
 ):
@@ -276,12 +314,13 @@ def pass_back(  # type: ignore[no-untyped-def]
     squares, projected = 0.0, 0.0
     weight_gradients = ask.wanted[r.WEIGHT_GRADIENT + r.M2] or ask.wanted[r.WEIGHT_GRADIENT_ZERO]
     seen = blocks.no_totals()
+    debt, beyond, rest = 0.0, state[l, SQUARES], state[l, REST]
     for first in range(0, width, BLOCK):
         size = min(BLOCK, width - first)
         recall(net, state, l, given, first, size)
         dz, ds = scratch(net, DZ, size), scratch(net, DS, size)
         if l < net.widths.size - 1:
-            blocks.combine(a, part(net, Z, l, first, size), b, part(net, H, l, first, size), dz)
+            debt, beyond, rest = gradient(net, l, first, size, a, b, debt, beyond, rest, dz)
         elif output_gradient.shape[0] > 0:
             blocks.copy(output_gradient[0, first : first + size], dz)
         else:
@@ -310,11 +349,12 @@ def pass_back(  # type: ignore[no-untyped-def]
 def finish_backward(net, state, ask, given, a, b, exponent, row):  # type: ignore[no-untyped-def]
     """Record what is wanted of the gradient by the input."""
     width = net.widths[0]
+    debt, beyond, rest = 0.0, state[0, SQUARES], state[0, REST]
     for first in range(0, width, BLOCK):
         size = min(BLOCK, width - first)
         recall(net, state, 0, given, first, size)
         dz = scratch(net, DZ, size)
-        blocks.combine(a, part(net, Z, 0, first, size), b, part(net, H, 0, first, size), dz)
+        debt, beyond, rest = gradient(net, 0, first, size, a, b, debt, beyond, rest, dz)
         blocks.add_to_histogram(
             ask.counts[layer.H_ACTIVATION_GRADIENT, 0], dz, exponent, ask.bins[layer.H_ACTIVATION_GRADIENT]
         )
@@ -345,12 +385,17 @@ def _simulate_nets(  # type: ignore[no-untyped-def]
         exponents[Z, 0] = input_exponent
         for l in range(depth + 1):
             if ahead > 0 and l % ahead == 0:
-                draw_ahead(net, l, min(l + ahead, depth + 1), backward)
+                draw_ahead(net, P, philox.PROJECTION, max(l, 1), min(l + ahead, depth + 1))
+                if backward and weights:
+                    draw_ahead(net, H, philox.COMPLEMENT, l, min(l + ahead, depth))
             pass_forward(net, state, ask, l, given, rows[l])
         if backward:
             a, b, exponent = 0.0, 0.0, gradient_exponent
-            for l in range(depth, 0, -1):
-                a, b, exponent = pass_back(net, state, ask, l, given, output_gradient, a, b, exponent, rows[l])
+            for l in range(depth, -1, -1):
+                if ahead > 0 and not weights and (l % ahead == ahead - 1 or l == depth):
+                    draw_ahead(net, H, philox.COMPLEMENT, l - l % ahead, min(l + 1, depth))
+                if l > 0:
+                    a, b, exponent = pass_back(net, state, ask, l, given, output_gradient, a, b, exponent, rows[l])
             finish_backward(net, state, ask, given, a, b, exponent, rows[0])
     memory[0, 0] = 0.0  # Numba frees an array after its last use, and would not see those of what was borrowed
 
