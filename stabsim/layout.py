@@ -52,7 +52,7 @@ def dense_sizes(task: Task) -> Integers:
     sizes[[dense.Z, dense.D, dense.S, dense.DZ, dense.DS]] = task.batch * units
     sizes[dense.W] = weights
     sizes[dense.B] = units
-    if task.wanted[r.WEIGHT_GRADIENT] or task.wanted[r.WEIGHT_GRADIENT_ZERO]:
+    if task.wanted[r.WEIGHT_GRADIENT + r.M2] or task.wanted[r.WEIGHT_GRADIENT_ZERO]:
         sizes[dense.DW] = weights
     sizes[dense.EXTREMES] = 2 * units
     return sizes
@@ -78,7 +78,7 @@ def _matrix_free_batch(task: Task) -> Layout:
     samples = task.batch
     units = np.array(task.network.widths, np.int64)
     orthogonal = task.network.weights.law == "orthogonal"
-    weight_gradients = task.wanted[r.WEIGHT_GRADIENT] or task.wanted[r.WEIGHT_GRADIENT_ZERO]
+    weight_gradients = task.wanted[r.WEIGHT_GRADIENT + r.M2] or task.wanted[r.WEIGHT_GRADIENT_ZERO]
     # Frames of z and ds take their places where nobody asks for them again: 7% faster at width 2048 and batch 8.
     in_place = not (orthogonal or weight_gradients)
     longer = np.concatenate([[0], np.maximum(units[:-1], units[1:])])

@@ -64,10 +64,22 @@ def test_what_is_drawn_again_is_what_would_have_been_kept(
 
 
 @pytest.mark.parametrize("law", LAWS)
-@pytest.mark.parametrize("widths", [(9, 5), (5, 9), (6, 7, 4), (4097, 3, 5000)])
+@pytest.mark.parametrize(
+    "widths",
+    [
+        (9, 5),
+        (5, 9),
+        (6, 7, 4),
+        (4097, 3, 5000),
+        (4096, 3, 2),
+        (2100, 3, 5, 7, 4),
+        (1100, 5, 1100, 7, 9),
+        (1300, 7, 6, 5, 4, 3, 2),
+    ],
+)
 @pytest.mark.parametrize("batch", [1, 3])
 def test_nothing_need_be_kept(widths: tuple[int, ...], batch: int, law: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shallow nets; and wide ones, of which nothing is drawn ahead though all is kept."""
+    """Shallow nets; wide ones, of which nothing is drawn ahead though all is kept; all ends of groups drawn ahead."""
     tables = []
     for budget in (2**27, 0):
         monkeypatch.setattr(cost, "KEEP_WEIGHTS", budget)
@@ -79,16 +91,19 @@ def test_nothing_need_be_kept(widths: tuple[int, ...], batch: int, law: str, mon
 @pytest.mark.parametrize("budget", [2**27, 0])
 @pytest.mark.parametrize("batch", [1, 2, 9])
 def test_asking_for_less_gives_the_same_numbers(batch: int, budget: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nets nobody asks the weight gradients of have their frames made in place."""
+    """One tensor at a time: without weight gradients frames are made in place, without others less is summed."""
     monkeypatch.setattr(cost, "KEEP_WEIGHTS", budget)
+    monkeypatch.setattr(cost, "KEEP_VECTORS", budget)
+    names = [name for name, quantity in QUANTITIES.items() if quantity.smallest_batch <= batch]
+    groups = {QUANTITIES[name].tensor for name in names}
+    subsets = [tuple(name for name in names if QUANTITIES[name].tensor == tensor) for tensor in groups]
+    subsets += [("activation_zero_fraction", "derivative_zero_fraction"), ("activation_variance",)]
     for law in LAWS:
         network = Network(WIDTHS, "relu", law, bias_std=0.2)
-        names = [name for name, quantity in QUANTITIES.items() if quantity.smallest_batch <= batch]
-        less = tuple(name for name in names if not name.startswith("weight_gradient"))
-        table = run(network, batch=batch).table
-        few = run(network, batch=batch, quantities=less).table
-        rows = table[table["quantity"].isin(less)].reset_index(drop=True)
-        assert few.astype({"quantity": str}).equals(rows.astype({"quantity": str}))
+        table = run(network, batch=batch).table.astype({"quantity": str})
+        for subset in subsets:
+            few = run(network, batch=batch, quantities=subset).table.astype({"quantity": str})
+            assert few.equals(table[table["quantity"].isin(subset)].reset_index(drop=True)), subset
 
 
 @pytest.mark.parametrize("batch", [1, 4])
@@ -229,9 +244,6 @@ def test_a_users_own_activation() -> None:
             assert_agrees(x.estimate, y.estimate, np.hypot(x.std_error, y.std_error))
 
 
-# Which sampler.
-
-
 # Blocks: vectors longer than one are taken off each other block by block.
 
 
@@ -280,6 +292,48 @@ def test_blocks_each_for_itself_would_not() -> None:
     expected = np.eye(10) - np.outer(u, u)
     assert np.allclose(right.T @ right, expected, atol=1e-12)
     assert np.abs(apart.T @ apart - expected).max() > 0.05
+
+
+def ends_of_two_blocks(tail: float, nets: int) -> Numbers:
+    """Return of each net, for an input of 3 and ``tail`` in two blocks, dz of both, and z . dz as the layer says.
+
+    The net is linear with one layer and a gradient of ones, so z . dz is the sum of z W. Of dz the last block is kept,
+    of one unit, behind which the one before has left its other units.
+    """
+    inputs = np.zeros((1, 1025))
+    inputs[0, [1, 1024]] = 3.0, tail
+    network = Network((1025, 4), "linear", "lecun_normal")
+    options: dict[str, Any] = {"inputs": inputs, "output_gradient": np.ones((1, 4)), "precision": "float64"}
+    plan = Plan(make_task(network, sampler="matrix_free", **options))
+    (buffers,) = plan.allocate(plan.layout)
+    counts, bins = np.zeros((len(r.HISTOGRAMS), 2, 0), np.int64), np.zeros((len(r.HISTOGRAMS), 2))
+    rows = []
+    for number in range(nets):
+        plan.simulate(number, buffers, plan.layout.offsets, counts, bins, np.empty((1, *plan.blank.shape)))
+        start = plan.layout.offsets[matrix_free.P, 1]
+        projected = buffers[matrix_free.P][start : start + 4].sum()
+        rows.append((buffers[matrix_free.DZ][1], buffers[matrix_free.DZ][0], projected))
+    return np.array(rows)
+
+
+@pytest.mark.parametrize("budget", [2**23, 0])
+@pytest.mark.parametrize("tail", [4.0, 4e-9])
+def test_the_sampler_takes_vectors_off_each_other_across_blocks(
+    tail: float, budget: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cost, "KEEP_VECTORS", budget)
+    nets = 4000
+    first, last, projected = ends_of_two_blocks(tail, nets).T
+    assert np.allclose(3.0 * first + tail * last, projected, rtol=0, atol=1e-13)
+    squares, products = last**2 * 1025 / 4, last * projected * 1025 / 4 / tail  # both 1 in the mean
+    for values in (squares, products):
+        found, error = values.mean(), values.std() / math.sqrt(nets)
+        if values is squares or tail == 4.0:  # else products are lost in their spread
+            assert_agrees(found, 1.0, error)
+            must_fail(assert_agrees, 1.5 * found, 1.0, error)
+    if tail == 4.0:
+        # Each block for itself would have both along (3, 4), so that the last is projected * 4 / 25.
+        assert np.abs(last - projected * 4 / 25).max() > 0.01
 
 
 def test_other_laws_are_refused() -> None:

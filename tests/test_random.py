@@ -126,8 +126,15 @@ def test_a_part_of_the_draws_is_drawn_alike(law: str, precision: str) -> None:
             assert np.array_equal(whole[first : first + size], draw(law, precision, size, first=first))
 
 
+PURPOSES = [
+    int(purpose)
+    for purpose in (
+        philox.INPUT, philox.WEIGHT, philox.BIAS, philox.OUTPUT_GRADIENT, philox.SAMPLE_CHOICE, philox.PROJECTION,
+        philox.COMPLEMENT,
+    )
+]  # fmt: skip
 ADDRESSES = st.fixed_dictionaries(
-    {"position": st.integers(0, 2**34 - 1), "purpose": st.integers(0, 4), "layer": WORDS, "net": WORDS}
+    {"position": st.integers(0, 2**34 - 1), "purpose": st.sampled_from(PURPOSES), "layer": WORDS, "net": WORDS}
 )
 
 
@@ -150,8 +157,7 @@ def test_no_two_draws_share_a_counter(
 
 
 def test_purposes_differ() -> None:
-    purposes = [philox.INPUT, philox.WEIGHT, philox.BIAS, philox.OUTPUT_GRADIENT, philox.SAMPLE_CHOICE]
-    assert len(set(purposes)) == len(purposes)
+    assert len(set(PURPOSES)) == len(PURPOSES)
 
 
 # The laws. A sample is a million draws; where the law is right, so are all powers, up to standard errors.

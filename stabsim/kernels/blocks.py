@@ -30,9 +30,12 @@ def times_power(value, exponent):  # type: ignore[no-untyped-def]
     return value if exponent == 0 else math.ldexp(value, exponent)
 
 
-@atom
+@kernel()
 def add_exactly(total, rest, x):  # type: ignore[no-untyped-def]
-    """Return total + rest + x as two numbers, of which the second holds what rounding left of the first (Knuth)."""
+    """Return total + rest + x as two numbers, of which the second holds what rounding left of the first (Knuth).
+
+    A kernel for its flags: with a caller's ``reassoc`` the rest would be 0.
+    """
     both = total + x
     added = both - total
     return both, rest + ((total - (both - added)) + (x - added))
@@ -48,9 +51,12 @@ def unit_of(exponent):  # type: ignore[no-untyped-def]
 
 
 @atom
-def is_zero(value):  # type: ignore[no-untyped-def]
-    """Return 1 or 0, in 32 bits: sums of those must be cast back to that, or Numba makes 64 of them."""
-    return np.int32(1) if value == 0 else np.int32(0)
+def one_if(condition):  # type: ignore[no-untyped-def]
+    """Return 1 or 0, in 32 bits: sums of those must be cast back to that, or Numba makes 64 of them.
+
+    So values are to be counted in stretches of fewer than 2^31: twice as fast as in 64 bits.
+    """
+    return np.int32(1) if condition else np.int32(0)
 
 
 @kernel(fastmath=REASSOCIATE)
@@ -64,13 +70,13 @@ def power_sums_2(values, pivot):  # type: ignore[no-untyped-def]
         x = np.float64(values[i]) - pivot
         s1 += x
         s2 += x * x
-        zeros = np.int32(zeros + is_zero(values[i]))
+        zeros = np.int32(zeros + one_if(values[i] == 0))
     return s1, s2, zeros
 
 
 @kernel(fastmath=REASSOCIATE)
 def power_sums_3_4(values, pivot):  # type: ignore[no-untyped-def]
-    """Return the sums of x^3 and x^4, x = value - pivot."""
+    """Return the sums of x^3 and x^4, x = value - pivot; apart, lest the first two depend on these being wanted."""
     wide_vectors()
     s3 = 0.0
     s4 = 0.0
@@ -118,7 +124,7 @@ def count_zeros(values):  # type: ignore[no-untyped-def]
     wide_vectors()
     count = np.int32(0)
     for i in range(values.size):
-        count = np.int32(count + is_zero(values[i]))
+        count = np.int32(count + one_if(values[i] == 0))
     return count
 
 
@@ -129,7 +135,7 @@ def count_small(values, bound):  # type: ignore[no-untyped-def]
     limit = values.dtype.type(bound)
     count = np.int32(0)
     for i in range(values.size):
-        count = np.int32(count + (np.int32(1) if abs(values[i]) < limit else np.int32(0)))
+        count = np.int32(count + one_if(abs(values[i]) < limit))
     return count
 
 
@@ -144,7 +150,7 @@ def count_saturated(preactivation, activation, lower, upper, bound):  # type: ig
     count = np.int32(0)
     for i in range(activation.size):
         distance = activation[i] - (high if preactivation[i] > 0 else low)
-        count = np.int32(count + (np.int32(1) if abs(distance) < limit else np.int32(0)))
+        count = np.int32(count + one_if(abs(distance) < limit))
     return count
 
 
@@ -289,34 +295,37 @@ def copy(values, out):  # type: ignore[no-untyped-def]
 def scale(values, factor):  # type: ignore[no-untyped-def]
     """Multiply in place."""
     wide_vectors()
-    f = values.dtype.type(factor)
+    by = values.dtype.type(factor)
     for i in range(values.size):
-        values[i] *= f
+        values[i] *= by
 
 
 @kernel(fastmath=REASSOCIATE)
 def multiply(values, factors, out):  # type: ignore[no-untyped-def]
-    """Write the products element by element; return what `power_sums_2` does of the values, and of the products."""
+    """Write the products element by element; return what `power_sums_2` does of the values, and of the products.
+
+    In one pass: 59 ns for 512 float32, and 74 with a pass for each.
+    """
     wide_vectors()
-    v1 = 0.0
-    v2 = 0.0
-    v_zeros = np.int32(0)
-    p1 = 0.0
-    p2 = 0.0
-    p_zeros = np.int32(0)
+    value_sum = 0.0
+    value_squares = 0.0
+    value_zeros = np.int32(0)
+    product_sum = 0.0
+    product_squares = 0.0
+    product_zeros = np.int32(0)
     for i in range(values.size):
         value = values[i]
         product = value * factors[i]
         out[i] = product
-        v = np.float64(value)
-        v1 += v
-        v2 += v * v
-        v_zeros = np.int32(v_zeros + is_zero(value))
-        p = np.float64(product)
-        p1 += p
-        p2 += p * p
-        p_zeros = np.int32(p_zeros + is_zero(product))
-    return (v1, v2, v_zeros), (p1, p2, p_zeros)
+        x = np.float64(value)
+        y = np.float64(product)
+        value_sum += x
+        value_squares += x * x
+        value_zeros = np.int32(value_zeros + one_if(value == 0))
+        product_sum += y
+        product_squares += y * y
+        product_zeros = np.int32(product_zeros + one_if(product == 0))
+    return (value_sum, value_squares, value_zeros), (product_sum, product_squares, product_zeros)
 
 
 @kernel()

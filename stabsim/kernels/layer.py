@@ -117,9 +117,21 @@ def record_input(row, wanted, z, pivot, exponent):  # type: ignore[no-untyped-de
 @kernel()
 def add_input(row, wanted, z, pivot, exponent):  # type: ignore[no-untyped-def]
     """Add what is wanted of some values of the input; return the sum of their squares."""
-    squares, zeros = blocks.add_powers(row, r.ACTIVATION, wanted, z, blocks.times_power(pivot, -exponent))
+    squares, zeros = add_powers(row, r.ACTIVATION, wanted, z, blocks.times_power(pivot, -exponent))
     row[r.ACTIVATION_ZERO] += zeros
     return squares
+
+
+@kernel()
+def add_powers(row, tensor, wanted, values, pivot):  # type: ignore[no-untyped-def]
+    """Do what `blocks.add_powers` does of a tile with all tiles of as many values as there may be."""
+    squares, zeros = 0.0, 0
+    for first in range(0, values.size, TILE):
+        tile = stretch(values, first, min(TILE, values.size - first))
+        tile_squares, tile_zeros = blocks.add_powers(row, tensor, wanted, tile, pivot)
+        squares += tile_squares
+        zeros += tile_zeros
+    return squares, zeros
 
 
 @kernel()
@@ -246,9 +258,8 @@ def _finish_gradient(row, tensor, zero, size, exponent):  # type: ignore[no-unty
 @kernel()
 def add_input_gradient(row, wanted, dz):  # type: ignore[no-untyped-def]
     """Add what is wanted of the gradient by the input."""
-    values = flat(dz)
-    sums = blocks.power_sums_2(values, 0.0)
-    _add_gradient(row, r.ACTIVATION_GRADIENT, r.ACTIVATION_GRADIENT_ZERO, wanted, values, sums)
+    _, zeros = add_powers(row, r.ACTIVATION_GRADIENT, wanted, flat(dz), 0.0)
+    row[r.ACTIVATION_GRADIENT_ZERO] += zeros
 
 
 @kernel()
@@ -264,8 +275,7 @@ def record_weight_gradient(row, wanted, z, ds, exponent, dw, extremes):  # type:
         record_outer_product(row, wanted, z.size, blocks.totals(z[0]), ds.size, blocks.totals(ds[0]), exponent)
         return
     np.dot(z.T, ds, dw)
-    values = flat(dw)
-    _, zeros = blocks.add_powers(row, r.WEIGHT_GRADIENT, wanted, values, 0.0)
+    _, zeros = add_powers(row, r.WEIGHT_GRADIENT, wanted, flat(dw), 0.0)
     blocks.finish_powers(row, r.WEIGHT_GRADIENT, dw.size, exponent)
     if wanted[r.WEIGHT_GRADIENT_ZERO]:
         row[r.WEIGHT_GRADIENT_ZERO] = zeros / dw.size

@@ -15,8 +15,8 @@ depend neither on the depth nor on the width. Exponents are those of ``batch``, 
 that z is never rescaled: the next layer takes its length in a unit of its own.
 
 With Gaussian W, h is drawn on the way back only, and taken off u block by block, before h . u is known. Let u_k be what
-of u is in block k, r_k its length, and t_k = h . u_k / r_k: standard normals, independent of each other and of the rest
-of h. They are replaced by others that have the law of t given sum r_k t_k = 0, one after the other (`detach`).
+of u is in block k and t_k = h . u_k / |u_k|: standard normals, independent of each other and of the rest of h. They are
+replaced by others that have the law of t given sum |u_k| t_k = 0, one after the other (`detach`).
 With semi-orthogonal W the length of what is left of h is asked for too: h . u and h . h are summed on the way forward.
 """
 
@@ -36,7 +36,8 @@ from stabsim.kernels.compile import CONTRACT, atom, kernel, wide_vectors
 from stabsim.kernels.signature import signature
 from stabsim.kernels.views import as_matrix, borrow, flat, stretch
 
-# Buffers of one net: a layer's p = z W, z, f' and h are kept or, of the others always, one block at a time.
+# Buffers of one net: a layer's p = z W, z, f' and h are kept or, of the others always, one block at a time. (h of
+# Gaussian W is drawn on the way back, and has its place only to be drawn ahead.)
 BUFFERS = 8
 P, Z, D, H, S, B, DZ, DS = (np.int64(i) for i in range(BUFFERS))
 KEPT = (P, Z, D, H)
@@ -45,22 +46,22 @@ BLOCK = np.int64(1024)  # units: seven buffers of float32 fit into 32 KiB
 AHEAD = np.int64(4 * BLOCK)  # numbers drawn at once: with a call a layer, a net of width 128 takes a sixth more time
 
 # What is known of a layer, in units of its z, once it has been passed forward: the scale of g, how f is evaluated,
-# |z|^2 and what its rounding left, z . h, |h|^2, |z| in the unit that the next layer takes, which is 2^SHIFT of them,
-# and the totals of z.
+# |z|^2 and what its rounding left, z . h and |h|^2 (of semi-orthogonal W, else 0), |z| in the unit that the next layer
+# takes, which is 2^SHIFT of them, and the totals of z.
 SCALE, REGIME, SQUARES, REST, INNER, COMPLEMENT, NORM, SHIFT, TOTALS = range(9)
 STATE = TOTALS + 5
 
 
 @atom
-def keeps_layers(net):  # type: ignore[no-untyped-def]
-    """Return whether the vectors of all layers are kept."""
-    return net.offsets[Z, 1] > 0
+def keeps_layers(offsets):  # type: ignore[no-untyped-def]
+    """Return whether the vectors of all layers are kept, each in a place of its own."""
+    return offsets[Z, 1] > 0
 
 
 @atom
 def part(net, buffer, l, first, size):  # type: ignore[no-untyped-def]
     """Return the block of a layer's vector that starts at unit ``first``."""
-    start = net.offsets[buffer, l] + (first if keeps_layers(net) else 0)
+    start = net.offsets[buffer, l] + (first if keeps_layers(net.offsets) else 0)
     return stretch(net.buffers[buffer], start, size)
 
 
@@ -114,7 +115,7 @@ def draw_preactivation(net, state, l, first, size):  # type: ignore[no-untyped-d
 
 @atom
 def draw_complement(net, l, first, size):  # type: ignore[no-untyped-def]
-    """Draw h, of as many units as z_l, unless it was drawn ahead."""
+    """Draw h, of as many units as z_l, unless it was drawn ahead; return it."""
     h = part(net, H, l, first, size)
     if net.ahead == 0:
         draw(net.normal, h, first, net.seed, philox.COMPLEMENT, l, net.number, h.dtype.type(1))
@@ -233,8 +234,8 @@ def pass_forward(net, state, ask, l, given, row):  # type: ignore[no-untyped-def
 
 @atom
 def recall(net, state, l, given, first, size):  # type: ignore[no-untyped-def]
-    """Bring back p, z, f' and h of a block: they are kept, or drawn again."""
-    if not keeps_layers(net):
+    """Bring back p, z and f' of a block, and h where it was drawn before: they are kept, or drawn again."""
+    if not keeps_layers(net.offsets):
         if l == 0:
             draw_input(net, given, first, size)
         else:
@@ -246,12 +247,12 @@ def recall(net, state, l, given, first, size):  # type: ignore[no-untyped-def]
             draw_complement(net, l, first, size)
 
 
-@kernel(apart=True)
+@kernel(apart=True)  # inlined, it costs a net of width 128 3% of its time
 def detach(squares, product, debt, beyond):  # type: ignore[no-untyped-def]
     """Return c such that h + c z has, in all blocks together, the law of h - (h . u) u; and the debt from here on.
 
-    Of this block |z_k|^2 and z_k . h_k are given, of those before the debt, which is z . (h + c z), and of those beyond
-    |z|^2. Given these, the new t_k has mean -debt r_k / (r_k^2 + beyond) and variance beyond / (r_k^2 + beyond).
+    Given of this block are |z_k|^2 and z_k . h_k, of those before it the debt, which is z . (h + c z), and of those
+    beyond |z|^2. So the new t_k has mean -debt |z_k| / (|z_k|^2 + beyond) and variance beyond / (|z_k|^2 + beyond).
     """
     if squares == 0.0:
         return 0.0, debt
@@ -287,13 +288,14 @@ def pull_back(net, state, l, projected, squares):  # type: ignore[no-untyped-def
 
 @atom
 def gradient(net, l, first, size, a, b, debt, beyond, rest, dz):  # type: ignore[no-untyped-def]
-    """Write a block of dz = a z + b h, with Gaussian W after taking h off z; return the debt, and |z|^2 beyond.
+    """Write a block of dz = a z + b h, with Gaussian W after taking h off z; return debt, |z|^2 beyond and its rest.
 
     What is beyond is exact to twice the digits, or blocks far smaller than those before them would have a wrong law.
+    So a block's |z|^2 has to be the number that `layer.activate` returned, which sums no more than a TILE at a time.
     """
     z, h = part(net, Z, l, first, size), part(net, H, l, first, size)
     if not net.weights:
-        draw_complement(net, l, first, size)
+        h = draw_complement(net, l, first, size)
         squares = beyond if size == net.widths[l] else blocks.power_sums_2(z, 0.0)[1]
         beyond, rest = blocks.add_exactly(beyond, rest, -squares)
         c, debt = detach(squares, blocks.dot(z, h), debt, max(beyond + rest, 0.0))
@@ -373,7 +375,7 @@ def _simulate_nets(  # type: ignore[no-untyped-def]
     given, output_gradient = borrow(given), borrow(output_gradient)
     memory = np.zeros((depth + 1, STATE))
     state = borrow(memory)
-    ahead = AHEAD // max(widths) if offsets[Z, 1] > 0 else np.int64(0)
+    ahead = AHEAD // max(widths) if keeps_layers(offsets) else np.int64(0)
     for index in range(record.shape[0]):
         net = Net(
             seed, first_net + index, borrow(widths), batch, normal, activation, borrow(shape), homogeneous, weights,

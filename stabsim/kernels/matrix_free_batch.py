@@ -29,7 +29,8 @@ from stabsim.kernels.compile import atom, kernel
 from stabsim.kernels.signature import signature
 from stabsim.kernels.views import as_matrix, flat
 
-# Buffers beside the common ones: U, G and C of each layer; one place for U above H, G above dS, and others to work in.
+# Buffers beside the common ones: U (empty where it takes the place of z), G and C of each layer; one place for U above
+# H, one for G above dS, and others to work in.
 BUFFERS = batch.COMMON + 10
 U, G, C, UH, GV, R, V, K, M, WORK = (np.int64(i) for i in range(batch.COMMON, BUFFERS))
 
@@ -122,7 +123,7 @@ def factors(net, l):  # type: ignore[no-untyped-def]
 @atom
 def recall(net, quiet, row, given, l):  # type: ignore[no-untyped-def]
     """Run the layer below forward again for its z and f', and make U of them, unless all are kept."""
-    if net.widths.size > 2 and net.offsets[G, 2] == 0:
+    if net.widths.size > 2 and net.offsets[G, 2] == 0:  # layers 0, 2, ... share the first place
         if l == 1:
             batch.draw_inputs(net, given)
         else:

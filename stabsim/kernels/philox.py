@@ -19,7 +19,7 @@ from stabsim.kernels.compile import atom
 from stabsim.kernels.elementary import log, sincos_turn, truncated_normal_quantile
 from stabsim.kernels.precision import by_precision
 
-STREAM_VERSION = 1  # part of every result's identity: raise it when any draw changes
+STREAM_VERSION = 1  # part of every result's identity: raise it when any net changes by more than rounding
 
 # Purposes: the fourth counter word. Two draws with different purposes never share a counter.
 INPUT = np.uint32(0)
@@ -164,6 +164,18 @@ def write_64(numbers, out, place, end, scale):  # type: ignore[no-untyped-def]
 
 
 @atom
+def fill_pair(numbers, write, size, out, end, start, layer, net, purpose, k0, k1, scale):  # type: ignore[no-untyped-def]
+    """Fill what there is before ``end`` of two tiles, whose groups begin with ``start``."""
+    for i in range(LANES):
+        a, b, c, d = philox(np.uint32(start + i), layer, net, purpose, k0, k1)
+        e, f, g, h = philox(np.uint32(start + LANES + i), layer, net, purpose, k0, k1)
+        near = numbers(a, b, c, d)
+        far = numbers(e, f, g, h)
+        write(near, out, i, end, scale)
+        write(far, out, size + i, end, scale)
+
+
+@atom
 def fill(numbers, write, size, out, first, seed, purpose, layer, net, scale):  # type: ignore[no-untyped-def]
     """Fill ``out`` with the draws at positions ``first`` (a multiple of ``size``, the tile's), ``first + 1``, ...
 
@@ -176,14 +188,7 @@ def fill(numbers, write, size, out, first, seed, purpose, layer, net, scale):  #
     pairs = out.size // (2 * size)
     for t in range(pairs):
         pair = out[2 * size * t : 2 * size * (t + 1)]
-        for i in range(LANES):
-            here = start + 2 * LANES * t + i
-            a, b, c, d = philox(np.uint32(here), layer, net, purpose, k0, k1)
-            e, f, g, h = philox(np.uint32(here + LANES), layer, net, purpose, k0, k1)
-            near = numbers(a, b, c, d)
-            far = numbers(e, f, g, h)
-            write(near, pair, i, 2 * size, scale)
-            write(far, pair, size + i, 2 * size, scale)
+        fill_pair(numbers, write, size, pair, 2 * size, start + 2 * LANES * t, layer, net, purpose, k0, k1, scale)
     rest = out[2 * size * pairs :]
     for t in range(-(-rest.size // size)):
         for i in range(LANES):
@@ -193,39 +198,32 @@ def fill(numbers, write, size, out, first, seed, purpose, layer, net, scale):  #
 
 
 @atom
-def fill_layers(numbers, write, size, out, offsets, widths, first, last, seed, purpose, net):  # type: ignore[no-untyped-def]
+def fill_layers(numbers, write, size, out, offsets, widths, first, last, seed, purpose, net, scale):  # type: ignore[no-untyped-def]
     """Fill, for layers ``first`` .. ``last - 1``, ``widths`` numbers at ``offsets`` of ``out``, all in one loop.
 
     Measured at width 128: 0.42 ns a float32 normal, and 0.6 with a call a layer.
     """
     k0 = np.uint32(seed)
     k1 = np.uint32(seed >> np.uint64(32))
-    one = out.dtype.type(1)
     layer = first
     place = 0
     while layer < last:
         pair = out[offsets[layer] + place : offsets[layer] + widths[layer]]
         start = place // size * LANES
-        word = np.uint32(layer)
-        for i in range(LANES):
-            a, b, c, d = philox(np.uint32(start + i), word, net, purpose, k0, k1)
-            e, f, g, h = philox(np.uint32(start + LANES + i), word, net, purpose, k0, k1)
-            near = numbers(a, b, c, d)
-            far = numbers(e, f, g, h)
-            write(near, pair, i, pair.size, one)
-            write(far, pair, size + i, pair.size, one)
+        fill_pair(numbers, write, size, pair, pair.size, start, np.uint32(layer), net, purpose, k0, k1, scale)
         place += 2 * size
         if place >= widths[layer]:
             place = 0
             layer += 1
 
 
-def _normals_of_layers_32(one, out, offsets, widths, first, last, seed, purpose, net):  # type: ignore[no-untyped-def]
-    fill_layers(normals_32, write_32, TILE, out, offsets, widths, first, last, seed, purpose, net)
+def _normals_of_layers_32(scale, out, offsets, widths, first, last, seed, purpose, net):  # type: ignore[no-untyped-def]
+    fill_layers(normals_32, write_32, TILE, out, offsets, widths, first, last, seed, purpose, net, scale)
 
 
-def _normals_of_layers_64(one, out, offsets, widths, first, last, seed, purpose, net):  # type: ignore[no-untyped-def]
-    fill_layers(normals_64, write_64, TILE // 2, out, offsets, widths, first, last, seed, purpose, net)
+def _normals_of_layers_64(scale, out, offsets, widths, first, last, seed, purpose, net):  # type: ignore[no-untyped-def]
+    fill_layers(normals_64, write_64, TILE // 2, out, offsets, widths, first, last, seed, purpose, net, scale)
 
 
+# Normals times a scale, in its precision.
 normals_of_layers = by_precision(_normals_of_layers_32, _normals_of_layers_64)

@@ -69,6 +69,8 @@ def as_matrix(_context: Any, vector: Any, rows: Any, columns: Any) -> Any:
 @intrinsic
 def stretch(_context: Any, vector: Any, first: Any, size: Any) -> Any:
     """Return ``size`` (int64) numbers of a contiguous vector from ``first`` (int64) on, borrowed, nothing checked."""
+    if vector.layout != "C":
+        raise TypeError(f"a stretch is of a contiguous vector, not of {vector}")
     kind = vector.copy()
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
