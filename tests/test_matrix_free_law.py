@@ -38,6 +38,7 @@ DEPENDENT[3] = DEPENDENT[2]
 DEPENDENT[5] = 0.0
 DEPENDENT[6] = DEPENDENT[0] - 2 * DEPENDENT[1]
 NEARLY_PARALLEL = RNG.normal(size=9) + 1e-3 * RNG.normal(size=(4, 9))
+FAR_APART = RNG.normal(size=(2, 9)) * np.array([[1.0], [1e-25]])
 GRADIENT = np.stack([RNG.normal(size=7), np.zeros(7)])
 
 
@@ -121,6 +122,10 @@ def corners(law: str) -> dict[str, Case]:
         "one layer, three samples": Case(net("tanh", law, widths=(6, 3)), 3),
         "as many samples as units": Case(net("tanh", law, widths=(6, 6, 6)), 6),
         "more samples than units": Case(net("tanh", law, widths=(6, 6, 6)), 9),
+        "many more samples than units": Case(net("tanh", law, widths=(6, 5, 6)), 40, "float32", nets=1000),
+        "many samples through few units": Case(net("relu", law, widths=(30, 40, 3)), 24, "float32", nets=1000),
+        "one sample far below another": Case(tanh, 2, "float32", {"inputs": FAR_APART}),
+        "one gradient far below another": Case(relu, 2, "float32", {"output_gradient": FAR_APART[:, :7]}),
         "fewer samples than units": Case(net("tanh", law, widths=(20, 30, 25, 16)), 8),
         "twenty samples": Case(net("relu", law, widths=(30, 13, 40, 9)), 20, "float32", nets=1000),
         "twenty dependent samples": Case(relu, 20, options={"inputs": ROWS}, nets=1000),

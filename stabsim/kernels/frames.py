@@ -19,6 +19,8 @@ PANEL = 8  # rows that are taken off one another by loops; those of other panels
 STRETCH = 1024
 LITTLE = 0.1  # of a row that is left: below, rounding would show, so it is done once more
 NOTHING = 16  # times the precision of the numbers: what is left of a row that depends on others
+HALF = 0.5  # of a row that is left the second time: below, the row was rounding, and would not be orthogonal after all
+RANGE = 2.0**40  # of lengths whose squares, and those of a row 2^-20 times as long, stay normal numbers
 
 
 @kernel(fastmath=REASSOCIATE)
@@ -92,13 +94,26 @@ def subtract_matrix(matrix, out):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def orthonormalize_panel(panel, lengths, r):  # type: ignore[no-untyped-def]
+def length(row):  # type: ignore[no-untyped-def]
+    """Return the length of a row, divided by a power of two if its squares leave the range; and the exponent."""
+    found = math.sqrt(dot(row, row))
+    if 1.0 / RANGE < found < RANGE:
+        return found, np.int64(0)
+    greatest = np.float64(max(np.max(row), -np.min(row)))
+    if not 0.0 < greatest < math.inf:
+        return found, np.int64(0)
+    exponent = np.int64(math.frexp(greatest)[1])
+    blocks.scale_by_power_of_two(row, -exponent)
+    return math.sqrt(dot(row, row)), exponent
+
+
+@kernel()
+def orthonormalize_panel(panel, lengths, nothing, r):  # type: ignore[no-untyped-def]
     """Turn few rows into R times a frame, in place; return the least share of the rows' lengths that was left.
 
-    Rows of which less than rounding is left become 0.
+    Rows of whose length no more than the share ``nothing`` is left become 0.
     """
     least = 1.0
-    nothing = NOTHING * (2.0**-23 if panel.itemsize == 4 else 2.0**-52)
     for i in range(panel.shape[0]):
         row = panel[i]
         for j in range(r.shape[1]):
@@ -124,7 +139,9 @@ def orthonormalize(rows, start, c, work):  # type: ignore[no-untyped-def]
     ``c`` (rows, rows) is written from row ``start`` on; ``work`` has room for ``PANEL`` rows of the longer side.
     """
     count = rows.shape[0]
+    nothing = NOTHING * (2.0**-23 if rows.itemsize == 4 else 2.0**-52)
     lengths = np.empty(PANEL)
+    exponents = np.empty(PANEL, np.int64)
     r = np.empty((PANEL, PANEL), rows.dtype)
     r_again = np.empty((PANEL, PANEL), rows.dtype)
     t_again = np.empty((PANEL, count), rows.dtype)
@@ -133,18 +150,18 @@ def orthonormalize(rows, start, c, work):  # type: ignore[no-untyped-def]
         size = last - first
         panel = rows[first:last]
         for i in range(size):
-            lengths[i] = math.sqrt(dot(panel[i], panel[i]))
+            lengths[i], exponents[i] = length(panel[i])
             for j in range(count):
                 c[first + i, j] = 0
         project(panel, rows[:first], c[first:last], work)
-        least = orthonormalize_panel(panel, lengths, r)
+        least = orthonormalize_panel(panel, lengths, nothing, r)
         if least < LITTLE:
             for i in range(size):
                 lengths[i] = 1.0 if r[i, i] > 0 else 0.0
                 for j in range(count):
                     t_again[i, j] = 0
             project(panel, rows[:first], t_again, work)
-            orthonormalize_panel(panel, lengths, r_again)
+            orthonormalize_panel(panel, lengths, HALF, r_again)
             for i in range(size):
                 for j in range(first):
                     for k in range(i + 1):
@@ -158,6 +175,8 @@ def orthonormalize(rows, start, c, work):  # type: ignore[no-untyped-def]
             for i in range(size):
                 for j in range(size):
                     c[first + i, first + j] = r[i, j]
+        for i in range(size):
+            blocks.scale_by_power_of_two(c[first + i], exponents[i])
 
 
 @kernel()
