@@ -23,6 +23,8 @@ SAMPLERS = ("auto", "dense", "matrix_free")
 PRECISIONS = ("float32", "float64")
 LARGEST_SEED = 2**64 - 1
 LARGEST_NET = 2**32  # nets are numbered by one word of the random numbers' counter
+LARGEST_GROUP = 2**32  # and groups of numbers within a layer by another
+NUMBERS_A_GROUP = {"float32": 4, "float64": 2}
 
 Floats = NDArray[np.float64]
 Bins = tuple[float, float, int]
@@ -154,7 +156,25 @@ def make_task(
         network, batch, seed, _inputs(inputs, network, batch), _output_gradient(output_gradient, network, batch),
         sampler, precision, saturation, wanted, kept, _histograms(histograms or {}),
     )  # fmt: skip
-    return replace(task, sampler=choose(task)) if sampler == "auto" else task
+    task = replace(task, sampler=choose(task)) if sampler == "auto" else task
+    _check_size(task)
+    return task
+
+
+def _check_size(task: Task) -> None:
+    """Refuse layers that take more random numbers than there are."""
+    network = task.network
+    if task.sampler == "dense":
+        most, what = max(fan_in * fan_out for fan_in, fan_out in network.fans), "weights"
+    else:
+        most, what = task.batch * max(network.widths), "numbers (batch times width)"
+    most = max(most, task.batch * network.widths[0])
+    allowed = LARGEST_GROUP * NUMBERS_A_GROUP[task.precision]
+    if most > allowed:
+        raise ValueError(
+            f"a layer may have up to {allowed} {what} with sampler={task.sampler!r} and precision={task.precision!r}, "
+            f"not {most}: reduce widths or batch"
+        )
 
 
 def whole_number(name: str, value: Any, least: int, most: int) -> int:

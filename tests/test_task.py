@@ -212,3 +212,24 @@ def test_the_key_names_everything_that_affects_the_answer() -> None:
 def test_the_key_is_the_same_however_it_is_written(one: dict[str, Any], other: dict[str, Any]) -> None:
     assert keyed(one) == keyed(other)
     assert hash(keyed(one)) == hash(keyed(other))
+
+
+@pytest.mark.parametrize(
+    ("widths", "options", "number"),
+    [
+        ((10**30, 2), {}, 10**30),
+        ((2**34 + 1, 2), {"sampler": "matrix_free"}, 2**34 + 1),
+        ((2**33 + 1, 2), {"sampler": "matrix_free", "precision": "float64"}, 2**33 + 1),
+        ((2, 10**8), {"sampler": "matrix_free", "batch": 1000}, 10**11),
+        ((2**18, 2**18), {"sampler": "dense"}, 2**36),
+    ],
+)
+def test_layers_larger_than_the_random_stream_are_refused(
+    widths: tuple[int, ...], options: dict[str, Any], number: int
+) -> None:
+    with pytest.raises(ValueError, match=f"a layer may have up to .* not {number}: reduce widths or batch"):
+        make_task(Network(widths, "relu", "he_normal"), **options)
+
+
+def test_layers_as_large_as_the_random_stream_are_taken() -> None:
+    assert make_task(Network((2**34, 2), "relu", "he_normal"), sampler="matrix_free").network.widths[0] == 2**34
