@@ -22,6 +22,7 @@ MATRIX_FREE_LAWS = ("normal", "orthogonal")
 # Bytes a thread: what is drawn for the forward pass is kept up to this, and drawn again for the backward pass above.
 KEEP_WEIGHTS = 2**27
 KEEP_VECTORS = 2**23  # of a single sample: about what the third-level cache has for a core
+NEAR = 2**17  # bytes of a matrix of samples: several that are larger do not fit into the second-level cache
 VECTORS = 4  # a unit and sample: about the shares of z W, z, f' and the frames
 
 # Nanoseconds of each term, by kind of sampler and precision: fitted on one core of an AMD EPYC (Zen 5).
@@ -29,52 +30,52 @@ VECTORS = 4  # a unit and sample: about the shares of z W, z, f' and the frames
 PRICES: dict[str, dict[str, dict[str, float]]] = {
     "dense": {
         "float32": {
-            "layer": 168, "value": 0.297, "product": 0.00972, "weight": 0.254, "frame": 0.0414,
-            "frame of a weight": 8.33, "frame of a layer": 684, "weight gradient": 0.119,
+            "layer": 165, "value": 0.307, "product": 0.00924, "weight": 0.255, "frame": 0.0411,
+            "frame of a weight": 7.85, "frame of a layer": 639, "weight gradient": 0.119,
         },
         "float64": {
-            "layer": 50.6, "value": 0.436, "product": 0.0222, "weight": 0.646, "frame": 0.0662,
-            "frame of a weight": 9.58, "frame of a layer": 0, "weight gradient": 0.15,
+            "layer": 44.8, "value": 0.447, "product": 0.0217, "weight": 0.635, "frame": 0.0641,
+            "frame of a weight": 9.53, "frame of a layer": 0, "weight gradient": 0.139,
         },
     },
     "gaussian sample": {
         "float32": {
-            "layer": 237, "value": 0.98,
+            "layer": 249, "value": 0.972,
         },
         "float64": {
-            "layer": 218, "value": 2.16,
+            "layer": 212, "value": 2.19,
         },
     },
     "gaussian batch": {
         "float32": {
-            "layer": 725, "pair": 1.5, "value": 0.711, "product": 0.0214, "crowded product": 0.00285,
-            "weight gradient": 0.00155, "zeros of a layer": 1800, "zeros of a value": 1.32,
-            "zeros of a pair": 0.109,
+            "layer": 721, "pair": 2.31, "value": 0.835, "product": 0.0125, "far product": 0.00919,
+            "crowded product": 0.00182, "weight gradient": 0.00128, "zeros of a layer": 1900,
+            "zeros of a value": 1.27, "zeros of a pair": 0.113,
         },
         "float64": {
-            "layer": 641, "pair": 1.5, "value": 1.73, "product": 0.042, "crowded product": 0.00789,
-            "weight gradient": 0.00313, "zeros of a layer": 1770, "zeros of a value": 2.07,
-            "zeros of a pair": 0.105,
+            "layer": 630, "pair": 2.73, "value": 1.93, "product": 0.0234, "far product": 0.0163,
+            "crowded product": 0.00552, "weight gradient": 0.00203, "zeros of a layer": 1480,
+            "zeros of a value": 2.45, "zeros of a pair": 0.11,
         },
     },
     "orthogonal sample": {
         "float32": {
-            "layer": 359, "value": 1.16,
+            "layer": 328, "value": 1.13,
         },
         "float64": {
-            "layer": 317, "value": 2.77,
+            "layer": 314, "value": 2.74,
         },
     },
     "orthogonal batch": {
         "float32": {
-            "layer": 1310, "pair": 1.32, "value": 0.913, "product": 0.0363, "crowded product": 0.0255,
-            "weight gradient": 0.000114, "zeros of a layer": 1610, "zeros of a value": 2.07,
-            "zeros of a pair": 0.0632,
+            "layer": 1110, "pair": 2.74, "value": 1.13, "product": 0.0205, "far product": 0.0208,
+            "crowded product": 0.0204, "weight gradient": 4.75e-05, "zeros of a layer": 1550,
+            "zeros of a value": 2.13, "zeros of a pair": 0.0649,
         },
         "float64": {
-            "layer": 1150, "pair": 0.28, "value": 2.22, "product": 0.0718, "crowded product": 0.0355,
-            "weight gradient": 0.00244, "zeros of a layer": 1530, "zeros of a value": 2.99,
-            "zeros of a pair": 0.0166,
+            "layer": 1120, "pair": 2.36, "value": 2.43, "product": 0.0436, "far product": 0.0255,
+            "crowded product": 0.0278, "weight gradient": 0.00215, "zeros of a layer": 1320,
+            "zeros of a value": 3.34, "zeros of a pair": 0,
         },
     },
 }
@@ -164,6 +165,7 @@ def _matrix_free_batch(task: Task, fan_in: int, fan_out: int) -> dict[str, float
         "pair": batch**2 * passes,
         "value": batch * fan_out * passes,
         "product": product,
+        "far product": product * (batch * max(fan_in, fan_out) * task.dtype.itemsize >= NEAR),
         "crowded product": product * (2 * batch > min(fan_in, fan_out)),  # rows are nearly dependent
         "weight gradient": batch * fan_in * fan_out * zeros,
         "zeros of a layer": zeros,
