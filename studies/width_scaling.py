@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stabsim import figures
+from stabsim.cost import keeps_all
 from stabsim.measuring import cost_of_net, measurable
 from stabsim.network import Network
 from stabsim.study import Case, Collected, Drawing, Study
-from stabsim.task import make_task
+from stabsim.task import SAMPLERS, make_task
 from stabsim.theory.exact import variance_of_log_step
 
 if TYPE_CHECKING:
@@ -101,9 +102,12 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     figure, axes = figures.panels(rows=2, columns=3, width=figures.PAGE, height=4.4)
     for row, against in enumerate(("width", "depth")):
         where = f"depth {COST_DEPTH}" if against == "width" else f"width {COST_WIDTH}"
-        for panel, column, unit in ((axes[row, 0], "seconds", "seconds a net"), (axes[row, 1], "bytes", "bytes a net")):
-            _costs(panel, costs[costs["against"] == against], column)
-            panel.set(xlabel=f"{against} ({where})", ylabel=unit)
+        rows = costs[costs["against"] == against]
+        _costs(axes[row, 0], rows, "seconds")
+        _costs(axes[row, 1], rows, "bytes")
+        _mark_drawn_again(axes[row, 1], rows, against)
+        for panel, label in ((axes[row, 0], "time per net (s)"), (axes[row, 1], "memory per net (B)")):
+            panel.set(xlabel=f"{against} ({where}, batch 1)", ylabel=label)
     for panel, quantity, norm in zip(axes[:, 2], NORMS, ("|z_L|^2 / |z_0|^2", "|dz_0|^2 / |dz_L|^2"), strict=True):
         _spreads(panel, table[table["quantity"] == quantity])
         panel.set(xlabel=f"width (depth {DEPTH})", ylabel=rf"$n$ Var $\ln({norm})$ / $L$")
@@ -120,6 +124,26 @@ def _costs(panel: Axes, rows: DataFrame, column: str) -> None:
     panel.legend(fontsize=6, loc="upper left")
 
 
+def _mark_drawn_again(panel: Axes, rows: DataFrame, against: str) -> None:
+    """Open the markers of this package's nets that are too large for the forward pass to be kept."""
+    for index, (name, part) in enumerate(rows.groupby("sampler", sort=False)):
+        sampler = {label: key for key, label in LABELS.items()}[str(name)]
+        if sampler not in SAMPLERS:
+            continue
+        sizes = [(value, COST_DEPTH) if against == "width" else (COST_WIDTH, value) for value in part["value"]]
+        tasks = [
+            make_task(Network((width,) * (depth + 1), "relu", "he_normal"), sampler=sampler) for width, depth in sizes
+        ]
+        again = part[[not keeps_all(task) for task in tasks]]
+        looks = figures.line(index) | {"linestyle": "none", "markerfacecolor": "white"}
+        panel.plot(again["value"], again["bytes"].where(again["bytes"] > 0), **looks)
+    panel.plot(
+        [], [], color="0.4", marker="o", markerfacecolor="white", linestyle="none", label="drawn again, not kept"
+    )
+    panel.set_ylim(top=panel.get_ylim()[1] * 10**0.8)
+    panel.legend(fontsize=6, loc="upper left")
+
+
 def _spreads(panel: Axes, rows: DataFrame) -> None:
     for index, (name, part) in enumerate(rows.groupby("activation", sort=False)):
         errors: Any = [part["estimate"] - part["ci_low"], part["ci_high"] - part["estimate"]]
@@ -130,8 +154,8 @@ def _spreads(panel: Axes, rows: DataFrame) -> None:
         panel.axhline(SLOPES[str(name)], color="0.6", linewidth=0.8, zorder=0)
     panel.plot([], [], color="black", linestyle="dashed", linewidth=0.8, label="exact")
     panel.plot([], [], color="0.6", linewidth=0.8, label="Hanin & Nica")
-    panel.set(xscale="log", ylim=(0, 10))
-    panel.legend(ncols=2, fontsize=6)
+    panel.set(xscale="log", xlim=(WIDTHS[0] / 1.4, WIDTHS[-1] * 1.4), ylim=(0, 11))
+    panel.legend(ncols=2, fontsize=6, title="bars: 95% intervals", title_fontsize=6)
 
 
 study = Study(
