@@ -57,7 +57,10 @@ def subtract_from_stretch(factor, row, out, other):  # type: ignore[no-untyped-d
 
 @kernel(fastmath=REASSOCIATE)
 def subtract_from_stretch_and_square(factor, row, out):  # type: ignore[no-untyped-def]
-    """Subtract ``factor * row``, and return what is left times itself."""
+    """Subtract ``factor * row``, and return what is left times itself.
+
+    The same with ``out`` as the other row would take LLVM's way for arrays that overlap, one number at a time.
+    """
     wide_vectors()
     total = out.dtype.type(0)
     for i in range(out.size):
