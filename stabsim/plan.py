@@ -30,7 +30,7 @@ RECORD_BYTES = 2**25  # of one chunk
 CHUNK_NANOSECONDS = 1e9  # of one chunk, on one core
 LARGEST_CHUNK = 4096
 PIECES = (
-    2  # of a chunk, for each thread: eight of them wait for the interpreter's lock for 7% of the time of small nets
+    2  # of a chunk, for each thread; with eight, small nets take 7% more time: they wait for the interpreter's lock
 )
 MODERATE = 20  # weights of scale 2^-20 .. 2^20 are held as they are, others with a power of two apart
 

@@ -164,16 +164,13 @@ def make_task(
 def _check_size(task: Task) -> None:
     """Refuse layers that take more random numbers than there are."""
     network = task.network
-    if task.sampler == "dense":
-        most, what = max(fan_in * fan_out for fan_in, fan_out in network.fans), "weights"
-    else:
-        most, what = task.batch * max(network.widths), "numbers (batch times width)"
-    most = max(most, task.batch * network.widths[0])
+    weights = max(fan_in * fan_out for fan_in, fan_out in network.fans) if task.sampler == "dense" else 0
+    most = max(weights, task.batch * max(network.widths))
     allowed = LARGEST_GROUP * NUMBERS_A_GROUP[task.precision]
     if most > allowed:
         raise ValueError(
-            f"a layer may have up to {allowed} {what} with sampler={task.sampler!r} and precision={task.precision!r}, "
-            f"not {most}: reduce widths or batch"
+            f"a layer may have up to {allowed} weights (dense) or samples times units with sampler={task.sampler!r} "
+            f"and precision={task.precision!r}, not {most}: reduce widths or batch"
         )
 
 
