@@ -147,6 +147,12 @@ def relu() -> Activation:
     return Activation("relu", *functions, {}, (0.0,), _RISING, True, "Nair and Hinton, ICML 2010")
 
 
+def relu6() -> Activation:
+    """Return min(max(x, 0), 6)."""
+    functions = pw.relu6, pw.relu6_derivative, pw.zero
+    return Activation("relu6", *functions, {}, (0.0, 6.0), _between(0.0, 6.0), source="Krizhevsky 2010")
+
+
 def leaky_relu(slope: float = 0.01) -> Activation:
     """Return x where x > 0, slope x elsewhere."""
     functions = pw.leaky_relu, pw.leaky_relu_derivative, pw.zero
@@ -228,6 +234,12 @@ def hard_tanh() -> Activation:
     return Activation("hard_tanh", *functions, {}, (-1.0, 1.0), _between(-1.0, 1.0), source="Collobert 2004")
 
 
+def softsign() -> Activation:
+    """Return x / (1 + |x|), which comes as slowly as 1 / x to its limits, so it has no asymptotes to rounding."""
+    functions = pw.softsign, pw.softsign_derivative, pw.softsign_second_derivative
+    return Activation("softsign", *functions, kinks=(0.0,), source="Bergstra et al. 2009; Glorot and Bengio 2010")
+
+
 def erf() -> Activation:
     """Return the error function."""
     functions = el.erf, pw.erf_derivative, pw.erf_second_derivative
@@ -243,6 +255,7 @@ def sine() -> Activation:
 ACTIVATIONS: dict[str, Callable[..., Activation]] = {
     "linear": linear,
     "relu": relu,
+    "relu6": relu6,
     "leaky_relu": leaky_relu,
     "elu": elu,
     "selu": selu,
@@ -255,6 +268,7 @@ ACTIVATIONS: dict[str, Callable[..., Activation]] = {
     "tanh": tanh,
     "lecun_tanh": lecun_tanh,
     "hard_tanh": hard_tanh,
+    "softsign": softsign,
     "erf": erf,
     "sine": sine,
 }

@@ -108,6 +108,14 @@ def hard_tanh() -> Formula:
     return Formula(lambda x: np.clip(x, -1, 1), lambda x: np.where(np.abs(x) < 1, 1.0, 0.0), low=-1.0, high=1.0)
 
 
+def relu6() -> Formula:
+    return Formula(lambda x: np.clip(x, 0, 6), lambda x: np.where((x > 0) & (x < 6), 1.0, 0.0), low=0.0, high=6.0)
+
+
+def softsign() -> Formula:
+    return Formula(lambda x: x / (1 + np.abs(x)), lambda x: 1 / (1 + np.abs(x)) ** 2)
+
+
 def error_function() -> Formula:
     return Formula(erf, lambda x: 2 / math.sqrt(math.pi) * np.exp(-x * x), low=-1.0, high=1.0)
 
@@ -119,6 +127,7 @@ def sine() -> Formula:
 FORMULAS: dict[str, Callable[..., Formula]] = {
     "linear": linear,
     "relu": relu,
+    "relu6": relu6,
     "leaky_relu": leaky_relu,
     "elu": elu,
     "selu": selu,
@@ -131,6 +140,7 @@ FORMULAS: dict[str, Callable[..., Formula]] = {
     "tanh": tanh,
     "lecun_tanh": lecun_tanh,
     "hard_tanh": hard_tanh,
+    "softsign": softsign,
     "erf": error_function,
     "sine": sine,
 }

@@ -49,6 +49,18 @@ def relu_derivative(x: Scalar) -> Any:
 
 
 @elementary
+def relu6(x: Scalar) -> Any:
+    T = type(x)
+    return T(0) if x < T(0) else (T(6) if x > T(6) else x)
+
+
+@elementary
+def relu6_derivative(x: Scalar) -> Any:
+    T = type(x)
+    return T(1) if x > T(0) and x < T(6) else T(0)
+
+
+@elementary
 def leaky_relu(x: Scalar, slope: Scalar) -> Any:
     return x if x > type(x)(0) else slope * x
 
@@ -233,6 +245,24 @@ def hard_tanh(x: Scalar) -> Any:
 @elementary
 def hard_tanh_derivative(x: Scalar) -> Any:
     return type(x)(1) if abs(x) < type(x)(1) else type(x)(0)
+
+
+@elementary
+def softsign(x: Scalar) -> Any:
+    return x / (type(x)(1) + abs(x))
+
+
+@elementary
+def softsign_derivative(x: Scalar) -> Any:
+    reciprocal = type(x)(1) / (type(x)(1) + abs(x))
+    return reciprocal * reciprocal
+
+
+@elementary
+def softsign_second_derivative(x: Scalar) -> Any:
+    T = type(x)
+    reciprocal = T(1) / (T(1) + abs(x))
+    return (T(-2) if x > T(0) else T(2)) * reciprocal * reciprocal * reciprocal
 
 
 @elementary
