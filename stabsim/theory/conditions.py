@@ -1,0 +1,79 @@
+"""Checks that arguments lie where a formula holds; errors say the argument, its value and what is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stabsim import names
+from stabsim.task import whole_number
+
+Floats = NDArray[np.float64]
+
+_LARGEST = 10**15  # whole numbers beyond are not exact in float64 sums
+
+
+def count(argument: str, value: Any, least: int = 1) -> int:
+    """Return a whole number of at least ``least``.
+
+    Examples
+    --------
+    >>> count("width", 100)
+    100
+    """
+    return whole_number(argument, value, least, _LARGEST)
+
+
+def counts(argument: str, values: Any, least: int = 1) -> tuple[int, ...]:
+    """Return whole numbers of at least ``least``, one or more.
+
+    Examples
+    --------
+    >>> counts("widths", (100, 50))
+    (100, 50)
+    """
+    if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray) or len(values) == 0:
+        raise TypeError(f"{argument} must be a sequence of whole numbers >= {least}, not {values!r}")
+    return tuple(count(argument, value, least) for value in values)
+
+
+def number(argument: str, value: Any, low: float = -np.inf, high: float = np.inf, *, open_ends: bool = False) -> float:
+    """Return a finite number between two ends, which are allowed themselves unless the ends are open.
+
+    Examples
+    --------
+    >>> number("correlation", 1, -1, 1)
+    1.0
+    """
+    return float(array(argument, names.finite_number(argument, value), low, high, open_ends=open_ends))
+
+
+def array(
+    argument: str, values: ArrayLike, low: float = -np.inf, high: float = np.inf, *, open_ends: bool = False
+) -> Floats:
+    """Return finite numbers between two ends as an array of any shape.
+
+    Examples
+    --------
+    >>> array("variance", [0.0, 2.0], 0.0)
+    array([0., 2.])
+    """
+    try:
+        checked = np.asarray(values, np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"{argument} must be a number or an array of numbers, not {values!r}") from None
+    inside = (low < checked) & (checked < high) if open_ends else (low <= checked) & (checked <= high)
+    inside &= np.isfinite(checked)
+    if not np.all(inside):
+        wrong = float(checked[~inside].flat[0])
+        raise ValueError(f"{argument} must be {_range(low, high, open_ends)}, not {wrong!r}")
+    return checked
+
+
+def _range(low: float, high: float, open_ends: bool) -> str:
+    more, less = (">", "<") if open_ends else (">=", "<=")
+    ends = [f"{sign} {end:g}" for sign, end in ((more, low), (less, high)) if np.isfinite(end)]
+    return " ".join(["finite", *(["and"] if ends else []), " and ".join(ends)]).strip()

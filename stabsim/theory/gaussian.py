@@ -1,0 +1,272 @@
+"""Means of f and f' over normal pre-activations, one and two at a time: what every law of wide nets is made of."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, overload
+
+import numpy as np
+from numpy.polynomial import chebyshev, polynomial
+from numpy.typing import NDArray
+from scipy.fft import dct
+
+from stabsim import activations
+from stabsim.activations import Activation
+from stabsim.theory import conditions, quadrature
+from stabsim.theory.closed_forms import ClosedForm, closed_form
+
+Floats = NDArray[np.float64]
+Value = TypeVar("Value", float, Floats)
+
+SMALLEST_SLOPE_STD = 1e-5
+SMALLEST_STD = 1e-100  # what the limit of variance 0 is taken at, where f and f' may jump
+
+
+@dataclass(frozen=True)
+class GaussianMoments(Generic[Value]):
+    """Means over s ~ N(0, variance): floats, or arrays of the shape of the variances.
+
+    Attributes
+    ----------
+    mean, mean_square : float or array
+        E f(s) and E f(s)^2.
+    derivative_mean, derivative_mean_square : float or array
+        E f'(s) and E f'(s)^2.
+    slope : float or array
+        d E f(s)^2 / d variance = E f'(s)^2 + E f(s) f''(s) (Schoenholz et al. 2017, arXiv:1611.01232, equation 9).
+    """
+
+    mean: Value
+    mean_square: Value
+    derivative_mean: Value
+    derivative_mean_square: Value
+    slope: Value
+
+    @property
+    def variance(self) -> Value:
+        """Return Var f(s)."""
+        return self.mean_square - self.mean * self.mean
+
+
+@overload
+def moments(activation: str | Activation, variance: float = 1.0, *, closed: bool = True) -> GaussianMoments[float]: ...
+
+
+@overload
+def moments(
+    activation: str | Activation, variance: NDArray[Any] | Sequence[Any], *, closed: bool = True
+) -> GaussianMoments[Floats]: ...
+
+
+def moments(activation: str | Activation, variance: Any = 1.0, *, closed: bool = True) -> GaussianMoments[Any]:
+    """Return means of an activation and its derivative over normal pre-activations of mean 0.
+
+    Parameters
+    ----------
+    activation : str or Activation
+        A name of the registry, with or without parameters, or the user's own.
+    variance : float or array
+        Of the pre-activations, from 0 to 1e12; 1 unless told. At 0, E f'^2 is the limit from above.
+    closed : bool
+        Whether closed forms are used where there are some; quadrature, unless. They agree to 12 digits.
+
+    Returns
+    -------
+    GaussianMoments
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the activation is unknown, not finite, or too rough for quadrature, or the variance is not allowed.
+
+    Notes
+    -----
+    The definitions of Poole et al. 2016 (arXiv:1606.05340), equations 3 and 6. Quadrature is Gauss-Legendre on panels
+    between kinks on which f and f' are smooth.
+
+    Examples
+    --------
+    >>> found = moments("tanh")
+    >>> round(found.mean_square, 12), round(found.derivative_mean_square, 12)
+    (0.394294490398, 0.464402902448)
+    >>> moments("relu", [1.0, 4.0]).mean_square
+    array([0.5, 2. ])
+    """
+    chosen = activations.activation(activation)
+    q = conditions.array("variance", variance, 0.0, quadrature.LARGEST_VARIANCE)
+    form = closed_form(chosen) if closed else None
+    flat = np.atleast_1d(q).reshape(-1)
+    found = _by_quadrature(chosen, flat) if form is None else _by_closed_form(form, flat)
+    return GaussianMoments(*(_shaped(values, q) for values in found))
+
+
+def _shaped(values: Floats, like: Floats) -> Any:
+    return float(values[0]) if like.ndim == 0 else values.reshape(like.shape)
+
+
+def _by_closed_form(form: ClosedForm, q: Floats) -> tuple[Floats, ...]:
+    one = np.ones_like(q)
+    squares = form.product(q, q, one), form.derivative_product(q, q, one)
+    return form.mean(q), squares[0], form.derivative_mean(q), squares[1], form.slope(q)
+
+
+def _by_quadrature(activation: Activation, q: Floats) -> tuple[Floats, ...]:
+    std = np.maximum(np.sqrt(q), SMALLEST_STD)
+    at = quadrature.nodes(_ends(activation, std.max()), np.zeros_like(std), std)
+    z, d = quadrature.evaluate(activation, at.s)
+    at_zero = quadrature.evaluate(activation, np.zeros(1))[0]
+
+    def mean(values: Floats) -> Floats:
+        return at.mean(values, len(std))
+
+    # E f f' s / variance is the slope (Stein's lemma); f(0) is taken off, or rounding would stay where s is small.
+    ratio = at.s / std[at.owner, None]
+    slope = (mean((z - at_zero) * d * ratio) + at_zero * mean(d * ratio)) / std
+    small = (std < SMALLEST_SLOPE_STD) & (at_zero != 0.0)  # rounding over std is left of E f' s, where f(0) is not 0
+    if small.any():
+        slope[small] = _by_quadrature(activation, np.array([SMALLEST_SLOPE_STD**2]))[-1]
+    zero = q == 0.0
+    first, second = (np.where(zero, at_zero**power, mean(z**power)) for power in (1, 2))
+    return first, second, mean(d), mean(d * d), slope
+
+
+def _ends(activation: Activation, std: float) -> Floats:
+    return quadrature.panels(activation, quadrature.reach_of(quadrature.TAIL * std))
+
+
+@dataclass(frozen=True)
+class PairMoments:
+    """E f(u) f(v) and E f'(u) f'(v) as functions of the correlation of two normal pre-activations of mean 0.
+
+    In the angle between the samples both are smooth, even for kinked f, so they are kept as Chebyshev series in it.
+    """
+
+    _series: tuple[Floats, Floats] | None
+    _closed: tuple[ClosedForm, float, float] | None
+
+    def product(self, correlation: Floats) -> Floats:
+        """Return E f(u) f(v) at correlations from -1 to 1."""
+        return self._evaluate(0, correlation)
+
+    def derivative_product(self, correlation: Floats) -> Floats:
+        """Return E f'(u) f'(v) at correlations from -1 to 1."""
+        return self._evaluate(1, correlation)
+
+    def _evaluate(self, which: int, correlation: Floats) -> Floats:
+        c = np.asarray(correlation, np.float64)
+        if self._closed is not None:
+            form, p, q = self._closed
+            function = (form.product, form.derivative_product)[which]
+            return function(np.full_like(c, p), np.full_like(c, q), c)
+        assert self._series is not None
+        return np.asarray(chebyshev.chebval(2.0 / math.pi * np.arccos(c) - 1.0, self._series[which]))
+
+
+def pair_moments(activation: Activation, p: float, q: float, *, closed: bool = True) -> PairMoments:
+    """Return the means of two pre-activations of variances p and q, both > 0."""
+    form = closed_form(activation) if closed else None
+    if form is not None:
+        return PairMoments(None, (form, p, q))
+    return PairMoments(_series(activation, p, q), None)
+
+
+SMALLEST_ORDER, LARGEST_ORDER = 16, 1024
+
+
+@functools.lru_cache(maxsize=64)
+def _series(activation: Activation, p: float, q: float) -> tuple[Floats, Floats]:
+    """Return Chebyshev coefficients in the angle, of an order that is doubled until the last ones are rounding."""
+    order = SMALLEST_ORDER
+    values = _at_angles(activation, p, q, _angles(order))
+    while True:
+        series = np.array([_coefficients(each) for each in values])
+        last = np.abs(series[:, -order // 8 :]).max(axis=1)
+        if np.all(last <= 1e-13 * np.abs(series).max(axis=1)):
+            return series[0], series[1]
+        order *= 2
+        if order > LARGEST_ORDER:
+            raise ValueError(
+                f"the correlation map of {str(activation)!r} is not smooth enough at variances {p:g} and {q:g}"
+            )
+        doubled = np.empty((2, order + 1))
+        doubled[:, ::2] = values
+        doubled[:, 1::2] = _at_angles(activation, p, q, _angles(order)[1::2])
+        values = doubled
+
+
+def _angles(order: int) -> Floats:
+    """Return Chebyshev points of the second kind on [0, pi]: those of an order are among those of twice the order."""
+    return np.asarray(0.5 * math.pi * (1.0 + np.cos(math.pi / order * np.arange(order + 1))))
+
+
+def _coefficients(values: Floats) -> Floats:
+    series = dct(values, type=1) / (len(values) - 1)
+    series[[0, -1]] *= 0.5
+    return np.asarray(series)
+
+
+def _at_angles(activation: Activation, p: float, q: float, angles: Floats) -> Floats:
+    """Return both means at angles, (2, angles).
+
+    Where f is analytic, by Mehler's formula: E f(u) f(v) is the sum of a_k b_k c^k, a and b being the Hermite
+    coefficients of f. At a kink these fall too slowly; there, by quadrature.
+    """
+    products = None if activation.kinks else _hermite_products(activation, p, q)
+    if products is None:
+        return np.concatenate([_quadrature(activation, p, q, part) for part in np.array_split(angles, 8)], axis=1)
+    return np.array([polynomial.polyval(np.cos(angles), each) for each in products])
+
+
+_GRID = np.linspace(-13.0, 13.0, 1025)  # beyond, a Hermite polynomial times the normal density is below 1e-18
+MOST_TERMS = 4096  # which the grid resolves: the last ones oscillate 10 times a unit
+
+
+@functools.lru_cache(maxsize=64)
+def _hermite_products(activation: Activation, p: float, q: float) -> Floats | None:
+    """Return a_k b_k of f and of f', (2, terms), in orthonormal Hermite polynomials; None if they fall too slowly.
+
+    The trapezoidal rule is exact to rounding for analytic functions (Trefethen & Weideman, SIAM Review 56, 2014).
+    """
+    values = [np.array(quadrature.evaluate(activation, math.sqrt(variance) * _GRID)) for variance in (p, q)]
+    before = np.zeros_like(_GRID)
+    now = np.exp(-0.5 * _GRID**2) / math.sqrt(2.0 * math.pi) * (_GRID[1] - _GRID[0])
+    scale = np.sqrt(values[0] ** 2 @ now) * np.sqrt(values[1] ** 2 @ now)
+    products = np.empty((MOST_TERMS, 2))
+    for k in range(MOST_TERMS):
+        products[k] = (values[0] @ now) * (values[1] @ now)
+        if k % 32 == 31 and np.all(np.abs(products[k - 15 : k + 1]) <= 1e-17 * scale):
+            return products[: k + 1].T
+        before, now = now, (_GRID * now - math.sqrt(k) * before) / math.sqrt(k + 1)
+    return None
+
+
+def _quadrature(activation: Activation, p: float, q: float, angles: Floats) -> Floats:
+    """Integrate over u, then over v given u, which is normal about c sqrt(q / p) u with standard deviation sin sqrt(q).
+
+    The inner mean is f smoothed: as a function of u it has f's panels, stretched, and where f has a kink a rounded
+    one, whose width falls with the angle.
+    """
+    cosine, sine = np.cos(angles), np.maximum(np.sin(angles), 1e-12)
+    ends = _ends(activation, math.sqrt(max(p, q)))
+    std = np.full(len(angles), math.sqrt(p))
+    slope = cosine * math.sqrt(q / p)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        kinks = np.array(activation.kinks) / slope[:, None]
+        width = (sine * math.sqrt(q) / np.abs(slope))[:, None, None]
+        rounded = (kinks[..., None] + width * np.arange(-9.0, 9.1, 3.0)).reshape(len(angles), -1)
+    outer = quadrature.nodes(ends, np.zeros_like(std), std, np.nan_to_num(rounded, posinf=0.0, neginf=0.0))
+    center = (slope[outer.owner, None] * outer.s).reshape(-1)
+    spread = np.repeat(sine[outer.owner] * math.sqrt(q), quadrature.NODES)
+    inner = quadrature.nodes(ends, center, spread)
+    shape = outer.s.shape
+    return np.array(
+        [
+            outer.mean(one * inner.mean(other, center.size).reshape(shape), len(angles))
+            for one, other in zip(
+                quadrature.evaluate(activation, outer.s), quadrature.evaluate(activation, inner.s), strict=True
+            )
+        ]
+    )

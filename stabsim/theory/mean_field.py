@@ -1,0 +1,413 @@
+"""Wide nets, layer after layer: variance and correlation maps, fixed points, their depth scales, the critical line.
+
+Weights have variance ``weight_variance / fan_in`` (sigma_w^2), biases ``bias_variance`` (sigma_b^2), whatever their
+laws. Then, as the width goes to infinity, pre-activations are Gaussian, and all follows from two maps:
+Poole et al. 2016 (arXiv:1606.05340), Schoenholz et al. 2017 (arXiv:1611.01232).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq, elementwise
+
+from stabsim import activations
+from stabsim.activations import Activation
+from stabsim.theory import conditions, quadrature
+from stabsim.theory.gaussian import PairMoments, moments, pair_moments
+
+Floats = NDArray[np.float64]
+
+SMALLEST, LARGEST = 1e-30, quadrature.LARGEST_VARIANCE  # beyond, a variance counts as 0 or as infinite
+ROUNDING = 1e-12  # chi this close to 1 counts as 1
+
+
+def variance_map(
+    activation: str | Activation, variance: ArrayLike, weight_variance: ArrayLike, bias_variance: ArrayLike = 0.0
+) -> float | Floats:
+    """Return the variance of the next layer's pre-activations: sigma_w^2 E f(s)^2 + sigma_b^2.
+
+    Parameters
+    ----------
+    activation : str or Activation
+        A name of the registry, with or without parameters, or the user's own.
+    variance : float or array
+        q of this layer's pre-activations, from 0 to 1e12.
+    weight_variance, bias_variance : float or array
+        sigma_w^2 (fan-in times the variance of a weight) and sigma_b^2, both >= 0; no biases unless told.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not allowed.
+
+    Notes
+    -----
+    Poole et al. 2016, equation 3. Holds as the width goes to infinity.
+
+    Examples
+    --------
+    >>> round(variance_map("tanh", 1.0, 2.0, 0.1), 12)
+    0.888588980796
+    """
+    w = conditions.array("weight_variance", weight_variance, 0.0)
+    b = conditions.array("bias_variance", bias_variance, 0.0)
+    result = w * moments(activation, np.asarray(variance)).mean_square + b
+    return float(result) if np.ndim(result) == 0 else result
+
+
+@dataclass(frozen=True)
+class FixedPoint:
+    """Where the maps of variance and correlation end, and how fast they get there.
+
+    Attributes
+    ----------
+    variance : float
+        q*: the limit of the variance map from q = 1; inf where it grows without end, 0 where it falls to 0.
+    chi : float
+        chi_1 = sigma_w^2 E f'(s)^2 at q*: the factor on the mean square of gradients, a layer, and the slope of the
+        correlation map at 1. Below 1: order, gradients vanish; above: chaos, they explode.
+    correlation : float
+        c*: the stable fixed point of the correlation map at q*, 1 in the ordered phase. NaN where q* is 0.
+    variance_depth, correlation_depth : float
+        xi_q and xi_c: layers over which the distance from q* and from c* falls by e; inf where it does not fall
+        exponentially, 0 where it is gone after one layer.
+    """
+
+    variance: float
+    chi: float
+    correlation: float
+    variance_depth: float
+    correlation_depth: float
+
+
+def fixed_point(activation: str | Activation, weight_variance: float, bias_variance: float = 0.0) -> FixedPoint:
+    """Return the fixed point of the variance and of the correlation map.
+
+    Parameters
+    ----------
+    activation : str or Activation
+        A name of the registry, with or without parameters, or the user's own.
+    weight_variance, bias_variance : float
+        sigma_w^2 > 0 and sigma_b^2 >= 0; no biases unless told.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not allowed.
+
+    Notes
+    -----
+    Poole et al. 2016, equations 3, 5 and 6; depths: Schoenholz et al. 2017, equations 9 and 13; in the limit of
+    infinite width. Where q* is infinite, chi is its limit; a ReLU net at its critical point keeps any variance: then
+    q* is 1.
+
+    Examples
+    --------
+    >>> found = fixed_point("tanh", 2.5**2, 0.3**2)
+    >>> round(found.variance, 8), round(found.chi, 8), round(found.correlation, 8)
+    (4.07912388, 1.58522477, 0.12210375)
+    """
+    chosen = activations.activation(activation)
+    w, b = _scales(weight_variance, bias_variance)
+    q = float(_fixed_variance(chosen, np.array([w]), np.array([b]))[0])
+    at = moments(chosen, min(q, LARGEST))
+    chi = w * at.derivative_mean_square
+    variance_depth = math.inf if math.isinf(q) else _depth(w * at.slope)
+    if q == 0.0:
+        return FixedPoint(q, chi, math.nan, variance_depth, math.nan)
+    if chi <= 1.0 + ROUNDING or math.isinf(q):
+        return FixedPoint(q, chi, 1.0, variance_depth, _depth(chi))
+    pair = pair_moments(chosen, q, q)
+
+    def excess(c: float) -> float:
+        return float(w * pair.product(np.array(c)) + b) / q - c
+
+    c = _stable_correlation(excess)
+    slope = w * float(pair.derivative_product(np.array(c)))
+    return FixedPoint(q, chi, c, variance_depth, _depth(slope))
+
+
+def _scales(weight_variance: float, bias_variance: float) -> tuple[float, float]:
+    w = conditions.number("weight_variance", weight_variance, 0.0, open_ends=True)
+    return w, conditions.number("bias_variance", bias_variance, 0.0)
+
+
+def _depth(factor: float) -> float:
+    """Return the layers over which what is multiplied with the factor falls by e."""
+    size = abs(factor)
+    if size >= 1.0 - ROUNDING:
+        return math.inf
+    return -1.0 / math.log(size) if size > 0.0 else 0.0
+
+
+def _stable_correlation(excess: Callable[[float], float]) -> float:
+    """Return where the map crosses the diagonal below 1: it is convex from 0 to 1, above the diagonal's slope at 1."""
+    if excess(0.0) <= 1e-14:  # odd f and no bias: uncorrelated samples stay so
+        return 0.0
+    high = next((c for c in 1.0 - 0.5 ** np.arange(1, 46) if excess(c) < 0.0), None)
+    return 1.0 if high is None else float(brentq(excess, 0.0, high, xtol=1e-15, rtol=1e-15))
+
+
+def phase_diagram(
+    activation: str | Activation, weight_variance: ArrayLike, bias_variance: ArrayLike
+) -> tuple[Floats, Floats]:
+    """Return q* and chi of every pair of variances.
+
+    Parameters
+    ----------
+    activation : str or Activation
+        A name of the registry, with or without parameters, or the user's own.
+    weight_variance, bias_variance : array
+        sigma_w^2 > 0 and sigma_b^2 >= 0, broadcast against each other.
+
+    Returns
+    -------
+    variance, chi : array
+        As in `FixedPoint`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not allowed.
+
+    Examples
+    --------
+    >>> q, chi = phase_diagram("relu", [1.0, 2.0, 3.0], 0.1)
+    >>> q, chi
+    (array([0.2, inf, inf]), array([0.5, 1. , 1.5]))
+    """
+    chosen = activations.activation(activation)
+    w = conditions.array("weight_variance", weight_variance, 0.0)
+    b = conditions.array("bias_variance", bias_variance, 0.0)
+    if not np.all(w > 0.0):
+        raise ValueError("weight_variance must be finite and > 0, not 0.0")
+    shape = np.broadcast_shapes(w.shape, b.shape)
+    flat = (np.broadcast_to(each, shape).reshape(-1) for each in (w, b))
+    q = _fixed_variance(chosen, *flat).reshape(shape)
+    return q, w * moments(chosen, np.minimum(q, LARGEST)).derivative_mean_square
+
+
+def _fixed_variance(activation: Activation, w: Floats, b: Floats) -> Floats:
+    """Return q*, the first fixed point on the way of the map from q = 1 (along which it goes on in one direction)."""
+
+    def excess(q: Floats, w: Floats, b: Floats) -> Floats:
+        """Return (map(q) - q) / q at q within range."""
+        return np.asarray(w * moments(activation, q).mean_square / q + b / q - 1.0)
+
+    q = np.ones_like(w)
+    start = excess(q, w, b)
+    moving = np.abs(start) > 4e-15
+    low, high, factor = q.copy(), q.copy(), 2.0
+    while moving.any():
+        ends = np.where(start > 0.0, high, low)[moving] * np.where(start > 0.0, factor, 1.0 / factor)[moving]
+        ends = np.clip(ends, SMALLEST, LARGEST)
+        up = start[moving] > 0.0
+        value = excess(ends, w[moving], b[moving])
+        crossed = (value < 0.0) == up
+        stuck = ~crossed & ((ends == SMALLEST) | (ends == LARGEST))
+        where = np.flatnonzero(moving)
+        # The end that has not been crossed moves on; the other one of the bracket follows.
+        high[where[up]] = ends[up]
+        low[where[~up]] = ends[~up]
+        low[where[up & ~crossed]], high[where[~up & ~crossed]] = ends[up & ~crossed], ends[~up & ~crossed]
+        q[where[stuck]] = np.where(up[stuck], np.inf, 0.0)
+        q[where[crossed]] = np.nan
+        moving[where[crossed | stuck]] = False
+        factor = min(factor * 1.5, 1e3)
+    inside = np.isnan(q)
+    if inside.any():
+        bracket = (low[inside], high[inside])
+        tolerances = {"xrtol": 1e-15, "xatol": 0.0, "fatol": 0.0, "frtol": 0.0}
+        found = elementwise.find_root(excess, bracket, args=(w[inside], b[inside]), tolerances=tolerances)
+        q[inside] = found.x
+    at_zero = moments(activation, 0.0)
+    if at_zero.mean_square == 0.0:  # near 0 the map is q times its slope: at 1, rounding decides where it ends
+        q[(b == 0.0) & (w * at_zero.slope <= 1.0 + ROUNDING) & (q < ROUNDING)] = 0.0
+    return q
+
+
+def correlation_map(
+    activation: str | Activation,
+    correlation: ArrayLike,
+    weight_variance: float,
+    bias_variance: float = 0.0,
+    variance: float | tuple[float, float] | None = None,
+) -> float | Floats:
+    """Return the correlation of two samples in the next layer, given theirs in this one.
+
+    Parameters
+    ----------
+    activation : str or Activation
+        A name of the registry, with or without parameters, or the user's own.
+    correlation : float or array
+        c of the pre-activations of two samples, from -1 to 1.
+    weight_variance, bias_variance : float
+        sigma_w^2 > 0 and sigma_b^2 >= 0; no biases unless told.
+    variance : float, pair of floats or None
+        Variances > 0 of the pre-activations, of both samples or of each. None: the fixed point q*.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not allowed, or variance is None where q* is 0 or infinite.
+
+    Notes
+    -----
+    Poole et al. 2016, equation 5, in the limit of infinite width. Closed for rays (Cho & Saul 2009), erf (Williams
+    1996) and sine; else by Mehler's formula, or quadrature where f has kinks. What depends on the variances alone is
+    kept, so further calls cost a series of some tens of terms a correlation.
+
+    Examples
+    --------
+    >>> correlation_map("relu", [-0.5, 0.0, 1.0], 2.0, variance=1.0).round(8)
+    array([0.10899778, 0.31830989, 1.        ])
+    """
+    chosen = activations.activation(activation)
+    w, b = _scales(weight_variance, bias_variance)
+    c = conditions.array("correlation", correlation, -1.0, 1.0)
+    if variance is not None:
+        pair = conditions.array("variance", variance, 0.0, LARGEST).ravel()
+        if len(pair) not in (1, 2) or not np.all(pair > 0.0):
+            raise ValueError(f"variance must be a number > 0, two of them or None, not {variance!r}")
+        variance = float(pair[0]), float(pair[-1])
+    moment, scale = _next_layer(chosen, w, b, variance)
+    result = np.clip((w * moment.product(c) + b) / scale, -1.0, 1.0)  # beyond by rounding only
+    return float(result) if np.ndim(result) == 0 else result
+
+
+@functools.lru_cache(maxsize=64)
+def _next_layer(
+    activation: Activation, w: float, b: float, variance: tuple[float, float] | None
+) -> tuple[PairMoments, float]:
+    """Return the moments of pairs, and the root of the product of the variances in the next layer."""
+    if variance is None:
+        q = float(_fixed_variance(activation, np.array([w]), np.array([b]))[0])
+        if q == 0.0 or math.isinf(q):
+            raise ValueError(f"variance must be given where the variance map has no fixed point > 0 (it ends at {q:g})")
+        variance = q, q
+    after = [w * moments(activation, each).mean_square + b for each in variance]
+    return pair_moments(activation, *variance), math.sqrt(after[0] * after[1])
+
+
+def critical_weight_variance(activation: str | Activation, bias_variance: float = 0.0) -> float:
+    """Return sigma_w^2 at which chi is 1: order below it, chaos above.
+
+    Parameters
+    ----------
+    activation : str or Activation
+        A name of the registry, with or without parameters, or the user's own.
+    bias_variance : float
+        sigma_b^2 >= 0; none unless told.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not allowed, or no sigma_w^2 is critical: rays from the origin, such as ReLU, are critical
+        at one point without biases only.
+
+    Notes
+    -----
+    Schoenholz et al. 2017, section 3. On the critical line q tells everything: sigma_w^2 = 1 / E f'(s)^2 and
+    sigma_b^2 = q - sigma_w^2 E f(s)^2, which is solved for q; of several solutions the one with the least q.
+
+    Examples
+    --------
+    >>> round(critical_weight_variance("tanh", 0.05), 8), round(critical_weight_variance("relu"), 12)
+    (1.76095464, 2.0)
+    """
+    chosen = activations.activation(activation)
+    b = conditions.number("bias_variance", bias_variance, 0.0)
+    q = _critical_variance(chosen, b)
+    return 1.0 / moments(chosen, q).derivative_mean_square
+
+
+def _critical_variance(activation: Activation, bias_variance: float) -> float:
+    """Return q on the critical line."""
+
+    def excess(q: Floats) -> Floats:
+        at = moments(activation, q)
+        return np.asarray(q - at.mean_square / at.derivative_mean_square - bias_variance)
+
+    at_zero = moments(activation, 0.0)
+    if bias_variance == 0.0 and at_zero.mean_square == 0.0 and at_zero.derivative_mean_square > 0.0:
+        return 0.0
+    grid = np.geomspace(1e-8, 1e8, 257)
+    with np.errstate(divide="ignore"):
+        values = excess(grid)
+    crossings = np.flatnonzero(np.diff(np.sign(values)) != 0)
+    if activation.positively_homogeneous or len(crossings) == 0:
+        raise ValueError(
+            f"activation {str(activation)!r} has no critical weight variance at bias_variance={bias_variance!r}"
+        )
+    first = crossings[0]
+    return float(brentq(lambda q: excess(np.array([q]))[0], grid[first], grid[first + 1], xtol=1e-300, rtol=1e-15))
+
+
+def critical_approach(activation: str | Activation, bias_variance: float = 0.0) -> float:
+    """Return beta of 1 - c_l ~ beta / l: how slowly samples become parallel on the critical line of a smooth f.
+
+    beta = 2 E f'(s)^2 / (q E f''(s)^2).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not allowed, the activation has no second derivative or has kinks (rays: see
+        `ray_approach`), or sigma_b = 0 and f(0) = 0, where q is 0 and samples keep their angles.
+
+    Notes
+    -----
+    Hayou, Doucet & Rousseau 2019 (arXiv:1902.06853), proposition 3, for twice differentiable f: it follows from
+    c_(l+1) = c_l + (1 - c_l)^2 sigma_w^2 q E f''^2 / 2 and chi = 1.
+
+    Examples
+    --------
+    >>> round(critical_approach("tanh", 0.05), 8)
+    6.17112614
+    """
+    chosen = activations.activation(activation)
+    if chosen.kinks or chosen.second_derivative is None:
+        raise ValueError(f"activation must be smooth, with a second derivative, not {str(chosen)!r}")
+    q = _critical_variance(chosen, conditions.number("bias_variance", bias_variance, 0.0))
+    if q == 0.0:
+        raise ValueError(
+            f"bias_variance must be > 0 where f(0) = 0, as of {str(chosen)!r}: q is 0 on the critical line"
+        )
+    std = np.array([math.sqrt(q)])
+    ends = quadrature.panels(chosen, quadrature.reach_of(quadrature.TAIL * std[0]))
+    at = quadrature.nodes(ends, np.zeros(1), std)
+    second = np.array([chosen.evaluate("second_derivative", s) for s in at.s.flat]).reshape(at.s.shape)
+    return float(2.0 * moments(chosen, q).derivative_mean_square / (q * at.mean(second**2, 1)[0]))
+
+
+def ray_approach(activation: str | Activation) -> float:
+    """Return the limit of l^2 (1 - c_l) for f that is two rays from the origin, at its critical point.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the activation is not positively homogeneous, or is a straight line, which keeps angles.
+
+    Notes
+    -----
+    The map is c + s (1 - c)^(3/2) near 1, s = 2 sqrt(2) / (3 pi) (a - b)^2 / (a^2 + b^2) for slopes a and b, so the
+    limit is 4 / s^2: 9 pi^2 / 2 for ReLU (Hayou et al. 2019, proposition 1).
+
+    Examples
+    --------
+    >>> round(ray_approach("relu") / math.pi**2, 12)
+    4.5
+    """
+    chosen = activations.activation(activation)
+    if not chosen.positively_homogeneous or chosen.asymptotes is None:
+        raise ValueError(f"activation must be two rays from the origin, not {str(chosen)!r}")
+    (below, _), (above, _) = chosen.asymptotes
+    if below == above:
+        raise ValueError(f"activation must bend at 0, not {str(chosen)!r}")
+    bend = 2.0 * math.sqrt(2.0) / (3.0 * math.pi) * (above - below) ** 2 / (above**2 + below**2)
+    return 4.0 / bend**2
