@@ -20,7 +20,7 @@ from stabsim.names import unknown
 if TYPE_CHECKING:
     from stabsim.study import Study
 
-VERBS = ("simulate", "run", "plot", "status", "verify", "list", "warmup")
+VERBS = ("simulate", "run", "plot", "claims", "status", "verify", "list", "warmup")
 INTERRUPTED = 130  # as shells report the end by Ctrl-C
 
 

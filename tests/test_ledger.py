@@ -1,0 +1,438 @@
+"""The ledger of claims: what is read is checked, what is written is read back, and no verdict is typed in."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import hypothesis.strategies as st
+import pandas
+import pytest
+
+from stabsim import ledger
+from stabsim.activations import Activation
+from stabsim.cli import main
+from stabsim.collect import collect, save_verdicts
+from stabsim.discovery import files, load
+from stabsim.ledger import (
+    COLUMNS,
+    NOT_TESTED,
+    Entry,
+    LedgerError,
+    by_claim,
+    check_claims,
+    of_runs,
+    read_ledger,
+    read_verdicts,
+    shipped,
+    statements,
+    table,
+    write_ledger,
+)
+from stabsim.store import Store
+from stabsim.study import Collected, Study, Verdict
+from tests.test_cli import start
+
+ROOT = Path(__file__).parent.parent
+COMMITTED = ROOT / "data" / "claims.csv"
+STUDIES = sorted((ROOT / "studies").glob("[!_]*.py"))
+
+A17 = Verdict("A17", "holds when the net is narrow", 0.875, 0.1 + 0.2, 1 - 1e-16, 0.88134765625, 'share "of" zeros, α')
+B06 = Verdict("B06", "holds", 1.0, 0.95, 1.05, 1.0, "mean square")
+FAILS = Verdict("B06", "fails", -5e-324, math.nan, 1e300, note="two\nlines")
+
+
+def save(out: Path, study: str, verdicts: Iterable[Verdict], scale: str = "quick") -> Path:
+    path = out / "results" / study / "verdicts.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_verdicts(Study(study, "", lambda scale: [], lambda _: []), verdicts, scale, 0, path)
+    return path
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """Return an output folder with the verdicts of two studies."""
+    save(tmp_path, "zeros", [A17, B06])
+    save(tmp_path, "chains", [FAILS], "paper")
+    return tmp_path
+
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
+    """Run ``stabsim claims``; return exit status, output and errors."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as caught:
+            main(["claims", *map(str, arguments)])
+        captured = capsys.readouterr()
+        return int(caught.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Pretend that the package is elsewhere, without a ledger; return where its ledger would be."""
+    statements()  # kept from now on
+    (tmp_path / "package" / "data").mkdir(parents=True)
+    monkeypatch.setattr(ledger, "_PACKAGE", tmp_path / "package")
+    return tmp_path / "package" / "data" / "claims.csv"
+
+
+# --- statements and the claims of studies -------------------------------------------------------------
+
+
+def test_statements_are_numbered_without_gaps_and_plain() -> None:
+    letters = {"A": 23, "B": 11, "C": 7, "D": 7, "E": 10}
+    assert list(statements()) == [f"{letter}{n:02d}" for letter, most in letters.items() for n in range(1, most + 1)]
+    for statement in statements().values():
+        assert statement == " ".join(statement.split()) and not re.search(r"[`|]|\*\*", statement)
+    assert len(set(statements().values())) == len(statements())
+
+
+def test_an_unknown_claim_is_one_line_with_the_nearest_first() -> None:
+    check_claims(statements())
+    with pytest.raises(ValueError, match=r"^unknown claim 'B6'; known, nearest first: B06, [^\n]*$"):
+        check_claims(["A01", "B6"])
+    with pytest.raises(ValueError, match="unknown claim 'F01'"):
+        Entry("tiny", "quick", dataclasses.replace(B06, claim="F01"))
+    with pytest.raises(ValueError, match="unknown scale 'big'"):
+        Entry("tiny", "big", B06)
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_claims_of_a_study_are_statements_and_named_once(path: Path) -> None:
+    claims = list(load(path).claims)
+    check_claims(claims)
+    assert len(set(claims)) == len(claims)
+
+
+# --- verdicts that are read ----------------------------------------------------------------------------
+
+
+def test_every_claim_has_a_row_and_every_verdict(out: Path) -> None:
+    found = table(of_runs(out))
+    assert tuple(found.columns) == COLUMNS
+    assert list(found["claim"]) == sorted([*statements(), "B06"])
+    assert list(found["statement"]) == [statements()[claim] for claim in found["claim"]]
+    tested = found[found["verdict"] != NOT_TESTED]
+    assert list(zip(tested["claim"], tested["study"], tested["scale"], tested["verdict"], strict=True)) == [
+        ("A17", "zeros", "quick", "holds when the net is narrow"),
+        ("B06", "chains", "paper", "fails"),
+        ("B06", "zeros", "quick", "holds"),
+    ]
+    assert tested["estimate"].tolist() == [0.875, -5e-324, 1.0] and tested["note"].iloc[1] == FAILS.note
+    untested = found[found["verdict"] == NOT_TESTED]
+    assert len(untested) == len(statements()) - 2
+    assert (untested[["study", "scale", "note"]] == "").all(axis=None)
+    assert untested[["estimate", "ci_low", "ci_high", "theory"]].isna().all(axis=None)
+
+
+Change = Callable[[dict[str, Any]], Any]
+
+
+def _first(**values: Any) -> Change:
+    return lambda held: held | {"verdicts": [held["verdicts"][0] | values]}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_first(claim="X01"), "unknown claim 'X01'; known, nearest first: "),
+        (_first(claim=["A17"]), r"claim must be a text, not \['A17'\]"),
+        (_first(verdict="perhaps"), "verdict must be 'holds', 'holds when ...' or 'fails', not 'perhaps'"),
+        (_first(estimate="1.0"), "estimate must be a number or null, not '1.0'"),
+        (_first(theory=True), "theory must be a number or null, not True"),
+        (lambda held: held | {"verdicts": [{"claim": "A17"}]}, "verdict, estimate, ci_low, .* is missing"),
+        (lambda held: held | {"verdicts": ["A17"]}, "an object with claim, .* is wanted, not 'A17'"),
+        (lambda held: held | {"verdicts": {}}, "its verdicts are no list"),
+        (lambda held: held | {"scale": "huge"}, "unknown scale 'huge'"),
+        (lambda held: held | {"study": "chains"}, "it is of study 'chains'"),
+        (lambda held: {"verdicts": held["verdicts"]}, "study, scale is missing"),
+        (lambda held: [held], "an object with study, scale, verdicts is wanted"),
+    ],
+)
+def test_verdicts_of_another_version_are_named_in_one_line(out: Path, call: Call, change: Change, message: str) -> None:
+    path = out / "results" / "zeros" / "verdicts.json"
+    assert len(read_verdicts(path)) == 2
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    with pytest.raises(LedgerError, match=message) as caught:
+        read_verdicts(path)
+    status, printed, err = call("--out", out)
+    assert (status, printed, err) == (1, "", f"stabsim claims: {caught.value}\n") and str(path) in err
+
+
+@hypothesis.given(st.data())
+def test_damaged_verdicts_are_named_in_one_line_or_still_valid(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    path = save(tmp_path_factory.getbasetemp() / "damaged", "zeros", [A17, FAILS])
+    whole = path.read_bytes()
+    first = data.draw(st.integers(0, len(whole) - 1))
+    path.write_bytes(whole[:first] + data.draw(st.binary(max_size=3)) + whole[first + data.draw(st.integers(0, 50)) :])
+    assert _problem(path).count("\n") == 0
+
+
+def _problem(path: Path) -> str:
+    """Return what is said of a file of verdicts; any other error is raised."""
+    try:
+        read_verdicts(path)
+    except LedgerError as error:
+        return str(error)
+    return ""
+
+
+def test_a_folder_without_verdicts_is_named(tmp_path: Path, call: Call) -> None:
+    status, printed, err = call("--out", tmp_path)
+    assert (status, printed) == (1, "") and err.count("\n") == 1
+    assert f"there is no {tmp_path}/results/*/verdicts.json: stabsim run writes them" in err
+    (tmp_path / "results" / "zeros" / "verdicts.json").mkdir(parents=True)
+    assert "verdicts.json cannot be read: Is a directory" in call("--out", tmp_path)[2]
+
+
+# --- the ledger as a file ------------------------------------------------------------------------------
+
+
+def test_a_written_ledger_is_read_back_exactly_and_has_the_same_bytes(tmp_path: Path) -> None:
+    odd = dataclasses.replace(FAILS, note="\u2028 two\nlines\r\n\x0b")
+    entries = [Entry("zeros", "quick", A17), Entry("chains", "paper", odd), Entry("zeros", "paper", B06)]
+    write_ledger(by_claim(entries), tmp_path / "claims.csv")
+    held = read_ledger(tmp_path / "claims.csv")
+    assert repr(held) == repr(entries)  # to the last bit; nan is like nan
+    written = (tmp_path / "claims.csv").read_bytes()
+    assert b"0.30000000000000004,0.9999999999999999," in written
+    write_ledger(by_claim(held[::-1]), tmp_path / "again.csv")
+    assert (tmp_path / "again.csv").read_bytes() == written
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("claim,", "claims,", "line 1: its columns must be claim, statement, study"),
+        ("\nA02,", "\nA02,,", "line 3: 10 fields are wanted"),
+        (",0.875,", ",", "line 18: 10 fields are wanted"),
+        (",0.875,", ",0.8.7,", "line 18: could not convert string to float: '0.8.7'"),
+        (",holds when", ",seldom when", "line 18: verdict must be 'holds'"),
+        ("\nA17,", "\na17,", "line 18: unknown claim 'a17'; known, nearest first: A17,"),
+        (",quick,", ",huge,", "line 18: unknown scale 'huge'"),
+        ('"share', 'share"" "', "line 18: "),
+    ],
+)
+def test_a_damaged_ledger_is_named_with_the_line(tmp_path: Path, old: str, new: str, message: str) -> None:
+    path = tmp_path / "claims.csv"
+    write_ledger(by_claim([Entry("zeros", "quick", A17)]), path)
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(LedgerError, match=re.escape(f"{path} cannot be used: {message}")) as caught:
+        read_ledger(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(not COMMITTED.exists(), reason="no ledger of paper-scale runs is committed yet: make ledger")
+def test_the_committed_ledger_is_of_paper_scale_and_of_claims_that_the_studies_test(tmp_path: Path) -> None:
+    entries = read_ledger(COMMITTED)
+    assert entries and {entry.scale for entry in entries} == {"paper"}
+    claims = {path.stem: load(path).claims for path in STUDIES}
+    for entry in entries:
+        assert entry.verdict.claim in claims.get(entry.study, ()), entry
+    write_ledger(by_claim(entries), tmp_path / "claims.csv")
+    assert (tmp_path / "claims.csv").read_bytes() == COMMITTED.read_bytes()
+
+
+# --- the command ---------------------------------------------------------------------------------------
+
+
+def test_claims_are_printed_with_verdicts_numbers_statements_and_notes(out: Path, call: Call) -> None:
+    status, printed, err = call("B06", "A17", "A03", "--out", out)
+    assert (status, err) == (0, "")
+    assert printed.splitlines() == [
+        "A03  not tested yet",
+        "     dW is the mean of N rank-1 matrices; with N = 1 its rank is 1.",
+        "A17  holds when the net is narrow",
+        "            zeros   quick  0.875 [0.3, 1], theory 0.881348",
+        "     In ReLU nets the share of zeros in f grows with depth; after 6 layers more than half are 0.",
+        '       zeros: share "of" zeros, α',
+        "B06  fails  chains  paper  -4.94066e-324 [nan, 1e+300]",
+        "     holds  zeros   quick  1 [0.95, 1.05], theory 1",
+        "     Forward, linear layer: E h = 0, Var h_t = n_(t-1) gamma_t Var h_(t-1); constant iff n_(t-1)",
+        "     gamma_t = 1.",
+        "       chains: two lines",
+        "       zeros: mean square",
+        "3 claims, 3 verdicts: 1 holds, 1 holds when, 1 fails; 1 not tested yet",
+    ]
+
+
+def test_letters_and_untested_choose_claims(out: Path, call: Call) -> None:
+    def ids(*arguments: str) -> list[str]:
+        status, printed, _ = call(*arguments, "--out", out)
+        assert status == 0 and all(len(line) <= 100 for line in printed.splitlines())
+        return [line[:3] for line in printed.splitlines()[:-1] if line[0] != " "]
+
+    assert ids() == list(statements())
+    assert ids("B", "A17", "B06") == ["A17", *(claim for claim in statements() if claim[0] == "B")]
+    assert ids("--untested") == [claim for claim in statements() if claim not in {"A17", "B06"}]
+    assert ids("--untested", "A17") == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a17"], "unknown claim 'a17'; known, nearest first: A17,"),
+        (["F"], "unknown claim 'F'; known, nearest first: "),
+        (["--out", "nowhere"], "'--out': Directory 'nowhere' does not exist"),
+        (["--scale", "huge"], "'huge' is not one of 'quick', 'paper'"),
+        (["--csv", "/"], "File '/' is a directory"),
+        (["--untestd"], "unknown option '--untestd'; known, nearest first: --untested"),
+    ],
+)
+def test_bad_usage_is_one_line_and_status_2(call: Call, arguments: list[str], message: str) -> None:
+    status, printed, err = call(*arguments)
+    assert (status, printed, err.count("\n")) == (2, "", 1)
+    assert message in err and err.startswith("stabsim claims: ")
+
+
+def test_the_table_is_written_and_scales_are_not_mixed(out: Path, call: Call) -> None:
+    path = out / "claims.csv"
+    status, printed, _ = call("B06", "--out", out, "--csv", path)
+    assert status == 0 and printed.endswith(f"the table is in {path}\n")
+    assert pandas.read_csv(path)["study"].tolist() == ["chains", "zeros"]
+    path.unlink()
+    refused = call("--out", out, "--csv", path, "--scale", "paper")
+    assert refused == (
+        1,
+        "",
+        "stabsim claims: not of scale paper: zeros; stabsim run NAME --scale paper makes them so\n",
+    )
+    assert not path.exists()
+    save(out, "zeros", [A17], "paper")
+    assert call("--out", out, "--csv", path, "--scale", "paper")[0] == 0
+    assert {entry.scale for entry in read_ledger(path)} == {"paper"}
+    status, _, err = call("--out", out, "--csv", out / "no" / "claims.csv")
+    assert status == 1 and f"--csv={out}/no/claims.csv cannot be written: " in err and err.count("\n") == 1
+
+
+def test_without_out_the_ledger_of_the_package_is_shown(
+    package: Path, out: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(out)
+    status, printed, err = call()
+    assert (status, printed) == (1, "") and err.count("\n") == 1
+    assert f"there is no {package}: this version comes without a ledger of its own" in err
+    write_ledger(by_claim([Entry("widths", "paper", B06)]), package)
+    assert shipped()["B06"] == [Entry("widths", "paper", B06)]
+    assert "widths  paper" in call("B06")[1] and "chains  paper" not in call("B06")[1]
+    before = package.read_bytes()
+    assert call("--scale", "paper", "--csv", package)[0] == 0 and package.read_bytes() == before
+
+
+def test_output_that_nobody_reads_is_no_error(out: Path) -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    with os.fdopen(theirs, "w") as pipe, start("claims", "--out", str(out), stdout=pipe) as process:
+        _, err = process.communicate()
+    assert (process.returncode, err) == (1, "")
+
+
+# --- verdicts are computed, never typed in -------------------------------------------------------------
+
+# Nets a case of studies that are quick enough to run here, as many as their rules need to tell right from wrong.
+NETS = {"activation_histograms": 8, "initializers": 8, "variance_propagation": 1000, "zero_fractions": 64}
+NONSENSE: tuple[Callable[[Any], Any], ...] = (lambda x: 3 * x + 1, lambda x: 2 - 3 * x)
+
+
+def falsified(collected: Collected, change: Callable[[Any], Any]) -> Collected:
+    """Change every estimate and its interval."""
+    found = collected.table.copy()
+    ends = change(found[["ci_low", "ci_high"]])
+    found = found.assign(estimate=change(found["estimate"]), ci_low=ends.min(axis=1), ci_high=ends.max(axis=1))
+    copy = dataclasses.replace(collected)
+    vars(copy)["table"] = found  # in place of the cached property
+    return copy
+
+
+def typed_in(study: Study, collected: Collected) -> list[str]:
+    """Return the claims whose verdicts stay as they are, whatever estimates and values of activations are."""
+    honest = study.checked_verdicts(collected)
+    unchanged = set(range(len(honest)))
+    evaluate = Activation.evaluate
+    for change in NONSENSE:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Activation, "evaluate", lambda *given, change=change: change(evaluate(*given)))
+            wrong = study.checked_verdicts(falsified(collected, change))
+        unchanged &= {place for place, (a, b) in enumerate(zip(honest, wrong, strict=True)) if a.verdict == b.verdict}
+    return [honest[place].claim for place in sorted(unchanged)]
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_every_verdict_of_a_study_changes_with_what_it_is_told(name: str, tmp_path: Path) -> None:
+    study = load(files()[name])
+    cases = [dataclasses.replace(case, nets=min(case.nets, NETS[name])) for case in study.checked_cases("quick")]
+    with Store(tmp_path) as store:
+        collected = collect(cases, "quick", store, 2, lambda *_: None)
+    assert typed_in(study, collected) == []
+
+
+def test_a_typed_in_verdict_is_found() -> None:
+    collected = Collected("quick", ())
+    vars(collected)["table"] = pandas.DataFrame({"estimate": [1.0], "ci_low": [0.9], "ci_high": [1.1]})
+
+    def verdicts(found: Collected) -> Iterable[Verdict]:
+        row: Any = next(found.table.itertuples())
+        numbers = row.estimate, row.ci_low, row.ci_high
+        yield Verdict("B06", "holds" if row.ci_low < 1 < row.ci_high else "fails", *numbers)
+        yield Verdict("B07", "holds", *numbers)
+
+    made = Study("tiny", "", lambda scale: [], lambda _: [], ("B06", "B07"), verdicts)
+    assert typed_in(made, collected) == ["B07"]
+
+
+def typed_in_lines(source: str) -> list[int]:
+    """Return the lines of calls of Verdict or judge that are told what to say: no name is in what decides."""
+    lines = []
+    for node in ast.walk(ast.parse(source)):
+        place = {"Verdict": (1, "verdict"), "judge": (2, "holds")}.get(_called(node))
+        if place is not None:
+            assert isinstance(node, ast.Call)
+            named = [keyword.value for keyword in node.keywords if keyword.arg == place[1]]
+            (decides,) = named or node.args[place[0] : place[0] + 1]
+            if not any(isinstance(each, ast.Name) for each in ast.walk(decides)):
+                lines.append(node.lineno)
+    return lines
+
+
+def _called(node: ast.AST) -> str:
+    return node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_no_study_types_a_verdict_in(path: Path) -> None:
+    assert typed_in_lines(path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("call", "found"),
+    [
+        ("Verdict(claim, 'holds', 1.0, low, high)", [1]),
+        ("Verdict(claim, estimate=x, verdict='fails')", [1]),
+        ("Verdict(claim, 'holds' if 2 > 1 else 'fails', 1.0, low, high)", [1]),
+        ("Verdict(claim, 'holds' if x > 1 else 'fails', 1.0, low, high)", []),
+        ("judge(claim, row, True, note)", [1]),
+        ("judge(claim, row, note=note, holds=not False)", [1]),
+        ("judge(claim, row, z < 5 and right, note)", []),
+        ("judges(claim, row, True, note)", []),
+    ],
+)
+def test_typed_in_lines_are_found(call: str, found: list[int]) -> None:
+    assert typed_in_lines(call) == found
