@@ -15,7 +15,7 @@ from stabsim.measuring import cost_of_net, measurable
 from stabsim.network import Network
 from stabsim.study import Case, Collected, Drawing, Study
 from stabsim.task import SAMPLERS, make_task
-from stabsim.theory.exact import variance_of_log_step
+from stabsim.theory.finite_width import log_norm
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,7 +72,7 @@ def spreads(collected: Collected) -> DataFrame:
 
     rows = []
     for case, result in collected.results:
-        width, thinned = case.task.network.widths[0], case.tags["activation"] == "ReLU"
+        width, activation = case.task.network.widths[0], case.task.network.activation.name
         for quantity, (last, first) in NORMS.items():
             norms = result.samples[quantity]
             growth = 2 * math.log(10) * (norms[:, last] - norms[:, first])
@@ -80,8 +80,8 @@ def spreads(collected: Collected) -> DataFrame:
             variance = growth.var(ddof=1)
             error = math.sqrt(((growth - growth.mean()) ** 4).mean() - variance**2) / math.sqrt(len(growth))
             # Backward, f' of a ReLU net is not independent of its weights.
-            known = not thinned or quantity.startswith("activation_log10")
-            theory = width * variance_of_log_step(width, thinned=thinned) if known else math.nan
+            known = activation == "linear" or quantity.startswith("activation_log10")
+            theory = width * log_norm((width, width), activation=activation).variance if known else math.nan
             rows.append((*case.tags.values(), quantity, width / DEPTH * variance, width / DEPTH * error, theory))
     table = pandas.DataFrame(rows, columns=["activation", "width", "quantity", "estimate", "std_error", "theory"])
     table["ci_low"], table["ci_high"] = (table["estimate"] + sign * 1.96 * table["std_error"] for sign in (-1, 1))

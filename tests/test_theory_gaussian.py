@@ -122,7 +122,7 @@ def test_pairs_are_those_of_sampled_pairs(spec: str) -> None:
     u, v = 1.3 * z[0], 0.9 * (0.6 * z[0] + 0.8 * z[1])
 
     def values(role: str, x: NDArray[Any]) -> NDArray[Any]:
-        return np.interp(x, GRID, [activation(spec).evaluate(role, point) for point in GRID])
+        return np.asarray(np.interp(x, GRID, [activation(spec).evaluate(role, point) for point in GRID]))
 
     pair = pair_moments(activation(spec), 1.3**2, 0.9**2)
     c = np.array([0.6])

@@ -3,7 +3,8 @@
 Mean squares: E s_l^2 = fan_in gamma E z_(l-1)^2 + var(b) (He et al. 2015, arXiv:1502.01852, section 2.2), and back
 E dz_(l-1)^2 = fan_out gamma E ds_l^2. They close for linear f, and for ReLU-like f with symmetric weights and no
 bias, since s is then symmetric: E f(s)^2 is the mean of the squared slopes times E s^2. Norms of Gaussian linear nets
-are products of independent chi variables (Hanin & Nica 2018, arXiv:1812.05994).
+are products of independent chi variables (Hanin & Nica 2018, arXiv:1812.05994). The first layer of Gaussian weights is
+known for every f (`first_layer`), and with it E s_2^2.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import digamma, gammaln, polygamma
+from scipy.special import digamma
 
 from stabsim.activations import Activation
 from stabsim.task import Task
+from stabsim.theory.finite_width import live_units
+from stabsim.theory.first_layer import FirstLayer, first_layer
 
 Floats = NDArray[np.float64]
 
@@ -32,8 +35,13 @@ def predict(task: Task, quantity: str) -> Floats:
     nothing = np.full(task.network.depth + 1, np.nan)
     if law is None or task.network.weights.law not in _SYMMETRIC:
         return nothing
-    with np.errstate(over="ignore", under="ignore", divide="ignore"):
-        return np.asarray(law(_Problem(task)), np.float64)
+    with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
+        return np.asarray(law(_problem(task)), np.float64)
+
+
+@functools.lru_cache(maxsize=16)
+def _problem(task: Task) -> _Problem:
+    return _Problem(task)
 
 
 class _Problem:
@@ -69,6 +77,11 @@ class _Problem:
             alive[1:] = 1.0 - 0.5 ** self.widths[1:]
         return np.asarray(np.cumprod(alive))
 
+    @functools.cached_property
+    def first(self) -> FirstLayer | None:
+        """Return what is known of the first layer, whatever the activation."""
+        return first_layer(self.task)
+
     @property
     def symmetric(self) -> bool:
         """Return whether signs of s are a fair coin at every live sample: samples of zeros have s = 0 throughout."""
@@ -103,6 +116,8 @@ def _forward(p: _Problem) -> tuple[Floats, Floats]:
     for layer in range(1, len(s)):
         s[layer] = p.widths[layer - 1] * p.gamma[layer] * z[layer - 1] + p.bias_variance[layer]
         z[layer] = p.passed * s[layer] + offset**2
+        if layer == 1 and np.isnan(z[1]) and p.first is not None:
+            z[1] = p.first.mean_square
     return s, z
 
 
@@ -144,31 +159,8 @@ def _log_chi_square(p: _Problem) -> Floats | None:
 @functools.cache
 def _mean_log10_thinned_chi_square(width: int) -> float:
     """Return E log10 of a chi-square of K degrees, K binomial (width, 1/2) and not 0."""
-    on, probability = _live_units(width)
+    on, probability = live_units(width)
     return float(probability @ _mean_log10_chi_square(on))
-
-
-def variance_of_log_step(width: int, *, thinned: bool) -> float:
-    """Return Var ln (|z_l|^2 / |z_(l-1)|^2) over live nets with Gaussian weights and one sample.
-
-    A linear layer multiplies |z|^2 with a chi-square of ``width`` degrees of freedom, a ReLU layer (``thinned``) with
-    one of binomially many. Times the width this tends to 2 and to 5 (Hanin & Nica 2018, arXiv:1812.05994).
-
-    >>> [round(1000 * variance_of_log_step(1000, thinned=thinned), 3) for thinned in (False, True)]
-    [2.002, 5.019]
-    """
-    if not thinned:
-        return float(polygamma(1, width / 2))
-    on, probability = _live_units(width)
-    mean = probability @ digamma(on / 2)
-    return float(probability @ (polygamma(1, on / 2) + (digamma(on / 2) - mean) ** 2))
-
-
-def _live_units(width: int) -> tuple[Floats, Floats]:
-    """Return the numbers of units of a ReLU layer that may be on, and their probabilities, given that one is."""
-    on = np.arange(1.0, width + 1)
-    log_choices = gammaln(width + 1) - gammaln(on + 1) - gammaln(width - on + 1)
-    return on, np.exp(log_choices - width * math.log(2.0)) / -np.expm1(-width * math.log(2.0))
 
 
 def _mean_log10_chi_square(degrees: NDArray[Any]) -> Floats:
@@ -227,20 +219,38 @@ def _zeros(p: _Problem, like: Floats) -> Floats:
 
 
 def _activation_mean(p: _Problem) -> Floats:
-    """Return 0, then beta, for affine f."""
-    if p.affine is None or p.input_squares is not None:
-        return p.nothing
-    return np.concatenate([[0.0], np.full(len(p.widths) - 1, p.affine[1])])
+    """Return the input's mean, then beta for affine f: s is centered whatever comes before."""
+    means = p.nothing.copy()
+    means[0] = 0.0 if p.task.inputs is None else p.task.inputs.mean()
+    if p.affine is not None:
+        means[1:] = p.affine[1]
+    elif p.first is not None:
+        means[1] = p.first.mean
+    return means
 
 
 def _derivative_mean_square(p: _Problem) -> Floats:
-    return np.concatenate([[np.nan], p.passed * p.alive[:-1]]) if p.symmetric else p.nothing
+    if p.symmetric:
+        return np.concatenate([[np.nan], p.passed * p.alive[:-1]])
+    return p.nothing if p.first is None else _at_first(p, p.first.derivative_mean_square)
+
+
+def _at_first(p: _Problem, value: float) -> Floats:
+    values = p.nothing.copy()
+    values[1] = value
+    return values
+
+
+def _preactivation_mean(p: _Problem) -> Floats:
+    """Return 0: weights are centered, and independent of what they are applied to."""
+    return np.concatenate([[np.nan], np.zeros(len(p.widths) - 1)])
 
 
 _LAWS: dict[str, Callable[[_Problem], Floats]] = {
-    "preactivation_mean": lambda p: _zeros(p, _forward(p)[0]),
+    "preactivation_mean": _preactivation_mean,
     "preactivation_mean_square": lambda p: _forward(p)[0],
     "preactivation_variance": lambda p: _forward(p)[0],
+    "preactivation_kurtosis": lambda p: p.nothing if p.first is None else _at_first(p, p.first.kurtosis),
     "activation_mean": _activation_mean,
     "activation_mean_square": lambda p: _forward(p)[1],
     "activation_variance": lambda p: _forward(p)[1] - _activation_mean(p) ** 2,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
@@ -101,6 +101,17 @@ def moments(activation: str | Activation, variance: Any = 1.0, *, closed: bool =
     flat = np.atleast_1d(q).reshape(-1)
     found = _by_quadrature(chosen, flat) if form is None else _by_closed_form(form, flat)
     return GaussianMoments(*(_shaped(values, q) for values in found))
+
+
+def signal_moments(activation: Activation, variance: Floats) -> GaussianMoments[Floats]:
+    """Return the moments over s ~ N(0, variance) as a net has them: where the variance is 0, f' is f'(0), no limit."""
+    found = moments(activation, variance)
+    at_zero = activation.evaluate("derivative", 0.0)
+    return replace(
+        found,
+        derivative_mean=np.where(variance == 0.0, at_zero, found.derivative_mean),
+        derivative_mean_square=np.where(variance == 0.0, at_zero**2, found.derivative_mean_square),
+    )
 
 
 def _shaped(values: Floats, like: Floats) -> Any:

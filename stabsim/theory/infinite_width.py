@@ -1,0 +1,171 @@
+"""What the quantities of a task tend to as all widths go to infinity, for every activation: mean field.
+
+Pre-activations become Gaussian and layers self-averaging (Poole et al. 2016, arXiv:1606.05340), gradients independent
+of the forward pass (Schoenholz et al. 2017, arXiv:1611.01232; Yang 2020, arXiv:2006.14548). A net of finite width
+differs by terms in depth / width, so these are limits to look at, not laws to be held to an interval.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stabsim.activations import Activation
+from stabsim.task import Task
+from stabsim.theory import quadrature
+from stabsim.theory.gaussian import GaussianMoments, pair_moments, signal_moments
+
+Floats = NDArray[np.float64]
+
+_CENTERED = ("normal", "uniform", "truncated_normal", "orthogonal")
+SMALLEST_VARIANCE = 1e-190  # below, squares of signals leave float64
+
+
+def predict_wide(task: Task, quantity: str) -> Floats:
+    """Return the limit of a quantity at every layer, (depth + 1,), as widths go to infinity; NaN where none is known.
+
+    Fan-ins times weight variances, ratios of widths and biases are kept. There is no limit for weights that are not
+    random, for gradients where the output gradient is given (it makes f' and W depend on each other), and where a
+    variance leaves float64.
+
+    Examples
+    --------
+    >>> from stabsim.network import Network
+    >>> from stabsim.task import make_task
+    >>> task = make_task(Network((100,) * 4, "tanh", "lecun_normal"))
+    >>> predict_wide(task, "activation_mean_square").round(4)
+    array([1.    , 0.3943, 0.2365, 0.1667])
+    """
+    law = _LIMITS.get(quantity)
+    if law is None or task.network.weights.law not in _CENTERED:
+        return np.full(task.network.depth + 1, np.nan)
+    with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
+        values = np.asarray(law(_limit(task)), np.float64)
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+@functools.lru_cache(maxsize=16)
+def _limit(task: Task) -> _Limit:
+    return _Limit(task)
+
+
+class _Limit:
+    """Means over a layer, for each row of given inputs, (layers, rows); layer 0 is the input."""
+
+    def __init__(self, task: Task) -> None:
+        network = task.network
+        self.task = task
+        self.widths = np.array(network.widths, np.float64)
+        rows = task.inputs
+        squares = np.ones(1) if rows is None else np.square(rows).mean(axis=1)
+        shape = (len(self.widths), len(squares))
+        self.q, self.mean, self.square, self.passed = (np.full(shape, np.nan) for _ in range(4))
+        self.mean[0] = 0.0 if rows is None else rows.mean(axis=1)
+        self.square[0] = squares
+        self.weights = np.full(len(self.widths), np.nan)  # fan-in times weight variance
+        self.back = np.full(len(self.widths), np.nan)  # fan-out times weight variance
+        self.biases = np.full(len(self.widths), np.nan)
+        for layer, fans in enumerate(network.fans, start=1):
+            variance = network.weights.weight_variance(*fans)
+            self.weights[layer], self.back[layer] = fans[0] * variance, fans[1] * variance
+            self.biases[layer] = network.weights.bias_std(fans[0], network.bias_std) ** 2
+        self._go_forward(network.activation)
+
+    def _go_forward(self, activation: Activation) -> None:
+        """Fill in layer after layer, as far as variances can be held; a fixed point is not computed again."""
+        found: GaussianMoments[Floats] | None = None
+        for layer in range(1, len(self.widths)):
+            q = self.weights[layer] * self.square[layer - 1] + self.biases[layer]
+            self.q[layer] = q
+            if np.any(q > quadrature.LARGEST_VARIANCE) or np.any((q < SMALLEST_VARIANCE) & (q != 0.0)):
+                return
+            if found is None or not np.array_equal(q, self.q[layer - 1]):
+                found = signal_moments(activation, q)
+            self.mean[layer], self.square[layer] = found.mean, found.mean_square
+            self.passed[layer] = found.derivative_mean_square
+
+    @functools.cached_property
+    def gradients(self) -> tuple[Floats, Floats]:
+        """Return the mean squares of ds and of dz, (layers, rows)."""
+        ds, dz = np.full_like(self.q, np.nan), np.full_like(self.q, np.nan)
+        if self.task.output_gradient is not None:
+            return ds, dz
+        dz[-1] = 1.0
+        for layer in range(len(ds) - 1, 0, -1):
+            ds[layer] = self.passed[layer] * dz[layer]
+            dz[layer - 1] = self.back[layer] * ds[layer]
+        return ds, dz
+
+    @functools.cached_property
+    def correlation(self) -> Floats:
+        """Return the cosine of two samples' z: standard normal inputs, or two that are given."""
+        found, rows = np.full(len(self.widths), np.nan), self.task.inputs
+        if self.task.batch < 2 or (rows is not None and (len(rows) != 2 or not rows.any(axis=1).all())):
+            return found
+        found[0] = 0.0 if rows is None else rows[0] @ rows[1] / np.linalg.norm(rows[0]) / np.linalg.norm(rows[1])
+        for layer in range(1, len(found)):
+            p, q = self.q[layer, [0, -1]]
+            before = math.sqrt(self.square[layer - 1, 0] * self.square[layer - 1, -1])
+            c = (self.weights[layer] * found[layer - 1] * before + self.biases[layer]) / math.sqrt(p * q)
+            size = math.sqrt(self.square[layer, 0] * self.square[layer, -1])
+            if not (math.isfinite(c) and size > 0.0):
+                break
+            pair = pair_moments(self.task.network.activation, float(p), float(q))
+            found[layer] = float(pair.product(np.clip(c, -1.0, 1.0))) / size
+        return found
+
+
+def _log10_norm(limit: _Limit, squares: Floats) -> Floats:
+    """Return log10 of the norm of a row: batches of given rows mix norms, so one sample or rows that are alike."""
+    if limit.task.batch > 1 and np.ptp(limit.square[0]) > 0.0:
+        return np.full(len(limit.widths), np.nan)
+    return np.asarray(0.5 * (np.log10(squares).mean(axis=1) + np.log10(limit.widths)))
+
+
+def _weight_gradient(limit: _Limit) -> Floats:
+    """Return the mean square of an entry of dW of one sample, (layers, rows)."""
+    squares = np.full_like(limit.q, np.nan)
+    if limit.task.batch == 1:
+        squares[1:] = limit.square[:-1] * limit.gradients[0][1:]
+    return squares
+
+
+def _weight_gradient_norm(limit: _Limit) -> Floats:
+    sizes = np.concatenate([[np.nan], limit.widths[:-1] * limit.widths[1:]])
+    return np.asarray(0.5 * (np.log10(_weight_gradient(limit)).mean(axis=1) + np.log10(sizes)))
+
+
+def _variance(limit: _Limit) -> Floats:
+    return np.asarray(limit.square.mean(axis=1) - limit.mean.mean(axis=1) ** 2)
+
+
+def _zero_where(values: Floats) -> Floats:
+    return np.where(np.isfinite(values), 0.0, np.nan)
+
+
+_LIMITS: dict[str, Callable[[_Limit], Floats]] = {
+    "preactivation_mean": lambda limit: _zero_where(limit.q.mean(axis=1)),
+    "preactivation_mean_square": lambda limit: limit.q.mean(axis=1),
+    "preactivation_variance": lambda limit: limit.q.mean(axis=1),
+    "preactivation_kurtosis": lambda limit: 3.0 * np.square(limit.q).mean(axis=1) / limit.q.mean(axis=1) ** 2,
+    "activation_mean": lambda limit: limit.mean.mean(axis=1),
+    "activation_mean_square": lambda limit: limit.square.mean(axis=1),
+    "activation_variance": _variance,
+    "activation_log10_norm": lambda limit: _log10_norm(limit, limit.square),
+    "activation_correlation": lambda limit: limit.correlation,
+    "derivative_mean_square": lambda limit: limit.passed.mean(axis=1),
+    "activation_gradient_mean": lambda limit: _zero_where(limit.gradients[1].mean(axis=1)),
+    "activation_gradient_mean_square": lambda limit: limit.gradients[1].mean(axis=1),
+    "activation_gradient_variance": lambda limit: limit.gradients[1].mean(axis=1),
+    "activation_gradient_log10_norm": lambda limit: _log10_norm(limit, limit.gradients[1]),
+    "preactivation_gradient_mean": lambda limit: _zero_where(limit.gradients[0].mean(axis=1)),
+    "preactivation_gradient_mean_square": lambda limit: limit.gradients[0].mean(axis=1),
+    "preactivation_gradient_variance": lambda limit: limit.gradients[0].mean(axis=1),
+    "preactivation_gradient_log10_norm": lambda limit: _log10_norm(limit, limit.gradients[0]),
+    "weight_gradient_mean_square": lambda limit: _weight_gradient(limit).mean(axis=1),
+    "weight_gradient_log10_norm": _weight_gradient_norm,
+}

@@ -1,0 +1,202 @@
+"""Binary floating-point formats (IEEE 754-2019): what they hold, and where signals leave it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+from scipy.special import erf, erfc
+
+from stabsim.task import whole_number
+from stabsim.theory.conditions import number
+
+
+@dataclass(frozen=True)
+class NumberFormat:
+    """A sign, an exponent and a fraction, rounded to nearest, ties to even, with subnormal numbers.
+
+    Parameters
+    ----------
+    name : str
+    exponent_bits : int
+        From 2 to 8.
+    fraction_bits : int
+        From 1 to 50.
+    infinity : bool, default True
+        Whether the largest exponent is kept for infinity and NaN, as IEEE 754 has it; or else only its largest
+        fraction, for NaN.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a number of bits is outside.
+
+    Examples
+    --------
+    >>> FLOAT16.smallest_subnormal == 2**-24, FLOAT16.smallest_normal == 2**-14, FLOAT16.largest, FLOAT16.epsilon
+    (True, True, 65504.0, 0.0009765625)
+    >>> FLOAT16.overflow_threshold, FLOAT16.flush_threshold == 2**-25, FLOAT8_E4M3.largest
+    (65520.0, True, 448.0)
+    """
+
+    name: str
+    exponent_bits: int
+    fraction_bits: int
+    infinity: bool = True
+
+    def __post_init__(self) -> None:
+        whole_number("exponent_bits", self.exponent_bits, 2, 8)
+        whole_number("fraction_bits", self.fraction_bits, 1, 50)
+
+    @property
+    def _bias(self) -> int:
+        return (1 << (self.exponent_bits - 1)) - 1
+
+    @property
+    def _largest_exponent(self) -> int:
+        return self._bias if self.infinity else self._bias + 1
+
+    @property
+    def smallest_normal(self) -> float:
+        """The smallest number > 0 with all its digits."""
+        return 2.0 ** (1 - self._bias)
+
+    @property
+    def smallest_subnormal(self) -> float:
+        """The smallest number > 0."""
+        return self.smallest_normal * self.epsilon
+
+    @property
+    def largest(self) -> float:
+        """The largest finite number."""
+        return (2.0 - (1 if self.infinity else 2) * self.epsilon) * 2.0**self._largest_exponent
+
+    @property
+    def epsilon(self) -> float:
+        """The distance from 1 to the next larger number."""
+        return 2.0**-self.fraction_bits
+
+    @property
+    def overflow_threshold(self) -> float:
+        """Half a step beyond the largest number: what is larger becomes infinite, or NaN in a format without infinity.
+
+        The threshold itself becomes infinite; without infinity, the largest number.
+        """
+        return self.largest + 0.5 * self.epsilon * 2.0**self._largest_exponent
+
+    @property
+    def flush_threshold(self) -> float:
+        """Half the smallest number: that and what is smaller becomes 0."""
+        return 0.5 * self.smallest_subnormal
+
+    def flushed_fraction(self, std: float) -> float:
+        """Return the probability that a number from N(0, std^2) becomes 0: 2 Phi(flush_threshold / std) - 1.
+
+        Parameters
+        ----------
+        std : float
+            > 0.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is outside.
+
+        Examples
+        --------
+        >>> round(FLOAT16.flushed_fraction(2.0**-24), 12)
+        0.382924922548
+        """
+        return float(erf(self.flush_threshold / number("std", std, 0.0, open_ends=True) / math.sqrt(2.0)))
+
+    def overflowed_fraction(self, std: float) -> float:
+        """Return the probability that a number from N(0, std^2) overflows: 2 Phi(-overflow_threshold / std).
+
+        Parameters
+        ----------
+        std : float
+            > 0.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is outside.
+
+        Examples
+        --------
+        >>> round(FLOAT16.overflowed_fraction(30000.0), 12)
+        0.02896224806
+        """
+        return float(erfc(self.overflow_threshold / number("std", std, 0.0, open_ends=True) / math.sqrt(2.0)))
+
+
+FLOAT32 = NumberFormat("float32", 8, 23)
+FLOAT16 = NumberFormat("float16", 5, 10)
+BFLOAT16 = NumberFormat("bfloat16", 8, 7)
+FLOAT8_E5M2 = NumberFormat("float8_e5m2", 5, 2)
+FLOAT8_E4M3 = NumberFormat("float8_e4m3", 4, 3, infinity=False)  # Micikevicius et al. 2022, arXiv:2209.05433
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """The real depth at which a level is reached, and the first whole layer beyond."""
+
+    depth: float
+    layer: int
+
+
+def depth_at(level: float, squared_factor: float, *, start: float = 1.0) -> Crossing:
+    """Return where the root mean square of signals, or of gradients, reaches a level.
+
+    Parameters
+    ----------
+    level : float
+        > 0, such as a format's `largest` or `flush_threshold`.
+    squared_factor : float
+        By which the mean square changes a layer, > 0 and not 1: n gamma of a linear net, half of it for ReLU. (The
+        factor of the root mean square would be rounded, and a level reached exactly be missed.)
+    start : float, default 1
+        The root mean square at depth 0, > 0.
+
+    Returns
+    -------
+    Crossing
+        The layer is the first whose root mean square is beyond the level, not at it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is outside, or the level lies behind the start.
+
+    Notes
+    -----
+    2 ln(level / start) / ln(squared_factor), exact for mean squares that change by the same factor at every layer.
+
+    Examples
+    --------
+    >>> depth_at(FLOAT16.smallest_subnormal, 0.125)
+    Crossing(depth=16.0, layer=17)
+    """
+    level, start = (number(key, each, 0.0, open_ends=True) for key, each in (("level", level), ("start", start)))
+    factor = number("squared_factor", squared_factor, 0.0, open_ends=True)
+    if factor == 1.0 or (level < start) != (factor < 1.0) or level == start:
+        raise ValueError(f"level must be ahead of start={start!r} with squared_factor={factor!r}, not {level!r}")
+    depth = 2.0 * math.log(level / start) / math.log(factor)
+    nearest = round(depth)
+    if math.isclose(depth, nearest, rel_tol=1e-12) and _reached(level, factor, start, nearest):
+        return Crossing(float(nearest), nearest + 1)
+    return Crossing(depth, math.floor(depth) + 1)
+
+
+def _reached(level: float, factor: float, start: float, depth: int) -> bool:
+    """Return whether the level is reached exactly."""
+    return Fraction(factor) ** depth == (Fraction(level) / Fraction(start)) ** 2
