@@ -159,6 +159,8 @@ NET = ("--activation", "relu", "--weights", "he_normal", "--nets", "4")
         (["simulate", "--widths", "3,3", *NET, "--threads", "0"], "threads must be an integer from 1 to 1024, not 0"),
         (["simulate", "--widths", "3,3", *NET, "--quantities", "norm"], "unknown quantity 'norm'"),
         (["simulate", "--widths", "3,3", *NET, "--output", "no/such/x.csv"], "there is no folder no/such"),
+        (["simulate", "--widths", "3,3", *NET, "--target-rel-error", "1"], "must be a number between 0 and 1, not 1.0"),
+        (["simulate", "--widths", "3,3", *NET, "--target-rel-error", "0.1"], "name quantities without preactivation_m"),
     ],
 )  # fmt: skip
 def test_bad_usage_is_one_line_and_status_2(call: Call, arguments: list[str], message: str) -> None:
@@ -215,6 +217,18 @@ def test_an_output_that_is_full_is_one_line() -> None:
 def test_simulate_says_where_few_nets_own_the_mean(call: Call) -> None:
     arguments = ("--depth", "60", "--width", "3", *NET, "--nets", "300", "--quantities", "activation_mean_square")
     assert "which has not converged: activation_mean_square: layers" in call("simulate", *arguments)[1]
+
+
+def test_simulate_stops_at_a_target_or_says_that_it_did_not(call: Call) -> None:
+    arguments = ("simulate", *NET, "--nets", "3000", "--quantities", "activation_mean_square", "--target-rel-error")
+    status, out, err = call(*arguments, "0.3", "--depth", "3", "--width", "20")
+    assert (status, err) == (0, "") and out.endswith(
+        "all intervals are within 0.3 of their estimates, at every layer\n"
+    )
+    status, out, err = call(*arguments, "0.3", "--depth", "40", "--width", "10")
+    assert status == 0 and "within" not in out and "which has not converged: activation_mean_square: layers" in out
+    assert err.startswith("stabsim simulate: target_rel_error=0.3 is not reached by 3000 nets; furthest from it is ")
+    assert err.count("\n") == 1 and "few nets own the mean" in err
 
 
 def test_first_call_says_that_it_compiles(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

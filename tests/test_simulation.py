@@ -17,12 +17,16 @@ from sklearn.datasets import load_digits
 import stabsim
 from stabsim import Activation, Initializer, Network, Result
 from stabsim.activations import ACTIVATIONS, activation
+from stabsim.moments import relative_error, time_uniform
 from stabsim.quantities import QUANTITIES
+from stabsim.simulation import FEWEST_NETS
 from tests.checks import WRONG, assert_agrees, must_fail
 
 Numbers = NDArray[Any]
 
-COLUMNS = ["quantity", "layer", "estimate", "std_error", "ci_low", "ci_high", "theory", "nets", "top_share"]
+COLUMNS = [
+    "quantity", "layer", "estimate", "std_error", "ci_low", "ci_high", "theory", "infinite_width", "nets", "top_share",
+]  # fmt: skip
 NETWORK = Network((6, 8, 5), "relu", "he_normal", 0.1)
 
 
@@ -164,11 +168,13 @@ def test_theory_with_biases_and_a_given_gradient() -> None:
 
 def test_no_theory_where_no_law_is_known() -> None:
     for name in set(ACTIVATIONS) - {"linear", "relu", "leaky_relu"}:
-        table = stabsim.simulate(Network((6, 8, 5), name, "he_normal"), nets=200).table
+        table = stabsim.simulate(Network((6, 8, 5, 4), name, "he_normal"), nets=200).table
         known = table[np.isfinite(table["theory"])]
-        inputs = known["layer"] == 0
-        first = (known["layer"] == 1) & known["quantity"].str.startswith("preactivation_")
-        assert np.all(inputs | first | known["quantity"].str.endswith("_mean") | (known["layer"] == 2)), name
+        injected = known["quantity"].str.startswith("activation_gradient") & (known["layer"] == 3)
+        forward = ~known["quantity"].str.contains("gradient") & (known["layer"] <= 1)
+        second = known["quantity"].str.match("preactivation_(mean_square|variance)") & (known["layer"] == 2)
+        centered = known["quantity"] == "preactivation_mean"
+        assert np.all(injected | forward | second | centered), name
     for weights in ("orthogonal", "identity", "constant(value=0.1)"):
         table = stabsim.simulate(Network((6, 8, 5), "linear", weights), nets=20).table
         assert table["theory"].isna().all()
@@ -276,6 +282,121 @@ def test_means_that_few_nets_own_are_named() -> None:
     assert wide.unconverged() == [] and "few nets" not in repr(wide)
 
 
+# Stopping at a target.
+TARGET = 0.04
+NORMS = ("activation_mean_square", "activation_gradient_log10_norm", "activation_zero_fraction")
+DEEP = Network((12,) * 33, "tanh", "lecun_normal")  # a few hundred nets a chunk
+
+
+def relative_errors(result: Result, name: str) -> Numbers:
+    target = result.target_rel_error or 0.0
+    return relative_error(QUANTITIES[name], result.estimates(name), target)[QUANTITIES[name].first_layer :]
+
+
+def test_nets_are_drawn_until_every_interval_is_narrow() -> None:
+    seen = []
+    result = stabsim.simulate(
+        DEEP, nets=100_000, quantities=NORMS, target_rel_error=TARGET, progress=lambda part, _: seen.append(part)
+    )
+    assert result.reached_target is True and result.missed() == "" and result.unconverged() == []
+    assert result.nets == len(seen) * result.plan.chunk_nets and 2 < len(seen) < 100
+    assert "target_rel_error=0.04 is reached at every layer" in repr(result)
+    worst = [max(np.max(relative_errors(part, name)) for name in NORMS) for part in seen]
+    assert [error <= TARGET for error in worst] == [False] * (len(seen) - 1) + [True]
+    assert [part.reached_target for part in seen] == [error <= TARGET for error in worst]
+    row = cell(result, "activation_gradient_log10_norm", 0)
+    reach = time_uniform(np.array([result.nets]))[0] * row.std_error
+    assert (row.ci_low, row.ci_high) == pytest.approx((row.estimate - reach, row.estimate + reach), rel=1e-12)
+    assert reach * math.log(10) <= TARGET
+
+
+def test_where_it_stops_does_not_depend_on_threads_and_the_nets_are_those_of_a_fixed_number() -> None:
+    one, two = (
+        stabsim.simulate(DEEP, nets=100_000, quantities=NORMS, target_rel_error=TARGET, threads=threads, seed=4)
+        for threads in (1, 3)
+    )
+    assert one.nets == two.nets < 100_000 and one.table.equals(two.table)
+    fixed = stabsim.simulate(DEEP, nets=one.nets, quantities=NORMS, seed=4)
+    assert fixed.reached_target is None and fixed.missed() == "" and "target" not in repr(fixed)
+    assert fixed.table[["estimate", "std_error"]].equals(one.table[["estimate", "std_error"]])
+    random = fixed.table["std_error"] > 0
+    wider = ((one.table["ci_high"] - one.table["ci_low"]) / (fixed.table["ci_high"] - fixed.table["ci_low"]))[random]
+    assert np.all(wider.between(1.4, 2.0))
+
+
+def test_a_target_that_is_not_reached_is_said() -> None:
+    with pytest.warns(RuntimeWarning, match="not reached by 700 nets; furthest from it is activation_mean_") as caught:
+        result = stabsim.simulate(DEEP, nets=700, quantities=NORMS[:2], target_rel_error=0.001)
+    assert result.reached_target is False and result.nets == 700
+    assert caught[0].filename == __file__ and result.missed() == str(caught[0].message) in repr(result)
+    errors = relative_errors(result, "activation_mean_square")
+    assert result.missed().endswith(f"activation_mean_square at layer {np.argmax(errors)}: {np.max(errors):.3g}")
+
+
+def test_a_mean_that_few_nets_own_is_never_reached() -> None:
+    """Of width 10, at depth 40, the mean square is exactly 1; the estimate is far below, and so is its interval."""
+    network, name = Network((10,) * 41, "relu", "he_normal"), "activation_mean_square"
+    with pytest.warns(RuntimeWarning, match=f"furthest from it is {name} at layer .*: few nets own the mean"):
+        deep = stabsim.simulate(network, nets=4000, quantities=(name,), target_rel_error=0.99)
+    row = cell(deep, name, 40)
+    assert row.theory == pytest.approx(1) and row.estimate < 0.5 and row.ci_high < 1 and row.top_share > 0.5
+    assert deep.reached_target is False
+    assert "few nets own the mean: activation_mean_square: layers" in repr(deep) and "is not reached" in repr(deep)
+    shallow = stabsim.simulate(
+        Network((10,) * 4, "relu", "he_normal"), nets=4000, quantities=(name,), target_rel_error=0.99
+    )
+    assert shallow.reached_target is True
+
+
+def test_a_mean_that_few_nets_own_is_not_reached_however_narrow_its_interval() -> None:
+    network, name = Network((8,) * 25, "relu", "he_normal"), "activation_mean_square"
+    with pytest.warns(RuntimeWarning, match="few nets own the mean"):
+        result = stabsim.simulate(network, nets=40_000, quantities=(name,), target_rel_error=0.9)
+    assert np.max(relative_errors(result, name)) < 0.9 and result.reached_target is False
+
+
+def test_fewer_than_a_hundred_nets_reach_nothing() -> None:
+    network, name = Network((3, 3), "linear", "zeros"), "activation_mean_square"
+    with pytest.warns(RuntimeWarning, match=f"{name} at layer 0: 99 nets, fewer than {FEWEST_NETS}"):
+        assert not stabsim.simulate(network, nets=99, quantities=(name,), target_rel_error=0.9).reached_target
+    assert stabsim.simulate(network, nets=100, quantities=(name,), target_rel_error=0.9).reached_target
+
+
+def test_a_fraction_below_the_target_is_to_be_known_to_the_square_of_it() -> None:
+    name = "activation_zero_fraction"
+    result = stabsim.simulate(DEEP, nets=3000, quantities=(name,), target_rel_error=0.1)
+    row = cell(result, name, 1)
+    assert row.estimate == 0 and result.reached_target and 0.002 < row.ci_high <= 0.1**2
+    with pytest.warns(RuntimeWarning, match=f"{name} at layer 32: 0.186"):  # 0.0093 / 0.05
+        stabsim.simulate(DEEP, nets=1000, quantities=(name,), target_rel_error=0.05)
+    dead = stabsim.simulate(Network((3, 3), "relu", "zeros"), nets=3000, quantities=(name,), target_rel_error=0.1)
+    assert cell(dead, name, 1).estimate == 1 and dead.reached_target
+
+
+def test_what_has_no_estimate_is_not_reached() -> None:
+    network, name = Network((3, 3), "relu", "zeros"), "activation_log10_norm"
+    with pytest.warns(RuntimeWarning, match=f"{name} at layer 1: 0 nets, fewer than"):
+        stabsim.simulate(network, nets=200, quantities=(name,), target_rel_error=0.5)
+    with pytest.warns(RuntimeWarning, match="activation_kurtosis at layer 1: no estimate"):
+        stabsim.simulate(network, nets=200, quantities=("activation_kurtosis",), target_rel_error=0.5)
+
+
+@pytest.mark.parametrize("target", [0, 1, -0.1, 2.0, math.nan, math.inf, "0.1", True, [0.1]])
+def test_a_target_is_a_number_between_0_and_1(target: Any) -> None:
+    with pytest.raises((ValueError, TypeError), match=r"^target_rel_error must be a (finite )?number") as caught:
+        stabsim.simulate(NETWORK, nets=10, quantities=("activation_mean_square",), target_rel_error=target)
+    assert str(target) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_target_of_what_may_be_zero_is_refused_by_name() -> None:
+    for quantities in (None, ("activation_mean", "activation_mean_square")):
+        with pytest.raises(ValueError, match=r"^target_rel_error=0.1: .* may be 0 have no .*activation_mean") as caught:
+            stabsim.simulate(NETWORK, nets=10, quantities=quantities, target_rel_error=0.1)
+        assert "mean_square" not in str(caught.value)
+    with pytest.raises(ValueError, match=r"without activation_correlation$"):
+        stabsim.simulate(NETWORK, nets=10, batch=2, quantities=("activation_correlation",), target_rel_error=0.1)
+
+
 # A user's own activation.
 def test_a_users_own_activation_is_one_like_the_others() -> None:
     softplus = Activation("mine", f=lambda x: math.log(1 + math.exp(x)), derivative=lambda x: 1 / (1 + math.exp(-x)))
@@ -307,26 +428,6 @@ def test_no_registered_activation_warns(name: str) -> None:
         warnings.simplefilter("error")
         result = stabsim.simulate(Network((10,) * 31, name, Initializer("normal", 30.0, "in"), 0.5), nets=10)
     assert result.overflowed() == [] and np.all(np.isfinite(result.table["estimate"]))
-
-
-# Intervals.
-COVERED = {
-    "activation_mean_square": 1.125**2,
-    "preactivation_variance": 1.5**2 * 1.125,
-    "preactivation_mean": 0.0,
-    "activation_zero_fraction": 1 - 0.5 * (1 - 0.5**12),
-}
-
-
-@pytest.mark.parametrize("quantity", COVERED)
-def test_intervals_cover_in_95_percent(quantity: str) -> None:
-    """Of 200 intervals from 50 nets each, as many hold the exact value as 95% (or, nets being few, 93%) allows."""
-    network = Network((12, 12, 12), "relu", Initializer("normal", 1.5, "in"))
-    covered = 0
-    for seed in range(200):
-        found = stabsim.simulate(network, nets=50, seed=seed, quantities=(quantity,)).estimates(quantity)
-        covered += bool(found.ci_low[2] <= COVERED[quantity] <= found.ci_high[2])
-    assert scipy.stats.binom(200, 0.95).ppf(0.999) >= covered >= scipy.stats.binom(200, 0.93).ppf(0.001)
 
 
 # Inputs with a row of zeros, and injected gradients of any kind: theory is right, or says nothing.

@@ -67,6 +67,11 @@ def writable(_context: click.Context, _option: click.Parameter, path: Path | Non
 @click.option("--sampler", default="auto", show_default=True, help="How nets are drawn: auto, dense or matrix_free.")
 @click.option("--precision", default="float32", show_default=True, help="float32 or float64.")
 @click.option("--quantities", callback=words, metavar="NAME,...", help="All unless given; see stabsim list quantities.")
+@click.option(
+    "--target-rel-error",
+    type=float,
+    help="Stop where all intervals are this narrow relative to their estimates; --nets is then the most.",
+)
 @click.option("--threads", type=int, help="One per processor unless given.")
 @click.option(
     "--output",
@@ -83,20 +88,23 @@ def command(
     bias_std: float,
     nets: int,
     threads: int | None,
+    target_rel_error: float | None,
     output: Path | None,
     **options: Any,
 ) -> None:
     """Simulate one ensemble and print estimates with 95% intervals."""
     from stabsim.cli.progress import LiveProgress, say_if_compiling
     from stabsim.network import Network
-    from stabsim.simulation import count_threads, simulate
+    from stabsim.simulation import check_target, count_threads, simulate
     from stabsim.task import LARGEST_NET, make_task, whole_number
 
     widths = chosen_widths(depth, width, widths)
     parameters = f"--activation={activation!r}, --weights={weights!r} and --bias-std={bias_std}"
     with usage(parameters):
         network = Network(widths, activation, weights, bias_std)
-        make_task(network, **options)
+        task = make_task(network, **options)
+        if target_rel_error is not None:
+            check_target(target_rel_error, task)
         whole_number("nets", nets, 1, LARGEST_NET)
         count_threads(threads)
     say_if_compiling()
@@ -104,7 +112,7 @@ def command(
     caught = warnings.catch_warnings(record=True, action="always", category=RuntimeWarning)
     with usage(parameters), caught as remarks, LiveProgress() as show:
         result = simulate(
-            network, nets=nets, threads=threads, **options,
+            network, nets=nets, threads=threads, target_rel_error=target_rel_error, **options,
             progress=lambda so_far, wanted: show(label, so_far.nets, wanted, lambda: so_far),
         )  # fmt: skip
         result.table  # noqa: B018 - computed here, where what theory cannot do is bad usage
@@ -156,3 +164,5 @@ def report(result: Result) -> None:
     echo_columns(rows, indent="  ")
     for line in result.unconverged():
         click.echo(f"few nets own the mean, which has not converged: {line}")
+    if result.reached_target:
+        click.echo(f"all intervals are within {result.target_rel_error} of their estimates, at every layer")
