@@ -22,6 +22,8 @@ from stabsim.figures import style
 from stabsim.figures.labels import EndLabels
 
 _THEORY: dict[str, Any] = {"color": "black", "linestyle": "dashed", "linewidth": 0.8}
+_LIMIT: dict[str, Any] = {"color": "black", "linestyle": "dotted", "linewidth": 1.0}
+_TICK: dict[str, Any] = {"color": "black", "linestyle": "none", "marker": "|", "markersize": 7, "markeredgewidth": 0.8}
 
 
 def against_depth(
@@ -35,14 +37,16 @@ def against_depth(
     xlabel: str = "layer",
     ylabel: str = "",
 ) -> list[Line2D]:
-    """Draw estimate against layer, a line for each value of a column, with intervals, theory (dashed) and labels.
+    """Draw estimate against layer, a line for each value of a column, with intervals, labels and theory.
+
+    Theory that is exact is dashed; where there is none, the limit of infinite width is dotted.
 
     Parameters
     ----------
     axes : Axes
         Where to draw.
     table : DataFrame
-        Rows of one quantity: layer, estimate, ci_low, ci_high, theory and the column ``by``.
+        Rows of one quantity: layer, estimate, ci_low, ci_high, theory, perhaps infinite_width, and the column ``by``.
     by : str
         Column that tells the lines apart.
     order : sequence, optional
@@ -61,9 +65,7 @@ def against_depth(
         A column is missing, a value is not in ``order``, or a line has two rows for one layer.
     """
     _need(table, [by, "layer", "estimate", "ci_low", "ci_high", "theory"])
-    order = list(dict.fromkeys(table[by])) if order is None else list(order)
-    if unknown := [value for value in dict.fromkeys(table[by]) if value not in order]:
-        raise ValueError(f"order={order!r} lacks {unknown[0]!r}, which is in column {by!r}")
+    order = _order(table, by, order)
     lines = []
     for index, value in enumerate(order):
         rows = table[table[by] == value].sort_values("layer")
@@ -71,13 +73,23 @@ def against_depth(
             raise ValueError(f"table has two rows with {by}={value!r} and layer={repeated[0]}: pass one quantity")
         if len(rows):
             lines.append(_line(axes, rows, index, label(value)))
-    if np.isfinite(table["theory"]).any():
-        axes.legend(handles=[Line2D([], [], label="theory", **_THEORY)], loc="best")
+    drawn = [("theory", table["theory"], _THEORY), ("infinite width", _limit(table), _LIMIT)]
+    if handles := [Line2D([], [], label=label, **looks) for label, values, looks in drawn if np.isfinite(values).any()]:
+        axes.legend(handles=handles, loc="best")
     axes.add_artist(EndLabels(axes, lines))
     axes.xaxis.set_major_locator(ticker.MaxNLocator(4, integer=True))
     set_scale(axes, scale)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     return lines
+
+
+def _order(table: pandas.DataFrame, by: str, order: Sequence[Hashable] | None) -> list[Hashable]:
+    """Return the values of a column in the order that is asked for, or else as they come."""
+    found = list(dict.fromkeys(table[by]))
+    order = found if order is None else list(order)
+    if unknown := [value for value in found if value not in order]:
+        raise ValueError(f"order={order!r} lacks {unknown[0]!r}, which is in column {by!r}")
+    return order
 
 
 def _line(axes: Axes, rows: pandas.DataFrame, index: int, label: str) -> Line2D:
@@ -88,7 +100,14 @@ def _line(axes: Axes, rows: pandas.DataFrame, index: int, label: str) -> Line2D:
     (line,) = axes.plot(layer, estimate, label=label, markevery=(index * step // 3 % step, step), **looks)
     axes.fill_between(layer, rows["ci_low"], rows["ci_high"], color=looks["color"], alpha=0.25, linewidth=0)
     axes.plot(layer, rows["theory"].where(np.isfinite(rows["theory"])), zorder=3, **_THEORY)
+    axes.plot(layer, _limit(rows), zorder=3, **_LIMIT)
     return line
+
+
+def _limit(rows: pandas.DataFrame) -> pandas.Series[float]:
+    """Return the limit of infinite width where there is no exact theory."""
+    limit = rows.get("infinite_width", pandas.Series(np.nan, rows.index)).astype(float)
+    return limit.where(~np.isfinite(rows["theory"]) & np.isfinite(limit))
 
 
 def set_scale(axes: Axes, scale: str) -> None:
@@ -220,6 +239,72 @@ def _write_cells(axes: Axes, mesh: QuadMesh, cells: NDArray[Any], digits: int) -
 def _hatch(axes: Axes, cells: NDArray[Any]) -> None:
     for row, column in np.argwhere(cells):
         axes.add_patch(Rectangle((column, row), 1, 1, fill=False, hatch="/////", edgecolor="white", linewidth=0))
+
+
+def dot_plot(
+    axes: Axes,
+    table: pandas.DataFrame,
+    *,
+    rows: str,
+    by: str,
+    values: str = "estimate",
+    order: Sequence[Hashable] | None = None,
+    label: Callable[[Any], str] = str,
+    xlabel: str = "",
+) -> list[Line2D]:
+    """Draw one column of a table as dots beside names, a marker for each value of a column, with intervals and theory.
+
+    Dots of one name are moved apart a little, so that equal ones are all seen. Theory is a black line across.
+
+    Parameters
+    ----------
+    axes : Axes
+        Where to draw; panels that share their vertical axis must have the same names in the same order.
+    table : DataFrame
+        One row for each dot, perhaps with ci_low, ci_high and theory.
+    rows : str
+        Column with the names, from the top in the order in which they come.
+    by : str
+        Column that tells the markers apart.
+    values : str
+        Column to draw; NaN draws nothing.
+    order : sequence, optional
+        Values of ``by`` in the order of their colors; None takes them as they come in the table.
+    label : callable
+        What the legend calls a marker, from its value; there is no legend for a single one without theory.
+    xlabel : str
+        What the values are, with unit.
+
+    Raises
+    ------
+    ValueError
+        A column is missing, a value is not in ``order``, or two rows have one name and one marker.
+    """
+    _need(table, [rows, by, values])
+    if table.duplicated([rows, by]).any():
+        raise ValueError(f"table has two rows for one dot of {rows!r} and {by!r}: pass one quantity and layer")
+    order, names = _order(table, by, order), list(dict.fromkeys(table[rows]))
+    handles = []
+    for index, value in enumerate(order):
+        part = table[table[by] == value]
+        heights = part[rows].map(names.index).to_numpy(float) + 0.24 * (index - 0.5 * (len(order) - 1))
+        looks = style.line(index) | {"linestyle": "none"}
+        handles += axes.plot(part[values], heights, label=label(value), zorder=3, **looks)
+        if {"ci_low", "ci_high"} <= set(part):
+            axes.hlines(heights, part["ci_low"], part["ci_high"], color=looks["color"], linewidth=1.0)
+        if "theory" in part:
+            axes.plot(part["theory"], heights, zorder=2, **_TICK)
+    axes.set_yticks(range(len(names)), labels=[str(name) for name in names])
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y")
+    axes.set(xlabel=xlabel)
+    legend = list(handles)
+    if "theory" in table and np.isfinite(table["theory"]).any():
+        legend.append(Line2D([], [], label="theory", **_TICK))
+    if len(legend) > 1:
+        axes.legend(handles=legend, loc="best", handlelength=1.0)
+    return handles
 
 
 def histogram_steps(
