@@ -117,7 +117,7 @@ def _filters(deep: DataFrame) -> Verdict:
         f"share of tanh's f' below 0.01 at layer {DEPTH} with weights 20 times too large; "
         f"largest f' of sigmoid beyond 5: {far_sigmoid:.4f}, of tanh beyond 3: {far_tanh:.4f}"
     )
-    return judge("A06", row, holds and max(far_sigmoid, far_tanh) < 0.01, note)
+    return judge("A06", row, holds and max(far_sigmoid, far_tanh) < 0.01 and row.ci_low > 0.5, note)
 
 
 def _loss(table: DataFrame, name: str, gain: float) -> float:

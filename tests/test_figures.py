@@ -216,6 +216,25 @@ def test_heat_map_names_what_is_not_finite(monkeypatch: pytest.MonkeyPatch) -> N
     assert {"–", "∞", "\N{MINUS SIGN}∞", "\N{MINUS SIGN}3.0"} <= set(texts)
 
 
+@pytest.mark.parametrize("width", [figures.COLUMN, figures.PAGE])
+def test_dot_plot_draws_equal_dots_apart(width: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = pandas.DataFrame(list(itertools.product(NAMES, ("forward", "backward"))), columns=["name", "direction"])
+    table = table.assign(estimate=1.0 + np.arange(14) // 4, theory=1.5).assign(ci_low=0.9, ci_high=[4.4, np.nan] * 7)
+    table.loc[5, "estimate"] = np.nan
+    with figures.style():
+        figure, axes = figures.panels(1, 2, width=width, height=3.0, sharey=True)
+        dots = figures.dot_plot(axes[0, 0], table, rows="name", by="direction", order=["backward", "forward"])
+        bare = table.drop(columns=["theory", "ci_low", "ci_high"])
+        figures.dot_plot(axes[0, 1], bare[1::2], rows="name", by="direction", xlabel="gain")
+        figures.panel_labels(axes.flat)
+    backward, forward = (np.asarray(line.get_xydata()) for line in dots)
+    assert forward[:, 0].tolist() == [1.0, 1.0, 2.0, 2.0, 3.0, 3.0, 4.0] and np.isnan(backward[2, 0])
+    assert forward[:, 1].round().tolist() == list(range(7)) and np.allclose(forward[:, 1] - backward[:, 1], 0.24)
+    assert axes[0, 0].get_ylim() == axes[0, 1].get_ylim() == (6.5, -0.5)
+    found = check_texts(figure, monkeypatch)
+    assert {*NAMES, "backward", "forward", "theory", "gain"} <= set(found) and found.count("theory") == 1
+
+
 def test_histogram_has_area_one() -> None:
     counts, edges = np.histogram(np.random.default_rng(0).normal(size=1000), bins=[-3.0, -1.0, -0.5, 0.0, 2.0, 5.0])
     with figures.style():
@@ -241,6 +260,10 @@ def test_bad_arguments_are_named() -> None:
         figures.against_depth(axes, table, by="activation", scale="cubic")
     with pytest.raises(ValueError, match="two rows for one cell"):
         figures.heat_map(axes, table, rows="activation", columns="nets")
+    with pytest.raises(ValueError, match="two rows for one dot of 'activation' and 'quantity'"):
+        figures.dot_plot(axes, table, rows="activation", by="quantity")
+    with pytest.raises(ValueError, match="lacks 'relu'"):
+        figures.dot_plot(axes, table[table["layer"] == 0], rows="quantity", by="activation", order=["tanh"])
     with pytest.raises(ValueError, match=r"counts of shape \(3,\)"):
         figures.histogram_steps(axes, [0, 1, 2], [1, 2, 3])
 

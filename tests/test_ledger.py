@@ -348,7 +348,15 @@ def test_output_that_nobody_reads_is_no_error(out: Path) -> None:
 # --- verdicts are computed, never typed in -------------------------------------------------------------
 
 # Nets a case of studies that are quick enough to run here, as many as their rules need to tell right from wrong.
-NETS = {"activation_histograms": 8, "initializers": 8, "variance_propagation": 1000, "zero_fractions": 64}
+NETS = {
+    "activation_histograms": 8,
+    "finite_width": 1000,
+    "gains": 64,
+    "initializers": 8,
+    "mean_field": 8,
+    "variance_propagation": 1000,
+    "zero_fractions": 64,
+}
 NONSENSE: tuple[Callable[[Any], Any], ...] = (lambda x: 3 * x + 1, lambda x: 2 - 3 * x)
 
 
