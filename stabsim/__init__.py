@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stabsim import theory
     from stabsim.activations import Activation
     from stabsim.initializers import Initializer
     from stabsim.network import Network, Skip
@@ -24,15 +25,19 @@ _HOMES = {
     "simulate": "stabsim.simulation",
     "Trace": "stabsim.tracing",
     "trace": "stabsim.tracing",
+    "theory": "stabsim.theory",
 }
 
-__all__ = ["Activation", "Initializer", "Network", "Result", "Skip", "Trace", "__version__", "simulate", "trace"]
+__all__ = [
+    "Activation", "Initializer", "Network", "Result", "Skip", "Trace", "__version__", "simulate", "theory", "trace",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'stabsim' has no attribute {name!r}; it has {', '.join(__all__)}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    home = importlib.import_module(_HOMES[name])
+    return home if home.__name__ == f"stabsim.{name}" else getattr(home, name)
 
 
 def __dir__() -> list[str]:

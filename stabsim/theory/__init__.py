@@ -1,9 +1,30 @@
-"""What is known without simulating: predictions beside every estimate, NaN where no formula applies."""
+"""What is known without simulating: predictions beside every estimate, NaN where no formula applies.
 
+The functions that are asked for most are here; the modules hold all of them, by subject.
+"""
+
+from stabsim.theory import (
+    closed_forms,
+    finite_width,
+    gains,
+    gaussian,
+    jacobian,
+    landscape,
+    mean_field,
+    normalization,
+    number_formats,
+    quadratic,
+    random_matrix,
+    recurrent,
+    residual,
+    saddle_index,
+    saturation,
+    spectra,
+    zeros,
+)
 from stabsim.theory.exact import predict
-from stabsim.theory.finite_width import jacobian_moments, log_norm, squared_norm_moment
-from stabsim.theory.gains import centered_gain, gain, published_gain
-from stabsim.theory.gaussian import GaussianMoments, moments
+from stabsim.theory.gains import gain, published_gain
+from stabsim.theory.gaussian import moments
 from stabsim.theory.infinite_width import predict_wide
 from stabsim.theory.mean_field import (
     FixedPoint,
@@ -18,21 +39,33 @@ from stabsim.theory.random_matrix import positive_definite_probability
 
 __all__ = [
     "FixedPoint",
-    "GaussianMoments",
     "batch_norm_gradient_rate",
-    "centered_gain",
+    "closed_forms",
     "correlation_map",
     "critical_weight_variance",
+    "finite_width",
     "fixed_point",
     "gain",
-    "jacobian_moments",
-    "log_norm",
+    "gains",
+    "gaussian",
+    "jacobian",
+    "landscape",
+    "mean_field",
     "moments",
+    "normalization",
+    "number_formats",
     "phase_diagram",
     "positive_definite_probability",
     "predict",
     "predict_wide",
     "published_gain",
-    "squared_norm_moment",
+    "quadratic",
+    "random_matrix",
+    "recurrent",
+    "residual",
+    "saddle_index",
+    "saturation",
+    "spectra",
     "variance_map",
+    "zeros",
 ]
