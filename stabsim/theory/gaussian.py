@@ -184,7 +184,16 @@ def pair_moments(activation: Activation, p: float, q: float, *, closed: bool = T
     return PairMoments(_series(activation, p, q), None)
 
 
+def pair_product(activation: Activation, p: float, q: float, correlation: float) -> float:
+    """Return E f(u) f(v) at one correlation: what `PairMoments` is too much for."""
+    form, c = closed_form(activation), np.array([correlation])
+    if form is not None:
+        return float(form.product(np.array([p]), np.array([q]), c)[0])
+    return float(_at_angles(activation, p, q, np.arccos(c))[0, 0])
+
+
 SMALLEST_ORDER, LARGEST_ORDER = 16, 1024
+ANGLES = 8  # at a time, which bounds the memory of nested panels
 
 
 @functools.lru_cache(maxsize=64)
@@ -227,7 +236,8 @@ def _at_angles(activation: Activation, p: float, q: float, angles: Floats) -> Fl
     """
     products = None if activation.kinks else _hermite_products(activation, p, q)
     if products is None:
-        return np.concatenate([_quadrature(activation, p, q, part) for part in np.array_split(angles, 8)], axis=1)
+        parts = [angles[i : i + ANGLES] for i in range(0, len(angles), ANGLES)]
+        return np.concatenate([_quadrature(activation, p, q, part) for part in parts], axis=1)
     return np.array([polynomial.polyval(np.cos(angles), each) for each in products])
 
 

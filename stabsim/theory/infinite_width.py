@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from stabsim.activations import Activation
 from stabsim.task import Task
 from stabsim.theory import quadrature
-from stabsim.theory.gaussian import GaussianMoments, pair_moments, signal_moments
+from stabsim.theory.gaussian import GaussianMoments, pair_product, signal_moments
 
 Floats = NDArray[np.float64]
 
@@ -107,6 +107,7 @@ class _Limit:
         if self.task.batch < 2 or (rows is not None and (len(rows) != 2 or not rows.any(axis=1).all())):
             return found
         found[0] = 0.0 if rows is None else rows[0] @ rows[1] / np.linalg.norm(rows[0]) / np.linalg.norm(rows[1])
+        last = np.zeros(3)
         for layer in range(1, len(found)):
             p, q = self.q[layer, [0, -1]]
             before = math.sqrt(self.square[layer - 1, 0] * self.square[layer - 1, -1])
@@ -114,8 +115,12 @@ class _Limit:
             size = math.sqrt(self.square[layer, 0] * self.square[layer, -1])
             if not (math.isfinite(c) and size > 0.0):
                 break
-            pair = pair_moments(self.task.network.activation, float(p), float(q))
-            found[layer] = float(pair.product(np.clip(c, -1.0, 1.0))) / size
+            now = np.array([p, q, min(max(c, -1.0), 1.0)])
+            if np.allclose(now, last, rtol=1e-13, atol=1e-15):  # everything has come to rest
+                found[layer] = found[layer - 1]
+            else:
+                found[layer] = pair_product(self.task.network.activation, *map(float, now)) / size
+            last = now
         return found
 
 
