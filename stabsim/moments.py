@@ -28,6 +28,7 @@ Integers = NDArray[np.int64]
 Looks = Literal["one", "every"]
 
 LOG10_OF_2 = float(np.log10(2.0))
+ENOUGH_ON_TOP = 10  # nets in the top 1%, for their share to be what it is in the long run
 NARROWEST_AT = (
     500  # nets, of confidence sequences: 3.04 standard errors; 3.35 at 100, 3.34 at 10,000, 3.96 at a million
 )
@@ -443,8 +444,12 @@ def relative_error(quantity: Quantity, found: Estimate, smallest_fraction: float
 def top_share(tail: Integers, nets: Integers, top: float = 0.01) -> Floats:
     """Return the share of the sum of mean squares that the top nets (at least one) hold, per layer; NaN without nets.
 
+    Where these are fewer than `ENOUGH_ON_TOP` nets, the rare large ones may not have been drawn; then it is at least
+    the share of a log-normal law, Phi(spread - Phi^-1(1 - top)), whose logarithms spread as theirs do above the median.
     ``nets`` (layers,) counts those at 0 too, which are not in the tail.
     """
+    from scipy.special import ndtr, ndtri
+
     shares = np.full(len(nets), np.nan)
     starts = np.searchsorted(tail[:, 0], np.arange(len(nets) + 1))
     for layer, number in enumerate(nets):
@@ -456,7 +461,16 @@ def top_share(tail: Integers, nets: Integers, top: float = 0.01) -> Floats:
         before = np.cumsum(counts) - counts
         taken = np.clip(max(top * number, 1.0) - before, 0.0, counts)
         shares[layer] = (taken * values).sum() / (counts * values).sum()
+        if top * number < ENOUGH_ON_TOP and counts.sum() > 1:
+            shares[layer] = max(shares[layer], ndtr(_upper_spread(bins, counts) + ndtri(top)))
     return shares
+
+
+def _upper_spread(bins: Integers, counts: Floats) -> float:
+    """Return the root mean square distance of ln of the larger half of the nets from the median; bins fall."""
+    taken = np.clip(0.5 * counts.sum() - (np.cumsum(counts) - counts), 0.0, counts)
+    median = bins[taken > 0][-1]
+    return math.log(2.0) / BINS_PER_OCTAVE * math.sqrt(taken @ np.square(bins - median) / taken.sum())
 
 
 def degrees_of_freedom(tail: Integers, nets: Integers) -> Floats:

@@ -461,6 +461,21 @@ def test_degrees_of_freedom_are_at_most_those_of_the_nets() -> None:
     assert degrees_of_freedom(np.array([(0, -7, 1)]), np.array([1]))[0] == 0
 
 
+def test_top_share_of_few_nets_is_at_least_that_of_a_log_normal_of_their_spread() -> None:
+    """The top 1% of 100 nets is one net: it misses what larger ensembles see, the log-normal does not."""
+    random, spread = np.random.default_rng(4), 2.0
+    exact = scipy.stats.norm.cdf(spread + scipy.stats.norm.ppf(0.01))
+    few = [
+        top_share(tail_of(np.exp(spread * random.standard_normal((1, 100)))), np.array([100]))[0] for _ in range(200)
+    ]
+    assert np.mean(np.array(few) > 0.2) > 0.98  # as flagged as exact is
+    assert np.median(few) == pytest.approx(exact, abs=0.06)
+    many = top_share(tail_of(np.exp(spread * random.standard_normal((1, 100_000)))), np.array([100_000]))[0]
+    assert many == pytest.approx(exact, abs=0.06)
+    alike = tail_of(np.exp(0.1 * random.standard_normal((1, 100))))
+    assert top_share(alike, np.array([100]))[0] < 0.03  # no alarm where there is none
+
+
 def test_top_share_is_that_of_the_largest_nets() -> None:
     rng = np.random.default_rng(1)
     squares = np.exp(3 * rng.normal(size=(2, 5000)))
