@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stabsim import theory
 from stabsim.moments import Estimate, Looks, Sums, estimate, relative_error
 from stabsim.names import finite_number, unknown
 from stabsim.network import Network
 from stabsim.plan import Plan
 from stabsim.quantities import Quantity
 from stabsim.task import LARGEST_NET, Bins, Task, make_task, whole_number
+from stabsim.theory.exact import ExactLaws
+from stabsim.theory.infinite_width import WideLimit
 from stabsim.threads import available
 
 if TYPE_CHECKING:
@@ -231,6 +232,14 @@ class Result:
         return "one" if self.target_rel_error is None else "every"
 
     @cached_property
+    def _exact(self) -> ExactLaws:
+        return ExactLaws(self.task)
+
+    @cached_property
+    def _limit(self) -> WideLimit:
+        return WideLimit(self.task)
+
+    @cached_property
     def table(self) -> pandas.DataFrame:
         """Return the tidy table, a row a quantity and layer.
 
@@ -257,8 +266,8 @@ class Result:
             "std_error": found.std_error,
             "ci_low": found.ci_low,
             "ci_high": found.ci_high,
-            "theory": theory.predict(self.task, quantity.name),
-            "infinite_width": theory.predict_wide(self.task, quantity.name),
+            "theory": self._exact.predict(quantity.name),
+            "infinite_width": self._limit.predict(quantity.name),
             "nets": found.nets,
             "top_share": found.top_share,
         }

@@ -121,14 +121,17 @@ def _line(alpha: float, beta: float) -> ClosedForm:
 
 
 def _erf_product(p: Floats, q: Floats, c: Floats) -> Floats:
-    """Williams, NIPS 1996, equation 11."""
-    return np.asarray(2.0 / math.pi * np.arcsin(2.0 * np.sqrt(p * q) * c / np.sqrt((1.0 + 2.0 * p) * (1.0 + 2.0 * q))))
+    """Williams, NIPS 1996, equation 11: the arcsine of 2 c sqrt(p q) / sqrt((1 + 2 p) (1 + 2 q)), as an arctangent."""
+    return np.asarray(2.0 / math.pi * np.arctan2(2.0 * np.sqrt(p) * np.sqrt(q) * c, _erf_root(p, q, c)))
 
 
 def _erf_derivative_product(p: Floats, q: Floats, c: Floats) -> Floats:
-    """(1 + 2 p) (1 + 2 q) - 4 p q c^2, written without the difference of large numbers."""
-    inside = 1.0 + 2.0 * (p + q) + 4.0 * p * q * (1.0 - c) * (1.0 + c)
-    return np.asarray(4.0 / math.pi / np.sqrt(inside))
+    return np.asarray(4.0 / math.pi / _erf_root(p, q, c))
+
+
+def _erf_root(p: Floats, q: Floats, c: Floats) -> Floats:
+    """Return sqrt((1 + 2 p) (1 + 2 q) - 4 p q c^2) without the difference of large numbers."""
+    return np.sqrt(1.0 + 2.0 * (p + q) + 4.0 * p * q * (1.0 - c) * (1.0 + c))
 
 
 _ERF = ClosedForm(

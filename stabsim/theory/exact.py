@@ -31,22 +31,13 @@ LN_10 = float(np.log(10.0))
 
 def predict(task: Task, quantity: str) -> Floats:
     """Return the prediction of a quantity at every layer, (depth + 1,); NaN where no law is known."""
-    law = _LAWS.get(quantity)
-    nothing = np.full(task.network.depth + 1, np.nan)
-    if law is None or task.network.weights.law not in _SYMMETRIC:
-        return nothing
-    with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
-        return np.asarray(law(_problem(task)), np.float64)
+    return ExactLaws(task).predict(quantity)
 
 
-@functools.lru_cache(maxsize=16)
-def _problem(task: Task) -> _Problem:
-    return _Problem(task)
-
-
-class _Problem:
+class ExactLaws:
     """A task in the letters of the formulas; layer 0 is the input."""
 
+    @np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore")
     def __init__(self, task: Task) -> None:
         network = task.network
         self.task = task
@@ -61,6 +52,14 @@ class _Problem:
         self.input_squares = None if inputs is None else np.square(inputs).sum(axis=1)
         self.input_log10_squares = None if inputs is None else _log10_squares(inputs)
         self.dead_inputs = inputs is not None and not inputs.any(axis=1).all()
+
+    @np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore")
+    def predict(self, quantity: str) -> Floats:
+        """Return the prediction of a quantity at every layer, (depth + 1,); NaN where no law is known."""
+        law = _LAWS.get(quantity)
+        if law is None or self.task.network.weights.law not in _SYMMETRIC:
+            return self.nothing.copy()
+        return np.array(law(self), np.float64)
 
     @property
     def passed(self) -> float:
@@ -108,7 +107,7 @@ def _affine(activation: Activation) -> tuple[float, float] | None:
     return activation.asymptotes[1] if activation.name == "linear" and activation.asymptotes else None
 
 
-def _forward(p: _Problem) -> tuple[Floats, Floats]:
+def _forward(p: ExactLaws) -> tuple[Floats, Floats]:
     """Return the mean squares of s and of z."""
     s, z = p.nothing.copy(), p.nothing.copy()
     z[0] = 1.0 if p.input_squares is None else p.input_squares.mean() / p.widths[0]
@@ -121,7 +120,7 @@ def _forward(p: _Problem) -> tuple[Floats, Floats]:
     return s, z
 
 
-def _backward(p: _Problem) -> tuple[Floats, Floats]:
+def _backward(p: ExactLaws) -> tuple[Floats, Floats]:
     """Return the mean squares of ds and of dz.
 
     Where z_(l-1) is not 0, the signs of W and -W are equally likely, so half of f' is passed on whatever happens
@@ -141,7 +140,7 @@ def _backward(p: _Problem) -> tuple[Floats, Floats]:
     return ds, dz
 
 
-def _log_chi_square(p: _Problem) -> Floats | None:
+def _log_chi_square(p: ExactLaws) -> Floats | None:
     """Return, per layer, E log10 of |f(s_l)|^2 / (gamma |z_(l-1)|^2) for Gaussian weights and live nets.
 
     Given z, s is Gaussian, so |s|^2 is gamma |z|^2 times a chi-square; ReLU keeps a binomial number of its terms.
@@ -167,7 +166,7 @@ def _mean_log10_chi_square(degrees: NDArray[Any]) -> Floats:
     return np.asarray((digamma(degrees / 2) + math.log(2.0)) / LN_10)
 
 
-def _activation_norm(p: _Problem) -> Floats:
+def _activation_norm(p: ExactLaws) -> Floats:
     steps = _log_chi_square(p)
     if steps is None:
         return p.nothing
@@ -180,7 +179,7 @@ def _activation_norm(p: _Problem) -> Floats:
     return 0.5 * np.cumsum(np.concatenate([[start], steps[1:] + np.log10(p.gamma[1:])]))
 
 
-def _gradient_norms(p: _Problem) -> tuple[Floats, Floats]:
+def _gradient_norms(p: ExactLaws) -> tuple[Floats, Floats]:
     """Return E log10 of |ds_l| and |dz_l|, linear nets only: f' of a ReLU net is not independent of its weights."""
     if _log_chi_square(p) is None or p.affine is None:
         return p.nothing, p.nothing
@@ -197,28 +196,28 @@ def _gradient_norms(p: _Problem) -> tuple[Floats, Floats]:
     return ds, dz
 
 
-def _weight_gradient_norm(p: _Problem) -> Floats:
+def _weight_gradient_norm(p: ExactLaws) -> Floats:
     z, (ds, _) = _activation_norm(p), _gradient_norms(p)
     return np.concatenate([[np.nan], z[:-1] + ds[1:]])
 
 
-def _zero_fraction(p: _Problem) -> Floats:
+def _zero_fraction(p: ExactLaws) -> Floats:
     """Return P(z = 0) = P(f' = 0) = 1 - P(z_(l-1) is not 0) / 2 for ReLU."""
     if p.slopes is None or p.slopes[0] != 0 or p.slopes[1] == 0 or p.dead_inputs:
         return p.nothing
     return np.concatenate([[np.nan], 1.0 - 0.5 * p.alive[:-1]])
 
 
-def _centered(p: _Problem, values: Floats) -> Floats:
+def _centered(p: ExactLaws, values: Floats) -> Floats:
     """Return what holds where the mean is 0: s always is, gradients are if the injected one is."""
     return values if p.task.output_gradient is None else p.nothing
 
 
-def _zeros(p: _Problem, like: Floats) -> Floats:
+def _zeros(p: ExactLaws, like: Floats) -> Floats:
     return np.where(np.isfinite(like), 0.0, np.nan)
 
 
-def _activation_mean(p: _Problem) -> Floats:
+def _activation_mean(p: ExactLaws) -> Floats:
     """Return the input's mean, then beta for affine f: s is centered whatever comes before."""
     means = p.nothing.copy()
     means[0] = 0.0 if p.task.inputs is None else p.task.inputs.mean()
@@ -229,24 +228,24 @@ def _activation_mean(p: _Problem) -> Floats:
     return means
 
 
-def _derivative_mean_square(p: _Problem) -> Floats:
+def _derivative_mean_square(p: ExactLaws) -> Floats:
     if p.symmetric:
         return np.concatenate([[np.nan], p.passed * p.alive[:-1]])
     return p.nothing if p.first is None else _at_first(p, p.first.derivative_mean_square)
 
 
-def _at_first(p: _Problem, value: float) -> Floats:
+def _at_first(p: ExactLaws, value: float) -> Floats:
     values = p.nothing.copy()
     values[1] = value
     return values
 
 
-def _preactivation_mean(p: _Problem) -> Floats:
+def _preactivation_mean(p: ExactLaws) -> Floats:
     """Return 0: weights are centered, and independent of what they are applied to."""
     return np.concatenate([[np.nan], np.zeros(len(p.widths) - 1)])
 
 
-_LAWS: dict[str, Callable[[_Problem], Floats]] = {
+_LAWS: dict[str, Callable[[ExactLaws], Floats]] = {
     "preactivation_mean": _preactivation_mean,
     "preactivation_mean_square": lambda p: _forward(p)[0],
     "preactivation_variance": lambda p: _forward(p)[0],

@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.polynomial import legendre
 from numpy.typing import NDArray
 
 from stabsim.task import Task
@@ -15,7 +14,6 @@ from stabsim.theory.gaussian import signal_moments
 
 Floats = NDArray[np.float64]
 
-_NODES, _WEIGHTS = legendre.leggauss(20)
 WIDEST = 1.5  # panel, in ln x: means of f change over about 1
 
 
@@ -53,7 +51,10 @@ def first_layer(task: Task) -> FirstLayer | None:
     variance = network.weights.weight_variance(fan_in, fan_out) * squares + bias
     if variance.max() > quadrature.LARGEST_VARIANCE or not variance.any():
         return None
-    at = signal_moments(network.activation, variance)
+    try:
+        at = signal_moments(network.activation, variance)
+    except quadrature.QuadratureError:
+        return None
     return FirstLayer(
         float(probability @ at.mean),
         float(probability @ at.mean_square),
@@ -67,7 +68,6 @@ def _chi_square(degrees: int) -> tuple[Floats, Floats]:
     half = 0.5 * degrees
     # The density of y = ln(x / degrees) is exp(half (y - exp(y))): between these ends lies all but 1e-17.
     low, high = -(40.0 / half + math.sqrt(80.0 / half)), math.log1p(40.0 / half + math.sqrt(80.0 / half))
-    edges = np.linspace(low, high, max(12, math.ceil((high - low) / WIDEST)) + 1)
-    y = (edges[:-1, None] + 0.5 * (edges[1] - edges[0]) * (1.0 + _NODES)).ravel()
-    weights = np.tile(_WEIGHTS, len(edges) - 1) * np.exp(half * (y - np.expm1(y)))
-    return degrees * np.exp(y), weights / weights.sum()
+    y = quadrature.on_panels(np.linspace(low, high, max(12, math.ceil((high - low) / WIDEST)) + 1)[None])
+    weights = (y.weights * np.exp(half * (y.x - np.expm1(y.x)))).ravel()
+    return degrees * np.exp(y.x.ravel()), weights / weights.sum()

@@ -36,7 +36,8 @@ class GaussianMoments(Generic[Value]):
     derivative_mean, derivative_mean_square : float or array
         E f'(s) and E f'(s)^2.
     slope : float or array
-        d E f(s)^2 / d variance = E f'(s)^2 + E f(s) f''(s) (Schoenholz et al. 2017, arXiv:1611.01232, equation 9).
+        d E f(s)^2 / d variance = E f'(s)^2 + E f(s) f''(s) (Schoenholz et al. 2017, arXiv:1611.01232, equation 9), for
+        f without jumps; below a variance of 1e-10 its value there, if f(0) is not 0.
     """
 
     mean: Value
@@ -126,15 +127,15 @@ def _by_closed_form(form: ClosedForm, q: Floats) -> tuple[Floats, ...]:
 
 def _by_quadrature(activation: Activation, q: Floats) -> tuple[Floats, ...]:
     std = np.maximum(np.sqrt(q), SMALLEST_STD)
-    at = quadrature.nodes(_ends(activation, std.max()), np.zeros_like(std), std)
-    z, d = quadrature.evaluate(activation, at.s)
+    at = quadrature.normal(activation, std)
+    z, d = quadrature.evaluate(activation, at.x)
     at_zero = quadrature.evaluate(activation, np.zeros(1))[0]
 
     def mean(values: Floats) -> Floats:
         return at.mean(values, len(std))
 
     # E f f' s / variance is the slope (Stein's lemma); f(0) is taken off, or rounding would stay where s is small.
-    ratio = at.s / std[at.owner, None]
+    ratio = at.x / std[at.owner, None]
     slope = (mean((z - at_zero) * d * ratio) + at_zero * mean(d * ratio)) / std
     small = (std < SMALLEST_SLOPE_STD) & (at_zero != 0.0)  # rounding over std is left of E f' s, where f(0) is not 0
     if small.any():
@@ -142,10 +143,6 @@ def _by_quadrature(activation: Activation, q: Floats) -> tuple[Floats, ...]:
     zero = q == 0.0
     first, second = (np.where(zero, at_zero**power, mean(z**power)) for power in (1, 2))
     return first, second, mean(d), mean(d * d), slope
-
-
-def _ends(activation: Activation, std: float) -> Floats:
-    return quadrature.panels(activation, quadrature.reach_of(quadrature.TAIL * std))
 
 
 @dataclass(frozen=True)
@@ -184,12 +181,15 @@ def pair_moments(activation: Activation, p: float, q: float, *, closed: bool = T
     return PairMoments(_series(activation, p, q), None)
 
 
-def pair_product(activation: Activation, p: float, q: float, correlation: float) -> float:
-    """Return E f(u) f(v) at one correlation: what `PairMoments` is too much for."""
+def at_correlation(activation: Activation, p: float, q: float, correlation: float) -> tuple[float, float]:
+    """Return E f(u) f(v) and E f'(u) f'(v) at one correlation: what `PairMoments` is too much for."""
     form, c = closed_form(activation), np.array([correlation])
-    if form is not None:
-        return float(form.product(np.array([p]), np.array([q]), c)[0])
-    return float(_at_angles(activation, p, q, np.arccos(c))[0, 0])
+    if form is None:
+        product, derivative_product = _at_angles(activation, p, q, np.arccos(c))[:, 0]
+    else:
+        one, other = np.array([p]), np.array([q])
+        product, derivative_product = form.product(one, other, c)[0], form.derivative_product(one, other, c)[0]
+    return float(product), float(derivative_product)
 
 
 SMALLEST_ORDER, LARGEST_ORDER = 16, 1024
@@ -208,7 +208,7 @@ def _series(activation: Activation, p: float, q: float) -> tuple[Floats, Floats]
             return series[0], series[1]
         order *= 2
         if order > LARGEST_ORDER:
-            raise ValueError(
+            raise quadrature.QuadratureError(
                 f"the correlation map of {str(activation)!r} is not smooth enough at variances {p:g} and {q:g}"
             )
         doubled = np.empty((2, order + 1))
@@ -249,16 +249,20 @@ MOST_TERMS = 4096  # which the grid resolves: the last ones oscillate 10 times a
 def _hermite_products(activation: Activation, p: float, q: float) -> Floats | None:
     """Return a_k b_k of f and of f', (2, terms), in orthonormal Hermite polynomials; None if they fall too slowly.
 
-    The trapezoidal rule is exact to rounding for analytic functions (Trefethen & Weideman, SIAM Review 56, 2014).
+    The trapezoidal rule is exact to rounding for analytic functions (Trefethen & Weideman, SIAM Review 56, 2014). The
+    series is whole once the squares of a and of b add up to E f^2 (Parseval), not when some terms in a row are small.
     """
     values = [np.array(quadrature.evaluate(activation, math.sqrt(variance) * _GRID)) for variance in (p, q)]
     before = np.zeros_like(_GRID)
     now = np.exp(-0.5 * _GRID**2) / math.sqrt(2.0 * math.pi) * (_GRID[1] - _GRID[0])
-    scale = np.sqrt(values[0] ** 2 @ now) * np.sqrt(values[1] ** 2 @ now)
-    products = np.empty((MOST_TERMS, 2))
+    squares = np.array([each**2 @ now for each in values])
+    products, rest = np.empty((MOST_TERMS, 2)), squares.copy()
     for k in range(MOST_TERMS):
-        products[k] = (values[0] @ now) * (values[1] @ now)
-        if k % 32 == 31 and np.all(np.abs(products[k - 15 : k + 1]) <= 1e-17 * scale):
+        terms = np.array([each @ now for each in values])
+        products[k] = terms[0] * terms[1]
+        rest -= terms**2
+        small = np.abs(products[k - 15 : k + 1]) <= 1e-17 * np.sqrt(squares[0] * squares[1])
+        if k % 32 == 31 and np.all(small) and np.all(rest <= 1e-12 * squares):
             return products[: k + 1].T
         before, now = now, (_GRID * now - math.sqrt(k) * before) / math.sqrt(k + 1)
     return None
@@ -271,23 +275,22 @@ def _quadrature(activation: Activation, p: float, q: float, angles: Floats) -> F
     one, whose width falls with the angle.
     """
     cosine, sine = np.cos(angles), np.maximum(np.sin(angles), 1e-12)
-    ends = _ends(activation, math.sqrt(max(p, q)))
     std = np.full(len(angles), math.sqrt(p))
     slope = cosine * math.sqrt(q / p)
     with np.errstate(divide="ignore", invalid="ignore"):
         kinks = np.array(activation.kinks) / slope[:, None]
         width = (sine * math.sqrt(q) / np.abs(slope))[:, None, None]
         rounded = (kinks[..., None] + width * np.arange(-9.0, 9.1, 3.0)).reshape(len(angles), -1)
-    outer = quadrature.nodes(ends, np.zeros_like(std), std, np.nan_to_num(rounded, posinf=0.0, neginf=0.0))
-    center = (slope[outer.owner, None] * outer.s).reshape(-1)
+    outer = quadrature.normal(activation, std, extra=np.nan_to_num(rounded, posinf=0.0, neginf=0.0))
+    center = (slope[outer.owner, None] * outer.x).reshape(-1)
     spread = np.repeat(sine[outer.owner] * math.sqrt(q), quadrature.NODES)
-    inner = quadrature.nodes(ends, center, spread)
-    shape = outer.s.shape
+    inner = quadrature.normal(activation, spread, center)
+    shape = outer.x.shape
     return np.array(
         [
             outer.mean(one * inner.mean(other, center.size).reshape(shape), len(angles))
             for one, other in zip(
-                quadrature.evaluate(activation, outer.s), quadrature.evaluate(activation, inner.s), strict=True
+                quadrature.evaluate(activation, outer.x), quadrature.evaluate(activation, inner.x), strict=True
             )
         ]
     )

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from stabsim.activations import Activation
 from stabsim.task import Task
 from stabsim.theory import quadrature
-from stabsim.theory.gaussian import GaussianMoments, pair_product, signal_moments
+from stabsim.theory.gaussian import GaussianMoments, at_correlation, signal_moments
 
 Floats = NDArray[np.float64]
 
 _CENTERED = ("normal", "uniform", "truncated_normal", "orthogonal")
 SMALLEST_VARIANCE = 1e-190  # below, squares of signals leave float64
+SMALLEST_SQUARE = 1e-300  # below, float64 loses digits
 
 
 def predict_wide(task: Task, quantity: str) -> Floats:
@@ -40,22 +41,13 @@ def predict_wide(task: Task, quantity: str) -> Floats:
     >>> predict_wide(task, "activation_mean_square").round(4)
     array([1.    , 0.3943, 0.2365, 0.1667])
     """
-    law = _LIMITS.get(quantity)
-    if law is None or task.network.weights.law not in _CENTERED:
-        return np.full(task.network.depth + 1, np.nan)
-    with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
-        values = np.asarray(law(_limit(task)), np.float64)
-    return np.where(np.isfinite(values), values, np.nan)
+    return WideLimit(task).predict(quantity)
 
 
-@functools.lru_cache(maxsize=16)
-def _limit(task: Task) -> _Limit:
-    return _Limit(task)
-
-
-class _Limit:
+class WideLimit:
     """Means over a layer, for each row of given inputs, (layers, rows); layer 0 is the input."""
 
+    @np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore")
     def __init__(self, task: Task) -> None:
         network = task.network
         self.task = task
@@ -75,6 +67,15 @@ class _Limit:
             self.biases[layer] = network.weights.bias_std(fans[0], network.bias_std) ** 2
         self._go_forward(network.activation)
 
+    @np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore")
+    def predict(self, quantity: str) -> Floats:
+        """Return the limit of a quantity at every layer, (depth + 1,); NaN where none is known."""
+        law = _LIMITS.get(quantity)
+        if law is None or self.task.network.weights.law not in _CENTERED:
+            return np.full(len(self.widths), np.nan)
+        values = np.asarray(law(self), np.float64)
+        return np.where(np.isfinite(values), values, np.nan)
+
     def _go_forward(self, activation: Activation) -> None:
         """Fill in layer after layer, as far as variances can be held; a fixed point is not computed again."""
         found: GaussianMoments[Floats] | None = None
@@ -84,20 +85,31 @@ class _Limit:
             if np.any(q > quadrature.LARGEST_VARIANCE) or np.any((q < SMALLEST_VARIANCE) & (q != 0.0)):
                 return
             if found is None or not np.array_equal(q, self.q[layer - 1]):
-                found = signal_moments(activation, q)
+                try:
+                    found = signal_moments(activation, q)
+                except quadrature.QuadratureError:
+                    return
             self.mean[layer], self.square[layer] = found.mean, found.mean_square
             self.passed[layer] = found.derivative_mean_square
 
     @functools.cached_property
-    def gradients(self) -> tuple[Floats, Floats]:
-        """Return the mean squares of ds and of dz, (layers, rows)."""
+    def log10_gradients(self) -> tuple[Floats, Floats]:
+        """Return log10 of the mean squares of ds and of dz, (layers, rows)."""
         ds, dz = np.full_like(self.q, np.nan), np.full_like(self.q, np.nan)
         if self.task.output_gradient is not None:
             return ds, dz
-        dz[-1] = 1.0
+        passed, back = np.log10(self.passed), np.log10(self.back)
+        dz[-1] = 0.0
         for layer in range(len(ds) - 1, 0, -1):
-            ds[layer] = self.passed[layer] * dz[layer]
-            dz[layer - 1] = self.back[layer] * ds[layer]
+            ds[layer] = dz[layer] + passed[layer]
+            dz[layer - 1] = ds[layer] + back[layer]
+        return ds, dz
+
+    @property
+    def gradients(self) -> tuple[Floats, Floats]:
+        """Return the mean squares of ds and of dz, (layers, rows); NaN where float64 does not hold them."""
+        powers = (10.0**each for each in self.log10_gradients)
+        ds, dz = (np.where((each == 0.0) | (each > SMALLEST_SQUARE), each, np.nan) for each in powers)
         return ds, dz
 
     @functools.cached_property
@@ -119,32 +131,30 @@ class _Limit:
             if np.allclose(now, last, rtol=1e-13, atol=1e-15):  # everything has come to rest
                 found[layer] = found[layer - 1]
             else:
-                found[layer] = pair_product(self.task.network.activation, *map(float, now)) / size
+                try:
+                    found[layer] = at_correlation(self.task.network.activation, *map(float, now))[0] / size
+                except quadrature.QuadratureError:
+                    break
             last = now
         return found
 
 
-def _log10_norm(limit: _Limit, squares: Floats) -> Floats:
+def _log10_norm(limit: WideLimit, log10_squares: Floats, sizes: Floats) -> Floats:
     """Return log10 of the norm of a row: batches of given rows mix norms, so one sample or rows that are alike."""
     if limit.task.batch > 1 and np.ptp(limit.square[0]) > 0.0:
         return np.full(len(limit.widths), np.nan)
-    return np.asarray(0.5 * (np.log10(squares).mean(axis=1) + np.log10(limit.widths)))
+    return np.asarray(0.5 * (log10_squares.mean(axis=1) + np.log10(sizes)))
 
 
-def _weight_gradient(limit: _Limit) -> Floats:
-    """Return the mean square of an entry of dW of one sample, (layers, rows)."""
+def _log10_weight_gradient(limit: WideLimit) -> Floats:
+    """Return log10 of the mean square of an entry of dW of one sample, (layers, rows)."""
     squares = np.full_like(limit.q, np.nan)
     if limit.task.batch == 1:
-        squares[1:] = limit.square[:-1] * limit.gradients[0][1:]
+        squares[1:] = np.log10(limit.square[:-1]) + limit.log10_gradients[0][1:]
     return squares
 
 
-def _weight_gradient_norm(limit: _Limit) -> Floats:
-    sizes = np.concatenate([[np.nan], limit.widths[:-1] * limit.widths[1:]])
-    return np.asarray(0.5 * (np.log10(_weight_gradient(limit)).mean(axis=1) + np.log10(sizes)))
-
-
-def _variance(limit: _Limit) -> Floats:
+def _variance(limit: WideLimit) -> Floats:
     return np.asarray(limit.square.mean(axis=1) - limit.mean.mean(axis=1) ** 2)
 
 
@@ -152,7 +162,7 @@ def _zero_where(values: Floats) -> Floats:
     return np.where(np.isfinite(values), 0.0, np.nan)
 
 
-_LIMITS: dict[str, Callable[[_Limit], Floats]] = {
+_LIMITS: dict[str, Callable[[WideLimit], Floats]] = {
     "preactivation_mean": lambda limit: _zero_where(limit.q.mean(axis=1)),
     "preactivation_mean_square": lambda limit: limit.q.mean(axis=1),
     "preactivation_variance": lambda limit: limit.q.mean(axis=1),
@@ -160,17 +170,19 @@ _LIMITS: dict[str, Callable[[_Limit], Floats]] = {
     "activation_mean": lambda limit: limit.mean.mean(axis=1),
     "activation_mean_square": lambda limit: limit.square.mean(axis=1),
     "activation_variance": _variance,
-    "activation_log10_norm": lambda limit: _log10_norm(limit, limit.square),
+    "activation_log10_norm": lambda limit: _log10_norm(limit, np.log10(limit.square), limit.widths),
     "activation_correlation": lambda limit: limit.correlation,
     "derivative_mean_square": lambda limit: limit.passed.mean(axis=1),
     "activation_gradient_mean": lambda limit: _zero_where(limit.gradients[1].mean(axis=1)),
     "activation_gradient_mean_square": lambda limit: limit.gradients[1].mean(axis=1),
     "activation_gradient_variance": lambda limit: limit.gradients[1].mean(axis=1),
-    "activation_gradient_log10_norm": lambda limit: _log10_norm(limit, limit.gradients[1]),
+    "activation_gradient_log10_norm": lambda limit: _log10_norm(limit, limit.log10_gradients[1], limit.widths),
     "preactivation_gradient_mean": lambda limit: _zero_where(limit.gradients[0].mean(axis=1)),
     "preactivation_gradient_mean_square": lambda limit: limit.gradients[0].mean(axis=1),
     "preactivation_gradient_variance": lambda limit: limit.gradients[0].mean(axis=1),
-    "preactivation_gradient_log10_norm": lambda limit: _log10_norm(limit, limit.gradients[0]),
-    "weight_gradient_mean_square": lambda limit: _weight_gradient(limit).mean(axis=1),
-    "weight_gradient_log10_norm": _weight_gradient_norm,
+    "preactivation_gradient_log10_norm": lambda limit: _log10_norm(limit, limit.log10_gradients[0], limit.widths),
+    "weight_gradient_mean_square": lambda limit: (10.0 ** _log10_weight_gradient(limit)).mean(axis=1),
+    "weight_gradient_log10_norm": lambda limit: _log10_norm(
+        limit, _log10_weight_gradient(limit), np.concatenate([[np.nan], limit.widths[:-1] * limit.widths[1:]])
+    ),
 }

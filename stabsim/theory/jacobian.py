@@ -61,9 +61,8 @@ def slope_variation(activation: str | Activation, variance: float = 1.0) -> floa
 
 
 def _by_quadrature(activation: Activation, std: float) -> float:
-    ends = quadrature.panels(activation, quadrature.reach_of(quadrature.TAIL * std))
-    at = quadrature.nodes(ends, np.zeros(1), np.array([std]))
-    squares = np.square(quadrature.evaluate(activation, at.s)[1])
+    at = quadrature.normal(activation, np.array([std]))
+    squares = np.square(quadrature.evaluate(activation, at.x)[1])
     mean = at.mean(squares, 1)
     return float(at.mean(np.square(squares / mean - 1.0), 1)[0])
 

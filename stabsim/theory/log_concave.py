@@ -6,14 +6,13 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from numpy.polynomial import legendre
 from numpy.typing import NDArray
-from scipy.optimize import brentq, minimize_scalar
+
+from stabsim.theory.quadrature import on_panels
 
 Floats = NDArray[np.float64]
 
 _NEGLIGIBLE = 45.0  # what a function's logarithm falls by until it no longer counts
-_NODES, _WEIGHTS = legendre.leggauss(20)
 
 
 def log_integral(log_density: Callable[[Floats], Floats], low: float, high: float) -> float:
@@ -35,6 +34,7 @@ def log_integral(log_density: Callable[[Floats], Floats], low: float, high: floa
     >>> round(log_integral(lambda x: -1000.0 - 0.5 * x * x, -5.0, 7.0) + 1000.0 - 0.5 * math.log(2 * math.pi), 12)
     0.0
     """
+    from scipy.optimize import brentq, minimize_scalar
 
     def log_at(x: float) -> float:
         return float(log_density(np.array(x)))
@@ -47,8 +47,7 @@ def log_integral(log_density: Callable[[Floats], Floats], low: float, high: floa
             step *= 2.0
         ends.append(float(brentq(lambda x: log_at(x) - top + _NEGLIGIBLE, peak, peak + step)))
     # Panels that widen away from the peak, where the function changes fastest in units of its width.
-    parts = np.concatenate([peak + (end - peak) * np.linspace(0.0, 1.0, 33)[1:] ** 2 for end in ends])
-    cuts = np.sort(np.append(parts, peak))
-    half = 0.5 * np.diff(cuts)[:, None]
-    nodes = cuts[:-1, None] + half * (1.0 + _NODES)
-    return top + math.log(float(np.sum(half * _WEIGHTS * np.exp(log_density(nodes) - top))))
+    width = ends[1] - ends[0]
+    parts = np.concatenate([(end - peak) / width * np.linspace(0.0, 1.0, 33) ** 2 for end in ends])
+    at = on_panels(parts[None])
+    return top + math.log(width * float(np.sum(at.weights * np.exp(log_density(peak + width * at.x) - top))))

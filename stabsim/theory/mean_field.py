@@ -14,16 +14,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq, elementwise
 
 from stabsim import activations
 from stabsim.activations import Activation
 from stabsim.theory import conditions, quadrature
-from stabsim.theory.gaussian import PairMoments, moments, pair_moments
+from stabsim.theory.gaussian import PairMoments, at_correlation, moments, pair_moments
 
 Floats = NDArray[np.float64]
 
-SMALLEST, LARGEST = 1e-30, quadrature.LARGEST_VARIANCE  # beyond, a variance counts as 0 or as infinite
+LARGEST = quadrature.LARGEST_VARIANCE  # beyond it a variance counts as infinite, and below 1e-30 as 0
+SMALLEST_BIAS_VARIANCE = 1e-12
 ROUNDING = 1e-12  # chi this close to 1 counts as 1
 
 
@@ -116,21 +116,18 @@ def fixed_point(activation: str | Activation, weight_variance: float, bias_varia
     chosen = activations.activation(activation)
     w, b = _scales(weight_variance, bias_variance)
     q = float(_fixed_variance(chosen, np.array([w]), np.array([b]))[0])
-    at = moments(chosen, min(q, LARGEST))
-    chi = w * at.derivative_mean_square
-    variance_depth = math.inf if math.isinf(q) else _depth(w * at.slope)
+    chi = float(w * _passed(chosen, np.array([q]))[0])
+    variance_depth = math.inf if math.isinf(q) else _depth(w * moments(chosen, q).slope)
     if q == 0.0:
         return FixedPoint(q, chi, math.nan, variance_depth, math.nan)
     if chi <= 1.0 + ROUNDING or math.isinf(q):
         return FixedPoint(q, chi, 1.0, variance_depth, _depth(chi))
-    pair = pair_moments(chosen, q, q)
 
     def excess(c: float) -> float:
-        return float(w * pair.product(np.array(c)) + b) / q - c
+        return (w * at_correlation(chosen, q, q, c)[0] + b) / q - c
 
     c = _stable_correlation(excess)
-    slope = w * float(pair.derivative_product(np.array(c)))
-    return FixedPoint(q, chi, c, variance_depth, _depth(slope))
+    return FixedPoint(q, chi, c, variance_depth, _depth(w * at_correlation(chosen, q, q, c)[1]))
 
 
 def _scales(weight_variance: float, bias_variance: float) -> tuple[float, float]:
@@ -151,7 +148,13 @@ def _stable_correlation(excess: Callable[[float], float]) -> float:
     if excess(0.0) <= 1e-14:  # odd f and no bias: uncorrelated samples stay so
         return 0.0
     high = next((c for c in 1.0 - 0.5 ** np.arange(1, 46) if excess(c) < 0.0), None)
-    return 1.0 if high is None else float(brentq(excess, 0.0, high, xtol=1e-15, rtol=1e-15))
+    return 1.0 if high is None else _root(excess, 0.0, float(high))
+
+
+def _root(function: Callable[[float], float], low: float, high: float) -> float:
+    from scipy.optimize import brentq
+
+    return float(brentq(function, low, high, xtol=1e-300, rtol=1e-15))
 
 
 def phase_diagram(
@@ -190,45 +193,63 @@ def phase_diagram(
     shape = np.broadcast_shapes(w.shape, b.shape)
     flat = (np.broadcast_to(each, shape).reshape(-1) for each in (w, b))
     q = _fixed_variance(chosen, *flat).reshape(shape)
-    return q, w * moments(chosen, np.minimum(q, LARGEST)).derivative_mean_square
+    return q, w * _passed(chosen, q)
+
+
+def _passed(activation: Activation, q: Floats) -> Floats:
+    """Return E f'^2 at variances that may be infinite, where only the slopes far out count."""
+    found = np.asarray(moments(activation, np.minimum(q, LARGEST)).derivative_mean_square)
+    if activation.asymptotes is None:
+        return found
+    (below, _), (above, _) = activation.asymptotes
+    return np.where(np.isinf(q), 0.5 * (below**2 + above**2), found)
 
 
 def _fixed_variance(activation: Activation, w: Floats, b: Floats) -> Floats:
-    """Return q*, the first fixed point on the way of the map from q = 1 (along which it goes on in one direction)."""
+    """Return q*, the first fixed point on the way of the map from q = 1 (along which it goes on in one direction).
 
-    def excess(q: Floats, w: Floats, b: Floats) -> Floats:
-        """Return (map(q) - q) / q at q within range."""
-        return np.asarray(w * moments(activation, q).mean_square / q + b / q - 1.0)
-
-    q = np.ones_like(w)
-    start = excess(q, w, b)
-    moving = np.abs(start) > 4e-15
-    low, high, factor = q.copy(), q.copy(), 2.0
-    while moving.any():
-        ends = np.where(start > 0.0, high, low)[moving] * np.where(start > 0.0, factor, 1.0 / factor)[moving]
-        ends = np.clip(ends, SMALLEST, LARGEST)
-        up = start[moving] > 0.0
-        value = excess(ends, w[moving], b[moving])
-        crossed = (value < 0.0) == up
-        stuck = ~crossed & ((ends == SMALLEST) | (ends == LARGEST))
-        where = np.flatnonzero(moving)
-        # The end that has not been crossed moves on; the other one of the bracket follows.
-        high[where[up]] = ends[up]
-        low[where[~up]] = ends[~up]
-        low[where[up & ~crossed]], high[where[~up & ~crossed]] = ends[up & ~crossed], ends[~up & ~crossed]
-        q[where[stuck]] = np.where(up[stuck], np.inf, 0.0)
-        q[where[crossed]] = np.nan
-        moving[where[crossed | stuck]] = False
-        factor = min(factor * 1.5, 1e3)
-    inside = np.isnan(q)
-    if inside.any():
-        bracket = (low[inside], high[inside])
-        tolerances = {"xrtol": 1e-15, "xatol": 0.0, "fatol": 0.0, "frtol": 0.0}
-        found = elementwise.find_root(excess, bracket, args=(w[inside], b[inside]), tolerances=tolerances)
-        q[inside] = found.x
+    Of two fixed points within 4%, the step of the grid on which they are looked for, nothing may be seen.
+    """
+    parts = [slice(i, i + 256) for i in range(0, len(w), 256)]  # which bounds the memory of their grids
+    q = np.concatenate([_first_on_grid(activation, w[part], b[part]) for part in parts])
     at_zero = moments(activation, 0.0)
     if at_zero.mean_square == 0.0:  # near 0 the map is q times its slope: at 1, rounding decides where it ends
         q[(b == 0.0) & (w * at_zero.slope <= 1.0 + ROUNDING) & (q < ROUNDING)] = 0.0
+    return q
+
+
+@functools.lru_cache(maxsize=64)
+def _grid(activation: Activation) -> tuple[Floats, Floats]:
+    """Return variances, 16 an octave with 1 among them, and E f^2 at them."""
+    grid = np.exp2(np.arange(-16 * 100, 16 * 39 + 1) / 16)
+    squares = np.concatenate([moments(activation, part).mean_square for part in np.array_split(grid, 16)])
+    return grid, squares
+
+
+def _first_on_grid(activation: Activation, w: Floats, b: Floats) -> Floats:
+    """Return where map(q) - q first changes its sign on the way from 1; 0 or inf where it never does."""
+    grid, squares = _grid(activation)
+    one = int(np.searchsorted(grid, 1.0))
+    excess = (w[:, None] * squares + b[:, None]) / grid - 1.0
+    up = excess[:, one] > 0.0
+    above, below = excess[:, one:] <= 0.0, excess[:, one::-1] >= 0.0
+    steps = np.where(up, above.argmax(axis=1), below.argmax(axis=1))
+    crosses = np.where(up, above.any(axis=1), below.any(axis=1))
+    q = np.where(crosses, np.nan, np.where(up, np.inf, 0.0))
+    q[np.abs(excess[:, one]) <= 4e-15] = 1.0
+    inside = np.flatnonzero(np.isnan(q))
+    if len(inside):
+        place = one + np.where(up, steps, -steps)[inside]
+        before = place + np.where(up, -1, 1)[inside]
+        bracket = grid[np.minimum(place, before)], grid[np.maximum(place, before)]
+
+        from scipy.optimize import elementwise
+
+        def at(q: Floats, w: Floats, b: Floats) -> Floats:
+            return np.asarray((w * moments(activation, q).mean_square + b) / q - 1.0)
+
+        tolerances = {"xrtol": 1e-15, "xatol": 0.0, "fatol": 0.0, "frtol": 0.0}
+        q[inside] = elementwise.find_root(at, bracket, args=(w[inside], b[inside]), tolerances=tolerances).x
     return q
 
 
@@ -255,7 +276,8 @@ def correlation_map(
     Raises
     ------
     TypeError, ValueError
-        If an argument is not allowed, or variance is None where q* is 0 or infinite.
+        If an argument is not allowed, variance is None where q* is 0 or infinite, the next layer is 0, or f is too
+        rough for quadrature (kinks at variances of 1e4 and more, which look like jumps).
 
     Notes
     -----
@@ -277,6 +299,8 @@ def correlation_map(
             raise ValueError(f"variance must be a number > 0, two of them or None, not {variance!r}")
         variance = float(pair[0]), float(pair[-1])
     moment, scale = _next_layer(chosen, w, b, variance)
+    if scale == 0.0:
+        raise ValueError(f"correlation does not exist where the next layer is 0, as of {str(chosen)!r} without biases")
     result = np.clip((w * moment.product(c) + b) / scale, -1.0, 1.0)  # beyond by rounding only
     return float(result) if np.ndim(result) == 0 else result
 
@@ -308,8 +332,9 @@ def critical_weight_variance(activation: str | Activation, bias_variance: float 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not allowed, or no sigma_w^2 is critical: rays from the origin, such as ReLU, are critical
-        at one point without biases only.
+        If an argument is not allowed (biases too small for 10 digits are not), or no sigma_w^2 is critical. Rays from
+        the origin, such as ReLU, are critical at one point without biases only; GELU and SiLU nets with few biases
+        nowhere, as the variance leaves the fixed point at which chi is 1.
 
     Notes
     -----
@@ -322,31 +347,40 @@ def critical_weight_variance(activation: str | Activation, bias_variance: float 
     (1.76095464, 2.0)
     """
     chosen = activations.activation(activation)
-    b = conditions.number("bias_variance", bias_variance, 0.0)
-    q = _critical_variance(chosen, b)
+    q = _critical_variance(chosen, bias_variance)
     return 1.0 / moments(chosen, q).derivative_mean_square
 
 
 def _critical_variance(activation: Activation, bias_variance: float) -> float:
-    """Return q on the critical line."""
+    """Return q on the critical line: the least that is a fixed point at which nets arrive."""
+    b = conditions.number("bias_variance", bias_variance, 0.0)
+    if 0.0 < b < SMALLEST_BIAS_VARIANCE:
+        raise ValueError(f"bias_variance must be 0 or at least {SMALLEST_BIAS_VARIANCE:g}, not {b!r}")
 
     def excess(q: Floats) -> Floats:
         at = moments(activation, q)
-        return np.asarray(q - at.mean_square / at.derivative_mean_square - bias_variance)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray(q - at.mean_square / at.derivative_mean_square - b)
 
-    at_zero = moments(activation, 0.0)
-    if bias_variance == 0.0 and at_zero.mean_square == 0.0 and at_zero.derivative_mean_square > 0.0:
-        return 0.0
-    grid = np.geomspace(1e-8, 1e8, 257)
-    with np.errstate(divide="ignore"):
-        values = excess(grid)
-    crossings = np.flatnonzero(np.diff(np.sign(values)) != 0)
-    if activation.positively_homogeneous or len(crossings) == 0:
-        raise ValueError(
-            f"activation {str(activation)!r} has no critical weight variance at bias_variance={bias_variance!r}"
-        )
-    first = crossings[0]
-    return float(brentq(lambda q: excess(np.array([q]))[0], grid[first], grid[first + 1], xtol=1e-300, rtol=1e-15))
+    grid = np.geomspace(1e-8, 1e8, 513)
+    values = excess(grid)
+    candidates = [0.0] if b == 0.0 and moments(activation, 0.0).mean_square == 0.0 else []
+    if not activation.positively_homogeneous:  # rays pass one share at every variance: only 0 is critical
+        crossings = np.flatnonzero(np.diff(np.sign(values)) != 0)
+        candidates += [_root(lambda q: excess(np.array([q]))[0], *grid[i : i + 2]) for i in crossings]
+    for q in candidates:
+        passed = moments(activation, q).derivative_mean_square
+        if passed > 0.0 and _arrives(activation, 1.0 / passed, b, q):
+            return q
+    raise ValueError(f"activation {str(activation)!r} has no critical weight variance at bias_variance={b!r}")
+
+
+def _arrives(activation: Activation, w: float, b: float, q: float) -> bool:
+    """Return whether nets get to the fixed point q: it must not be one that they leave, such as GELU's."""
+    if activation.positively_homogeneous:
+        return b == 0.0
+    found = float(_fixed_variance(activation, np.array([w * (1.0 - 1e-9)]), np.array([b]))[0])
+    return abs(found - q) <= 1e-4 * q + 1e-6
 
 
 def critical_approach(activation: str | Activation, bias_variance: float = 0.0) -> float:
@@ -373,15 +407,13 @@ def critical_approach(activation: str | Activation, bias_variance: float = 0.0) 
     chosen = activations.activation(activation)
     if chosen.kinks or chosen.second_derivative is None:
         raise ValueError(f"activation must be smooth, with a second derivative, not {str(chosen)!r}")
-    q = _critical_variance(chosen, conditions.number("bias_variance", bias_variance, 0.0))
+    q = _critical_variance(chosen, bias_variance)
     if q == 0.0:
         raise ValueError(
             f"bias_variance must be > 0 where f(0) = 0, as of {str(chosen)!r}: q is 0 on the critical line"
         )
-    std = np.array([math.sqrt(q)])
-    ends = quadrature.panels(chosen, quadrature.reach_of(quadrature.TAIL * std[0]))
-    at = quadrature.nodes(ends, np.zeros(1), std)
-    second = np.array([chosen.evaluate("second_derivative", s) for s in at.s.flat]).reshape(at.s.shape)
+    at = quadrature.normal(chosen, np.array([math.sqrt(q)]))
+    second = np.array([chosen.evaluate("second_derivative", s) for s in at.x.flat]).reshape(at.x.shape)
     return float(2.0 * moments(chosen, q).derivative_mean_square / (q * at.mean(second**2, 1)[0]))
 
 

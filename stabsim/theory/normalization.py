@@ -11,18 +11,18 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.polynomial import legendre
 from numpy.typing import NDArray
-from scipy.special import gammaln
+from scipy.special import betaln
 
 from stabsim import activations
 from stabsim.activations import Activation
-from stabsim.theory import conditions, quadrature
+from stabsim.task import whole_number
+from stabsim.theory import quadrature
 from stabsim.theory.gaussian import moments
 
 Floats = NDArray[np.float64]
 
-_NODES, _WEIGHTS = legendre.leggauss(quadrature.NODES)
+LARGEST_BATCH = 10**6  # beyond, differences of large terms cost digits, and the limit is as good
 
 
 def batch_norm_gradient_rate(activation: str | Activation, batch: int | None = None) -> float:
@@ -33,7 +33,7 @@ def batch_norm_gradient_rate(activation: str | Activation, batch: int | None = N
     activation : str or Activation
         f, which follows the normalization: a name of the registry, or the user's own.
     batch : int or None
-        Samples B, at least 4: below, the mean is infinite. None: an infinite batch, E f'(s)^2 / Var f(s).
+        Samples B, from 4 (below, the mean is infinite) to 10^6. None: an infinite batch, E f'(s)^2 / Var f(s).
 
     Raises
     ------
@@ -62,7 +62,7 @@ def batch_norm_gradient_rate(activation: str | Activation, batch: int | None = N
         if at.variance <= 0.0:
             raise ValueError(f"activation {str(chosen)!r} is constant")
         return at.derivative_mean_square / at.variance
-    size = conditions.count("batch", batch, 4)
+    size = _batch(batch)
     at_sphere = _sphere_moments(chosen, size)
     apart = at_sphere.square - at_sphere.product
     if apart <= 0.0:
@@ -78,7 +78,7 @@ def batch_norm_correlation(activation: str | Activation, batch: int | None = Non
     activation : str or Activation
         f, which follows the normalization: a name of the registry, or the user's own.
     batch : int or None
-        Samples B, at least 4. None: an infinite batch, (E f(s))^2 / E f(s)^2.
+        Samples B, from 4 to 10^6. None: an infinite batch, (E f(s))^2 / E f(s)^2.
 
     Raises
     ------
@@ -99,11 +99,15 @@ def batch_norm_correlation(activation: str | Activation, batch: int | None = Non
         at = moments(chosen)
         square, product = at.mean_square, at.mean**2
     else:
-        at_sphere = _sphere_moments(chosen, conditions.count("batch", batch, 4))
+        at_sphere = _sphere_moments(chosen, _batch(batch))
         square, product = at_sphere.square, at_sphere.product
     if square == 0.0:
         raise ValueError(f"activation {str(chosen)!r} is 0 everywhere")
     return product / square
+
+
+def _batch(batch: int) -> int:
+    return whole_number("batch", batch, 4, LARGEST_BATCH)
 
 
 @dataclass(frozen=True)
@@ -122,23 +126,23 @@ def _sphere_moments(activation: Activation, batch: int) -> _SphereMoments:
     touching = np.sqrt((1.0 - correlation**2) * (radius**2 - kinks**2))  # where a kink of s_2 enters its range
     all_ends = np.sort(np.concatenate([ends, correlation * kinks - touching, correlation * kinks + touching]))
     one = _nodes(all_ends, np.zeros(1), np.full(1, radius), dimension - 2)
-    center = (correlation * one.s).reshape(-1)
-    rest = np.sqrt((1.0 - correlation**2) * np.maximum(radius**2 - one.s**2, 1e-300)).reshape(-1)
+    center = (correlation * one.x).reshape(-1)
+    rest = np.sqrt((1.0 - correlation**2) * np.maximum(radius**2 - one.x**2, 1e-300)).reshape(-1)
     other = _nodes(ends, center, rest, dimension - 3)
     (f_one, d_one), (f_other, d_other) = (
-        quadrature.evaluate(activation, one.s),
-        quadrature.evaluate(activation, other.s),
+        quadrature.evaluate(activation, one.x),
+        quadrature.evaluate(activation, other.x),
     )
 
     def given_one(values: Floats) -> Floats:
-        return other.mean(values, center.size).reshape(one.s.shape)
+        return other.mean(values, center.size).reshape(one.x.shape)
 
     def mean(values: Floats) -> float:
         return float(one.mean(values, 1)[0])
 
     kept = 1.0 - 1.0 / batch
-    diagonal = mean(d_one**2 * kept * (kept - one.s**2 / batch))
-    off_diagonal = mean(d_one * (given_one(d_other) + one.s * given_one(d_other * other.s))) / batch**2
+    diagonal = mean(d_one**2 * kept * (kept - one.x**2 / batch))
+    off_diagonal = mean(d_one * (given_one(d_other) + one.x * given_one(d_other * other.x))) / batch**2
     passed = batch * diagonal + batch * (batch - 1) * off_diagonal
     return _SphereMoments(mean(f_one**2), mean(f_one * given_one(f_other)), passed)
 
@@ -148,13 +152,9 @@ def _nodes(ends: Floats, center: Floats, radius: Floats, power: int) -> quadratu
     reach = min(0.5 * math.pi, 10.0 / math.sqrt(power + 1.0))  # beyond lies less than 1e-20
     steps = np.linspace(-reach, reach, 9)
     sines = np.clip((ends[None, :] - center[:, None]) / radius[:, None], -1.0, 1.0)
-    cut = np.clip(np.concatenate([np.arcsin(sines), np.tile(steps, (len(center), 1))], axis=1), -reach, reach)
-    cut = np.sort(cut, axis=1)
-    width = np.diff(cut, axis=1)
-    owner, place = np.nonzero(width > 1e-14)
-    half = 0.5 * width[owner, place]
-    angle = (cut[owner, place] + half)[:, None] + half[:, None] * _NODES
-    log_total = 0.5 * math.log(math.pi) + gammaln(0.5 * (power + 1)) - gammaln(0.5 * power + 1)
-    density = np.exp(power * np.log(np.cos(angle)) - log_total)
-    s = center[owner, None] + radius[owner, None] * np.sin(angle)
-    return quadrature.Nodes(owner, s, density * half[:, None] * _WEIGHTS)
+    cuts = np.concatenate([np.arcsin(sines), np.tile(steps, (len(center), 1))], axis=1)
+    angle = quadrature.on_panels(np.clip(cuts, -reach, reach))
+    sine = np.sin(angle.x)
+    log_density = 0.5 * power * np.log1p(-sine * sine) - betaln(0.5, 0.5 * (power + 1.0))
+    x = center[angle.owner, None] + radius[angle.owner, None] * sine
+    return quadrature.Nodes(angle.owner, x, np.exp(log_density) * angle.weights)

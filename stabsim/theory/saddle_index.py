@@ -10,7 +10,6 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
 
 from stabsim.theory.conditions import array, number
 
@@ -196,6 +195,8 @@ def bray_dean_energy(index: float) -> float:
     >>> round(bray_dean_energy(0.1), 12), bray_dean_energy(0.5)
     (-0.687048826133, 0.0)
     """
+    from scipy.optimize import brentq
+
     alpha = number("index", index, 0.0, 1.0)
     if alpha > 0.5:
         return -bray_dean_energy(1 - alpha)
@@ -218,6 +219,8 @@ def _resolvent_at_zero(phi: float, epsilon: float) -> tuple[float, float]:
     The real root of its cubic is 1 / phi + 2 p, by the sum of the roots, so 2 p solves an equation with one positive
     solution; the product of the roots gives p^2 + y^2.
     """
+    from scipy.optimize import brentq
+
     largest = 0.5 / epsilon
     twice = float(brentq(
         lambda s: s * (2 * epsilon * (1 + phi * s) ** 2 - phi * (1 - phi)) - 1,
