@@ -101,8 +101,8 @@ def simulate(
         Between 0 and 1. Nets are drawn, a chunk at a time, until both ends of the interval of each of the
         ``quantities`` at each layer are within this much of its estimate, or until there are ``nets`` of them:
         ``result.reached_target`` says which. Intervals are then a confidence sequence, which holds the truth with 95%
-        whenever one stops; they are 1.5 to 2 times as wide as those of as many nets fixed ahead. Of a log10 norm it is
-        the error of the norm; of a fraction below the target, it is by the target in place of the estimate. Never
+        whenever one stops; they are 1.5 to 2.5 times as wide as those of as many nets fixed ahead. Of a log10 norm it
+        is the error of the norm; of a fraction below the target, it is by the target in place of the estimate. Never
         reached: with fewer than 100 nets, by quantities without an estimate, and where few nets own the mean
         (``top_share`` above 0.2).
         Quantities whose truth may be 0 (means, correlation) have no relative error: name ``quantities`` without them.

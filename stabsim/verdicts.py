@@ -46,6 +46,12 @@ def largest_z(table: DataFrame) -> float:
         return float(np.where(exact, 0.0, distance / error).max())
 
 
+def with_interval(table: DataFrame) -> DataFrame:
+    """Return estimates with 95% intervals of their standard errors, for what is no row of a result's table."""
+    half = 1.96 * table["std_error"]
+    return table.assign(ci_low=table["estimate"] - half, ci_high=table["estimate"] + half)
+
+
 def judge(claim: str, row: Any, holds: bool, note: str, *, when: str = "") -> Verdict:
     """Return a verdict that rests on one row of a table: "holds" (or "holds when <when>") if it does, else "fails"."""
     words = (f"holds when {when}" if when else "holds") if holds else "fails"

@@ -15,7 +15,7 @@ from stabsim.study import Case, Collected, Drawing, Study, Verdict
 from stabsim.task import make_task
 from stabsim.theory.finite_width import log_norm, log_normal_spread
 from stabsim.theory.zeros import dead_probability
-from stabsim.verdicts import LARGEST_Z, converged, judge, largest_z, pick, select
+from stabsim.verdicts import LARGEST_Z, converged, judge, largest_z, pick, select, with_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -115,8 +115,7 @@ def spreads(collected: Collected) -> DataFrame:
             tags = {"statistic": statistic, "activation": activation, "width": width, "nets": nets}
             tables.append(pandas.DataFrame(tags | columns))
     table = pandas.concat(tables, ignore_index=True)
-    half = 1.96 * table["std_error"]
-    return table.assign(ci_low=table["estimate"] - half, ci_high=table["estimate"] + half)
+    return with_interval(table)
 
 
 def densities(collected: Collected) -> DataFrame:

@@ -14,7 +14,7 @@ from stabsim.initializers import INITIALIZERS
 from stabsim.network import Network
 from stabsim.study import Case, Collected, Drawing, Study, Verdict
 from stabsim.task import make_task
-from stabsim.verdicts import LARGEST_Z, judge, pick, select
+from stabsim.verdicts import LARGEST_Z, judge, pick, select, with_interval
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -54,9 +54,7 @@ def growth(collected: Collected) -> DataFrame:
                 rows.append((weights, name, quantity, change / layers, error / layers, last.nets))
     columns = ["weights", "activation", "quantity", "estimate", "std_error", "nets"]
     frame = pandas.DataFrame(rows, columns=columns)
-    frame["ci_low"] = frame["estimate"] - 1.96 * frame["std_error"]
-    frame["ci_high"] = frame["estimate"] + 1.96 * frame["std_error"]
-    return frame.assign(theory=np.nan)
+    return with_interval(frame).assign(theory=np.nan)
 
 
 def draw(collected: Collected) -> Iterator[Drawing]:

@@ -16,6 +16,7 @@ from stabsim.network import Network
 from stabsim.study import Case, Collected, Drawing, Study
 from stabsim.task import SAMPLERS, make_task
 from stabsim.theory.finite_width import log_norm
+from stabsim.verdicts import with_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -84,8 +85,7 @@ def spreads(collected: Collected) -> DataFrame:
             theory = width * log_norm((width, width), activation=activation).variance if known else math.nan
             rows.append((*case.tags.values(), quantity, width / DEPTH * variance, width / DEPTH * error, theory))
     table = pandas.DataFrame(rows, columns=["activation", "width", "quantity", "estimate", "std_error", "theory"])
-    table["ci_low"], table["ci_high"] = (table["estimate"] + sign * 1.96 * table["std_error"] for sign in (-1, 1))
-    return table
+    return with_interval(table)
 
 
 def exponent(rows: DataFrame) -> float:

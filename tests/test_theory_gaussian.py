@@ -18,8 +18,9 @@ import stabsim
 from stabsim.activations import ACTIVATIONS, Activation, activation
 from stabsim.theory.closed_forms import arc_cosine, closed_form
 from stabsim.theory.gains import DIRECTIONS, centered_gain, gain, published_gain
-from stabsim.theory.gaussian import moments, pair_moments
+from stabsim.theory.gaussian import at_correlation, moments, pair_moments
 from stabsim.theory.normalization import batch_norm_correlation, batch_norm_gradient_rate
+from stabsim.theory.quadrature import QuadratureError
 from tests.checks import WRONG, assert_agrees, must_fail
 
 FIELDS = ("mean", "mean_square", "derivative_mean", "derivative_mean_square", "slope")
@@ -29,34 +30,42 @@ CORRELATIONS = np.array([-1.0, -0.999, -0.7, -0.2, 0.0, 0.1, 0.5, 0.9, 0.999, 1.
 variances = st.floats(1e-6, 100.0)
 
 
-@pytest.mark.parametrize("variance", [0.0, 1e-8, 0.3, 1.0, 20.0])
+@pytest.mark.parametrize("variance", [0.0, 1e-8, 0.3, 1.0, 20.0, 1e4, 1e8, 1e12])
 @pytest.mark.parametrize("spec", CLOSED)
 def test_closed_moments_are_those_of_quadrature(spec: str, variance: float) -> None:
+    if spec == "sine" and variance > 1e4:  # it oscillates too often for panels
+        with pytest.raises(QuadratureError, match="too rough between"):
+            moments(spec, variance, closed=False)
+        return
     closed, by_quadrature = moments(spec, variance), moments(spec, variance, closed=False)
     for name in FIELDS:
         found, expected = getattr(by_quadrature, name), getattr(closed, name)
         rounding = 1e-10 if name == "slope" and variance < 1e-7 else 1e-12  # see SMALLEST_SLOPE_STD
-        assert found == pytest.approx(expected, rel=rounding, abs=1e-14), name
+        size = 1e-15 * math.sqrt(closed.mean_square)  # of f, where its mean is small beside it
+        assert found == pytest.approx(expected, rel=rounding, abs=max(1e-14, size)), name
 
 
 def by_mpmath(spec: str, role: str, power: int, variance: float) -> float:
     """Integrate over each smooth piece."""
     entry = activation(spec)
     std = math.sqrt(variance)
-    ends = sorted({-12.0, -4.0, -1.0, 0.0, 1.0, 4.0, 12.0, *(kink / std for kink in entry.kinks)})
+    near = {sign * 4.0**power / std for sign in (-1, 1) for power in range(-1, 4)}  # where f bends
+    near = {end for end in near if abs(end) < 12.0}
+    ends = sorted({-12.0, -4.0, -1.0, 0.0, 1.0, 4.0, 12.0, *near, *(kink / std for kink in entry.kinks)})
     with mpmath.workdps(20):
         return float(mpmath.quad(lambda z: entry.evaluate(role, float(z) * std) ** power * mpmath.npdf(z), ends))
 
 
-@pytest.mark.parametrize("variance", [0.05, 1.0, 9.0])
-@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("variance", [0.05, 1.0, 9.0, 1e6, 1e12])
+@pytest.mark.parametrize("spec", [spec for spec in SPECS if spec != "sine"])
 def test_moments_are_those_of_mpmath(spec: str, variance: float) -> None:
     found = moments(spec, variance)
     for role, power, name in (
         ("f", 1, "mean"), ("f", 2, "mean_square"),
         ("derivative", 1, "derivative_mean"), ("derivative", 2, "derivative_mean_square"),
     ):  # fmt: skip
-        assert getattr(found, name) == pytest.approx(by_mpmath(spec, role, power, variance), rel=1e-11, abs=1e-13)
+        size = 1e-13 * max(1.0, math.sqrt(found.mean_square))
+        assert getattr(found, name) == pytest.approx(by_mpmath(spec, role, power, variance), rel=1e-11, abs=size)
 
 
 @pytest.mark.parametrize("spec", SPECS)
@@ -181,6 +190,50 @@ def test_what_lies_outside_is_refused(make: Callable[[], object], told: str) -> 
         make()
 
 
+def test_what_grows_too_fast_is_refused() -> None:
+    exponential = Activation("exponential", lambda x: math.exp(x), lambda x: math.exp(x))
+    assert moments(exponential, 0.5).mean_square == pytest.approx(math.e, rel=1e-9)
+    with pytest.raises(QuadratureError, match=r"'exponential' grows too fast .* at a variance of up to 4$"):
+        moments(exponential, [1.0, 4.0])
+    cube = Activation("cube", lambda x: x**3, lambda x: 3 * x * x)
+    assert moments(cube, 2.0).mean_square == pytest.approx(15 * 8, rel=1e-11)
+
+
+@pytest.mark.parametrize("kink", [0.3, 0.4999, 0.5001, 0.01])
+def test_kinks_that_are_not_told_are_found(kink: float) -> None:
+    hidden = Activation("hidden", lambda x: max(x - kink, 0.0), lambda x: 1.0 if x > kink else 0.0)
+    known = Activation("known", hidden.f, hidden.derivative, kinks=(kink,))
+    variance = np.array([0.1, 1.0, 15.0, 25.0, 400.0])
+    for name in FIELDS:
+        np.testing.assert_allclose(
+            getattr(moments(hidden, variance), name), getattr(moments(known, variance), name), rtol=1e-9
+        )
+
+
+def test_a_narrow_feature_is_seen() -> None:
+    def f(x: float) -> float:
+        return x + math.exp(-(((x - 5.7) * 20) ** 2))
+
+    own = Activation("bump", f, lambda x: 1 - 800 * (x - 5.7) * math.exp(-(((x - 5.7) * 20) ** 2)))
+    exact = float(mpmath.quad(lambda x: mpmath.exp(-(((x - 5.7) * 20) ** 2)) * mpmath.npdf(x, 0, 3), [5, 5.7, 6.4]))
+    assert moments(own, 9.0).mean == pytest.approx(exact, rel=1e-9)
+
+
+def test_a_series_whose_first_terms_are_small_is_not_cut() -> None:
+    """The weight of sin at variance 400 lies near the 400th Hermite polynomial."""
+    own = Activation("own_sine", lambda x: math.sin(x), lambda x: math.cos(x))
+    pairs = pair_moments(own, 400.0, 400.0), pair_moments(activation("sine"), 400.0, 400.0)
+    np.testing.assert_allclose(pairs[0].product(CORRELATIONS), pairs[1].product(CORRELATIONS), atol=1e-11)
+
+
+@pytest.mark.parametrize("spec", ["tanh", "hard_tanh", "relu", "erf"])
+def test_one_correlation_is_that_of_the_series(spec: str) -> None:
+    pair = pair_moments(activation(spec), 0.7, 2.0)
+    for c in CORRELATIONS:
+        series = float(pair.product(c)), float(pair.derivative_product(c))
+        assert at_correlation(activation(spec), 0.7, 2.0, float(c)) == pytest.approx(series, abs=1e-11)
+
+
 def test_what_oscillates_too_fast_is_refused() -> None:
     wild = Activation("wild", f=lambda x: math.sin(5 * x), derivative=lambda x: 5 * math.cos(5 * x))
     assert moments(wild, 1.0).mean_square == pytest.approx((1 - math.exp(-50)) / 2, rel=1e-12)
@@ -218,27 +271,27 @@ def test_published_gains() -> None:
         if nfnet is not None:  # sampled, so right to a thousandth
             assert nfnet == pytest.approx(centered_gain(spec), rel=1.1e-3)
         if torch is not None and spec.startswith(("relu", "leaky_relu", "linear")):
-            assert torch == pytest.approx(gain(spec), rel=1e-13) or spec.startswith("linear(")
+            assert torch == pytest.approx(gain(spec), rel=1e-13)
     assert published_gain("tanh") == pytest.approx(1.0466 * gain("tanh"), rel=1e-4)  # 5/3 is 4.7% too much
     assert published_gain("selu") == pytest.approx(0.75 * gain("selu"))
     own = Activation("own", f=lambda x: 2 * x, derivative=lambda _: 2.0)
     assert published_gain(own) is None
 
 
-@given(batch=st.integers(4, 400))
+@given(batch=st.integers(4, 10**6))
 @settings(max_examples=20)
 def test_batch_norm_without_f(batch: int) -> None:
-    assert batch_norm_gradient_rate("linear", batch) == pytest.approx((batch - 2) / (batch - 3), rel=1e-11)
-    assert batch_norm_correlation("linear", batch) == pytest.approx(-1 / (batch - 1), rel=1e-10)
+    assert batch_norm_gradient_rate("linear", batch) == pytest.approx((batch - 2) / (batch - 3), rel=1e-10)
+    assert batch_norm_correlation("linear", batch) == pytest.approx(-1 / (batch - 1), rel=1e-6, abs=1e-12)
 
 
 @pytest.mark.parametrize("spec", [spec for spec in SPECS if not spec.startswith("linear")])
 def test_batch_norm_explodes_less_with_more_samples(spec: str) -> None:
-    rates = [batch_norm_gradient_rate(spec, batch) for batch in (4, 6, 10, 100, 10_000)]
+    rates = [batch_norm_gradient_rate(spec, batch) for batch in (4, 6, 10, 100, 10**6)]
     limit = batch_norm_gradient_rate(spec)
     assert all(a > b for a, b in zip(rates, [*rates[1:], limit], strict=True))
     assert limit > 1.0  # Gaussian Poincare
-    assert rates[-1] == pytest.approx(limit, rel=1e-3)
+    assert rates[-1] == pytest.approx(limit, rel=1e-5)
 
 
 @pytest.mark.parametrize("spec", ["relu", "tanh", "hard_tanh"])
@@ -257,12 +310,10 @@ def test_batch_norm_rate_against_sampled_batches(spec: str) -> None:
     }[spec]
     centered = f - f.mean(axis=1, keepdims=True)
     apart = (centered**2).sum(axis=1) / (batch - 1)  # of mean a - b
-    d_centered = d - d.mean(axis=1, keepdims=True)
     du_centered = d * u - (d * u).mean(axis=1, keepdims=True)
     # sum_ij d_i d_j G_ij (G_ij - u_i u_j) with G_ij = 1(i = j) - 1 / B
     first = (d * d).sum(axis=1) * (1 - 2 / batch) + d.sum(axis=1) ** 2 / batch**2
     second = (du_centered * d * u).sum(axis=1)
-    assert np.all(np.isfinite(d_centered))
     passed = first - second
     ratio = passed.mean() / apart.mean()
     spread = passed - ratio * apart

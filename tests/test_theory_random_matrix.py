@@ -412,7 +412,7 @@ def test_chain_at_the_origin_and_at_a_minimum() -> None:
         (lambda: autoencoder_critical_point([2.0, 1.0], 2, (0, 0)), ValueError, "different positions"),
         (lambda: autoencoder_critical_point([2.0, 1.0], 2, (2,)), ValueError, "kept must .* 0 to 1, not 2"),
         (lambda: autoencoder_critical_point([2.0, 1.0], 2, 1), TypeError, "kept must .* not 1"),  # type: ignore[arg-type]
-        (lambda: chain_hessian([], 1.0), ValueError, "weights must have one dimension"),
+        (lambda: chain_hessian([], 1.0), TypeError, r"weights must be a number or an array of numbers, not \[\]"),
         (lambda: chain_hessian([math.inf], 1.0), ValueError, "weights must be finite"),
     ],
 )  # fmt: skip

@@ -69,6 +69,7 @@ class ClosedForm:
     mean: Single
     derivative_mean: Single
     slope: Single
+    largest_variance: float = 1e12
 
 
 def closed_form(activation: Activation) -> ClosedForm | None:
@@ -107,7 +108,9 @@ def _rays(below: float, above: float) -> ClosedForm:
         return np.asarray(odd**2 + even**2 * 2.0 / math.pi * np.arcsin(c) + 0.0 * (p + q))
 
     slope, mean_slope = 0.5 * (above**2 + below**2), 2.0 * even / math.sqrt(2.0 * math.pi)
-    return ClosedForm(product, derivative_product, lambda q: mean_slope * np.sqrt(q), _constant(odd), _constant(slope))
+    return ClosedForm(
+        product, derivative_product, lambda q: mean_slope * np.sqrt(q), _constant(odd), _constant(slope), 1e300
+    )
 
 
 def _line(alpha: float, beta: float) -> ClosedForm:
@@ -117,6 +120,7 @@ def _line(alpha: float, beta: float) -> ClosedForm:
         _constant(beta),
         _constant(alpha),
         _constant(alpha**2),
+        1e300,
     )
 
 

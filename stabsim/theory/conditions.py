@@ -35,9 +35,9 @@ def counts(argument: str, values: Any, least: int = 1) -> tuple[int, ...]:
     >>> counts("widths", (100, 50))
     (100, 50)
     """
-    if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray) or len(values) == 0:
+    if isinstance(values, str | bytes) or not isinstance(values, Sequence | np.ndarray) or np.size(values) == 0:
         raise TypeError(f"{argument} must be a sequence of whole numbers >= {least}, not {values!r}")
-    return tuple(count(argument, value, least) for value in values)
+    return tuple(count(argument, value, least) for value in np.atleast_1d(np.asarray(values, object)))
 
 
 def number(argument: str, value: Any, low: float = -np.inf, high: float = np.inf, *, open_ends: bool = False) -> float:
@@ -54,7 +54,7 @@ def number(argument: str, value: Any, low: float = -np.inf, high: float = np.inf
 def array(
     argument: str, values: ArrayLike, low: float = -np.inf, high: float = np.inf, *, open_ends: bool = False
 ) -> Floats:
-    """Return finite numbers between two ends as an array of any shape.
+    """Return finite numbers between two ends, at least one, as an array of any shape.
 
     Examples
     --------
@@ -62,9 +62,12 @@ def array(
     array([0., 2.])
     """
     try:
-        checked = np.asarray(values, np.float64)
-    except (TypeError, ValueError):
-        raise TypeError(f"{argument} must be a number or an array of numbers, not {values!r}") from None
+        given = np.asarray(values)
+    except ValueError:  # lists of different lengths
+        given = np.empty(0, object)
+    if given.dtype.kind not in "iuf" or given.size == 0 or isinstance(values, np.ma.MaskedArray):
+        raise TypeError(f"{argument} must be a number or an array of numbers, not {values!r}")
+    checked = given.astype(np.float64)
     inside = (low < checked) & (checked < high) if open_ends else (low <= checked) & (checked <= high)
     inside &= np.isfinite(checked)
     if not np.all(inside):

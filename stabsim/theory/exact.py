@@ -203,9 +203,35 @@ def _weight_gradient_norm(p: ExactLaws) -> Floats:
 
 def _zero_fraction(p: ExactLaws) -> Floats:
     """Return P(z = 0) = P(f' = 0) = 1 - P(z_(l-1) is not 0) / 2 for ReLU."""
-    if p.slopes is None or p.slopes[0] != 0 or p.slopes[1] == 0 or p.dead_inputs:
+    if not _has_zeros(p):
         return p.nothing
     return np.concatenate([[np.nan], 1.0 - 0.5 * p.alive[:-1]])
+
+
+def _dead_sample_fraction(p: ExactLaws) -> Floats:
+    """Return P(z = 0 in all units) = P(f' = 0 in all units) for ReLU."""
+    if not _has_zeros(p):
+        return p.nothing
+    return np.concatenate([[np.nan], 1.0 - p.alive[1:]])
+
+
+def _gradient_zero_fractions(p: ExactLaws) -> tuple[Floats, Floats]:
+    """Return P(ds = 0) and P(dz = 0) for ReLU and an injected gradient without zeros.
+
+    Below the last layer a row of dz is 0 if the sample is dead anywhere, and then everywhere; else a unit of a live
+    layer of n is on with probability 1 / (2 (1 - 2^-n)).
+    """
+    if not _has_zeros(p) or p.task.output_gradient is not None:
+        return p.nothing, p.nothing
+    last = p.alive[-1]
+    ds = np.concatenate([[np.nan], 1.0 - 0.5 * last / (1.0 - 0.5 ** p.widths[1:])])
+    dz = np.append(np.full(len(p.widths) - 1, 1.0 - last), 0.0)
+    return ds, dz
+
+
+def _has_zeros(p: ExactLaws) -> bool:
+    """Return whether f is a ray on the right, 0 on the left, and no given sample is 0."""
+    return p.slopes is not None and p.slopes[0] == 0 and p.slopes[1] != 0 and not p.dead_inputs
 
 
 def _centered(p: ExactLaws, values: Floats) -> Floats:
@@ -254,16 +280,20 @@ _LAWS: dict[str, Callable[[ExactLaws], Floats]] = {
     "activation_mean_square": lambda p: _forward(p)[1],
     "activation_variance": lambda p: _forward(p)[1] - _activation_mean(p) ** 2,
     "activation_zero_fraction": _zero_fraction,
+    "activation_dead_sample_fraction": _dead_sample_fraction,
     "activation_log10_norm": _activation_norm,
     "derivative_zero_fraction": _zero_fraction,
+    "derivative_dead_sample_fraction": _dead_sample_fraction,
     "derivative_mean_square": _derivative_mean_square,
     "activation_gradient_mean": lambda p: _centered(p, _zeros(p, _backward(p)[1])),
     "activation_gradient_mean_square": lambda p: _backward(p)[1],
     "activation_gradient_variance": lambda p: _centered(p, _backward(p)[1]),
+    "activation_gradient_zero_fraction": lambda p: _gradient_zero_fractions(p)[1],
     "activation_gradient_log10_norm": lambda p: _gradient_norms(p)[1],
     "preactivation_gradient_mean": lambda p: _centered(p, _zeros(p, _backward(p)[0])),
     "preactivation_gradient_mean_square": lambda p: _backward(p)[0],
     "preactivation_gradient_variance": lambda p: _centered(p, _backward(p)[0]),
+    "preactivation_gradient_zero_fraction": lambda p: _gradient_zero_fractions(p)[0],
     "preactivation_gradient_log10_norm": lambda p: _gradient_norms(p)[0],
     "weight_gradient_log10_norm": _weight_gradient_norm,
 }

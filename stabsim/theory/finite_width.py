@@ -18,12 +18,15 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import digamma, polygamma
 
 from stabsim.names import unknown
+from stabsim.task import whole_number
 from stabsim.theory.conditions import array, count, counts, number
 
 Floats = NDArray[np.float64]
 
 _PASSED = {"linear": Fraction(1), "relu": Fraction(1, 2)}  # the probability that a unit is on
 _LARGEST_LOG = 700.0  # exp of more is near the end of float64
+LARGEST_ORDER = 100  # fractions of higher moments take seconds
+WIDEST_RELU = 10**10  # the numbers of units that may be on, of wider layers, take seconds
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def log_squared_norm_moment(
     widths, activation, gain
         As in `log_norm`.
     order : int
-        From 1.
+        From 1 to 100.
 
     Returns
     -------
@@ -98,7 +101,7 @@ def log_squared_norm_moment(
     Raises
     ------
     TypeError, ValueError
-        As in `log_norm`, or if the order is not a whole number >= 1.
+        As in `log_norm`, or if the order is not a whole number from 1 to 100.
 
     Notes
     -----
@@ -111,7 +114,7 @@ def log_squared_norm_moment(
     1980.262729618
     """
     layers, log_growth = _checked(widths, activation, gain)
-    order = count("order", order)
+    order = whole_number("order", order, 1, LARGEST_ORDER)
     steps = [_log_moment(width, order, activation) for width in layers[1:]]
     return math.fsum([*steps, order * log_growth])
 
@@ -317,6 +320,8 @@ def _checked(widths: Sequence[int], activation: str, gain: float | None) -> tupl
     layers = counts("widths", widths)
     if len(layers) < 2:
         raise ValueError(f"widths must be those of the input and of one layer or more, not {widths!r}")
+    if activation == "relu" and max(layers) > WIDEST_RELU:
+        raise ValueError(f"widths of ReLU nets must be at most {WIDEST_RELU}, not {max(layers)}")
     if activation not in _PASSED:
         raise unknown("activation of a closed form at finite width", activation, _PASSED)
     per_layer = 0.0  # at the default gain, which is critical
@@ -325,7 +330,7 @@ def _checked(widths: Sequence[int], activation: str, gain: float | None) -> tupl
     return layers, (len(layers) - 1) * per_layer + math.log(layers[-1] / layers[0])
 
 
-@functools.cache
+@functools.lru_cache(maxsize=4096)
 def _log_step(width: int, activation: str) -> tuple[float, float]:
     """Return mean and variance of ln of the chi-square of a layer, divided by its mean."""
     if activation == "linear":
@@ -362,7 +367,7 @@ def live_units(width: int) -> tuple[Floats, Floats]:
     return on, np.asarray(weights / weights.sum())
 
 
-@functools.cache
+@functools.lru_cache(maxsize=4096)
 def _log_moment(width: int, order: int, activation: str) -> float:
     """Return ln E (chi-square of a layer / its mean)^order, from exact fractions.
 

@@ -70,7 +70,8 @@ def moments(activation: str | Activation, variance: Any = 1.0, *, closed: bool =
     activation : str or Activation
         A name of the registry, with or without parameters, or the user's own.
     variance : float or array
-        Of the pre-activations, from 0 to 1e12; 1 unless told. At 0, E f'^2 is the limit from above.
+        Of the pre-activations, from 0 to 1e12 (1e300 for rays and lines); 1 unless told. At 0, E f'^2 is the limit
+        from above.
     closed : bool
         Whether closed forms are used where there are some; quadrature, unless. They agree to 12 digits.
 
@@ -97,8 +98,8 @@ def moments(activation: str | Activation, variance: Any = 1.0, *, closed: bool =
     array([0.5, 2. ])
     """
     chosen = activations.activation(activation)
-    q = conditions.array("variance", variance, 0.0, quadrature.LARGEST_VARIANCE)
     form = closed_form(chosen) if closed else None
+    q = conditions.array("variance", variance, 0.0, form.largest_variance if form else quadrature.LARGEST_VARIANCE)
     flat = np.atleast_1d(q).reshape(-1)
     found = _by_quadrature(chosen, flat) if form is None else _by_closed_form(form, flat)
     return GaussianMoments(*(_shaped(values, q) for values in found))
@@ -140,9 +141,18 @@ def _by_quadrature(activation: Activation, q: Floats) -> tuple[Floats, ...]:
     small = (std < SMALLEST_SLOPE_STD) & (at_zero != 0.0)  # rounding over std is left of E f' s, where f(0) is not 0
     if small.any():
         slope[small] = _by_quadrature(activation, np.array([SMALLEST_SLOPE_STD**2]))[-1]
+    first, second, passed = mean(z), mean(z**2), mean(d**2)
+    outer = np.abs(ratio) > quadrature.TAIL - 0.5
+    if np.any(mean(z**2 * outer) > 1e-9 * second) or np.any(mean(d**2 * outer) > 1e-9 * passed):
+        raise quadrature.QuadratureError(
+            f"activation {str(activation)!r} grows too fast for its mean square to be found within {quadrature.TAIL:g} "
+            f"standard deviations, at a variance of up to {q.max():g}"
+        )
     zero = q == 0.0
-    first, second = (np.where(zero, at_zero**power, mean(z**power)) for power in (1, 2))
-    return first, second, mean(d), mean(d * d), slope
+    first, second = np.where(zero, at_zero, first), np.where(zero, at_zero**2, second)
+    # What is as small as the standard deviation that stands for 0 is 0: f' of x^2, say.
+    rest = (np.where(zero & (np.abs(each) < math.sqrt(SMALLEST_STD)), 0.0, each) for each in (mean(d), passed, slope))
+    return first, second, *rest
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,9 @@ from stabsim.theory.gaussian import PairMoments, at_correlation, moments, pair_m
 Floats = NDArray[np.float64]
 
 LARGEST = quadrature.LARGEST_VARIANCE  # beyond it a variance counts as infinite, and below 1e-30 as 0
+WEIGHT_VARIANCES = (1e-9, 1e9)  # sigma_w^2 that is allowed; sigma_b^2 up to the larger end
 SMALLEST_BIAS_VARIANCE = 1e-12
+CROSSED = 1e-14  # a relative distance from the diagonal that is no rounding
 ROUNDING = 1e-12  # chi this close to 1 counts as 1
 
 
@@ -68,12 +70,13 @@ class FixedPoint:
     Attributes
     ----------
     variance : float
-        q*: the limit of the variance map from q = 1; inf where it grows without end, 0 where it falls to 0.
+        q*: the limit of the variance map from q = 1; inf where it grows beyond 1e12, 0 where it falls to 0.
     chi : float
         chi_1 = sigma_w^2 E f'(s)^2 at q*: the factor on the mean square of gradients, a layer, and the slope of the
         correlation map at 1. Below 1: order, gradients vanish; above: chaos, they explode.
     correlation : float
-        c*: the stable fixed point of the correlation map at q*, 1 in the ordered phase. NaN where q* is 0.
+        c*: the stable fixed point of the correlation map at q*, 1 in the ordered phase, and where q* is infinite and f
+        has straight ends. NaN where q* is 0, or infinite without them; chi is NaN then too.
     variance_depth, correlation_depth : float
         xi_q and xi_c: layers over which the distance from q* and from c* falls by e; inf where it does not fall
         exponentially, 0 where it is gone after one layer.
@@ -94,7 +97,7 @@ def fixed_point(activation: str | Activation, weight_variance: float, bias_varia
     activation : str or Activation
         A name of the registry, with or without parameters, or the user's own.
     weight_variance, bias_variance : float
-        sigma_w^2 > 0 and sigma_b^2 >= 0; no biases unless told.
+        sigma_w^2 from 1e-9 and sigma_b^2 from 0, both to 1e9; no biases unless told.
 
     Raises
     ------
@@ -113,12 +116,12 @@ def fixed_point(activation: str | Activation, weight_variance: float, bias_varia
     >>> round(found.variance, 8), round(found.chi, 8), round(found.correlation, 8)
     (4.07912388, 1.58522477, 0.12210375)
     """
-    chosen = activations.activation(activation)
+    chosen = _continuous(activation)
     w, b = _scales(weight_variance, bias_variance)
     q = float(_fixed_variance(chosen, np.array([w]), np.array([b]))[0])
     chi = float(w * _passed(chosen, np.array([q]))[0])
     variance_depth = math.inf if math.isinf(q) else _depth(w * moments(chosen, q).slope)
-    if q == 0.0:
+    if q == 0.0 or math.isnan(chi):
         return FixedPoint(q, chi, math.nan, variance_depth, math.nan)
     if chi <= 1.0 + ROUNDING or math.isinf(q):
         return FixedPoint(q, chi, 1.0, variance_depth, _depth(chi))
@@ -130,9 +133,20 @@ def fixed_point(activation: str | Activation, weight_variance: float, bias_varia
     return FixedPoint(q, chi, c, variance_depth, _depth(w * at_correlation(chosen, q, q, c)[1]))
 
 
+def _continuous(activation: str | Activation) -> Activation:
+    """Return an activation that does not jump: where f does, f' is no density, and chi is infinite."""
+    chosen = activations.activation(activation)
+    for kink in chosen.kinks:
+        step = 1e-9 * max(1.0, abs(kink))
+        below, above = (chosen.evaluate("f", kink + side * step) for side in (-1, 1))
+        if abs(above - below) > 1e-6 * max(1.0, abs(above), abs(below)):
+            raise ValueError(f"activation must be continuous, but {str(chosen)!r} jumps at {kink:g}")
+    return chosen
+
+
 def _scales(weight_variance: float, bias_variance: float) -> tuple[float, float]:
-    w = conditions.number("weight_variance", weight_variance, 0.0, open_ends=True)
-    return w, conditions.number("bias_variance", bias_variance, 0.0)
+    w = conditions.number("weight_variance", weight_variance, *WEIGHT_VARIANCES)
+    return w, conditions.number("bias_variance", bias_variance, 0.0, WEIGHT_VARIANCES[1])
 
 
 def _depth(factor: float) -> float:
@@ -167,7 +181,7 @@ def phase_diagram(
     activation : str or Activation
         A name of the registry, with or without parameters, or the user's own.
     weight_variance, bias_variance : array
-        sigma_w^2 > 0 and sigma_b^2 >= 0, broadcast against each other.
+        sigma_w^2 from 1e-9 and sigma_b^2 from 0, both to 1e9, broadcast against each other.
 
     Returns
     -------
@@ -185,11 +199,9 @@ def phase_diagram(
     >>> q, chi
     (array([0.2, inf, inf]), array([0.5, 1. , 1.5]))
     """
-    chosen = activations.activation(activation)
-    w = conditions.array("weight_variance", weight_variance, 0.0)
-    b = conditions.array("bias_variance", bias_variance, 0.0)
-    if not np.all(w > 0.0):
-        raise ValueError("weight_variance must be finite and > 0, not 0.0")
+    chosen = _continuous(activation)
+    w = conditions.array("weight_variance", weight_variance, *WEIGHT_VARIANCES)
+    b = conditions.array("bias_variance", bias_variance, 0.0, WEIGHT_VARIANCES[1])
     shape = np.broadcast_shapes(w.shape, b.shape)
     flat = (np.broadcast_to(each, shape).reshape(-1) for each in (w, b))
     q = _fixed_variance(chosen, *flat).reshape(shape)
@@ -198,9 +210,9 @@ def phase_diagram(
 
 def _passed(activation: Activation, q: Floats) -> Floats:
     """Return E f'^2 at variances that may be infinite, where only the slopes far out count."""
-    found = np.asarray(moments(activation, np.minimum(q, LARGEST)).derivative_mean_square)
+    found = np.asarray(moments(activation, np.where(np.isinf(q), 1.0, q)).derivative_mean_square)
     if activation.asymptotes is None:
-        return found
+        return np.where(np.isinf(q), np.nan, found)
     (below, _), (above, _) = activation.asymptotes
     return np.where(np.isinf(q), 0.5 * (below**2 + above**2), found)
 
@@ -220,9 +232,17 @@ def _fixed_variance(activation: Activation, w: Floats, b: Floats) -> Floats:
 
 @functools.lru_cache(maxsize=64)
 def _grid(activation: Activation) -> tuple[Floats, Floats]:
-    """Return variances, 16 an octave with 1 among them, and E f^2 at them."""
+    """Return variances, 16 an octave with 1 among them, and E f^2 at them: inf where quadrature cannot follow f."""
     grid = np.exp2(np.arange(-16 * 100, 16 * 39 + 1) / 16)
-    squares = np.concatenate([moments(activation, part).mean_square for part in np.array_split(grid, 16)])
+    squares = np.full_like(grid, np.inf)
+    for start in range(0, len(grid), 16):
+        octave = slice(start, start + 16)
+        try:
+            squares[octave] = moments(activation, grid[octave]).mean_square
+        except quadrature.QuadratureError:
+            if grid[start] < 1.0:
+                raise
+            break
     return grid, squares
 
 
@@ -232,7 +252,8 @@ def _first_on_grid(activation: Activation, w: Floats, b: Floats) -> Floats:
     one = int(np.searchsorted(grid, 1.0))
     excess = (w[:, None] * squares + b[:, None]) / grid - 1.0
     up = excess[:, one] > 0.0
-    above, below = excess[:, one:] <= 0.0, excess[:, one::-1] >= 0.0
+    # A map that is the identity to rounding, as hard tanh's is near 0, does not cross it.
+    above, below = excess[:, one:] < -CROSSED, excess[:, one::-1] > CROSSED
     steps = np.where(up, above.argmax(axis=1), below.argmax(axis=1))
     crosses = np.where(up, above.any(axis=1), below.any(axis=1))
     q = np.where(crosses, np.nan, np.where(up, np.inf, 0.0))
@@ -249,7 +270,8 @@ def _first_on_grid(activation: Activation, w: Floats, b: Floats) -> Floats:
             return np.asarray((w * moments(activation, q).mean_square + b) / q - 1.0)
 
         tolerances = {"xrtol": 1e-15, "xatol": 0.0, "fatol": 0.0, "frtol": 0.0}
-        q[inside] = elementwise.find_root(at, bracket, args=(w[inside], b[inside]), tolerances=tolerances).x
+        found = elementwise.find_root(at, bracket, args=(w[inside], b[inside]), tolerances=tolerances)
+        q[inside] = np.where(found.success, found.x, grid[before])  # where it is 0 to rounding at the near end
     return q
 
 
@@ -269,7 +291,7 @@ def correlation_map(
     correlation : float or array
         c of the pre-activations of two samples, from -1 to 1.
     weight_variance, bias_variance : float
-        sigma_w^2 > 0 and sigma_b^2 >= 0; no biases unless told.
+        sigma_w^2 from 1e-9 and sigma_b^2 from 0, both to 1e9; no biases unless told.
     variance : float, pair of floats or None
         Variances > 0 of the pre-activations, of both samples or of each. None: the fixed point q*.
 
@@ -346,7 +368,7 @@ def critical_weight_variance(activation: str | Activation, bias_variance: float 
     >>> round(critical_weight_variance("tanh", 0.05), 8), round(critical_weight_variance("relu"), 12)
     (1.76095464, 2.0)
     """
-    chosen = activations.activation(activation)
+    chosen = _continuous(activation)
     q = _critical_variance(chosen, bias_variance)
     return 1.0 / moments(chosen, q).derivative_mean_square
 

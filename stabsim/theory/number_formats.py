@@ -11,6 +11,8 @@ from scipy.special import erf, erfc
 from stabsim.task import whole_number
 from stabsim.theory.conditions import number
 
+EXACT_DEPTH = 10_000  # up to which a power is compared exactly, so that a level that is just reached counts
+
 
 @dataclass(frozen=True)
 class NumberFormat:
@@ -192,7 +194,11 @@ def depth_at(level: float, squared_factor: float, *, start: float = 1.0) -> Cros
         raise ValueError(f"level must be ahead of start={start!r} with squared_factor={factor!r}, not {level!r}")
     depth = 2.0 * math.log(level / start) / math.log(factor)
     nearest = round(depth)
-    if math.isclose(depth, nearest, rel_tol=1e-12) and _reached(level, factor, start, nearest):
+    if (
+        math.isclose(depth, nearest, rel_tol=1e-12)
+        and nearest <= EXACT_DEPTH
+        and _reached(level, factor, start, nearest)
+    ):
         return Crossing(float(nearest), nearest + 1)
     return Crossing(depth, math.floor(depth) + 1)
 

@@ -32,7 +32,7 @@ class PositiveDefiniteSeries(NamedTuple):
 
     The coefficient of n^2 is that of Dean & Majumdar 2006 (cond-mat/0609651), the form of the series that of Borot,
     Eynard, Majumdar & Nadal 2011 (arXiv:1009.1945). All other coefficients were identified for this package: fitted
-    to the exact probabilities up to n = 400 at 700 digits, which gave 40 digits of the first ones, and found as
+    to the exact probabilities up to n = 400 at 700 digits, which gave 40 digits of the first ones, and found once as
     combinations of ln 2, ln 3, ln(2 + sqrt 3) and zeta'(-1), or as a + b sqrt 3 with rational a and b, by PSLQ.
     """
 
@@ -199,8 +199,7 @@ def index_distribution(n: int) -> Floats:
     >>> index_distribution(3).round(6)
     array([0.024921, 0.475079, 0.475079, 0.024921])
     """
-    whole_number("n", n, 1, _LARGEST_EXACT)
-    return np.array(pfaffians.index_distribution(n))
+    return np.array(pfaffians.index_distribution(whole_number("n", n, 1, _LARGEST_EXACT)))
 
 
 def index_variance(n: int) -> float:

@@ -122,7 +122,7 @@ def power_correction(power: int) -> int:
     -----
     (2 k^4 + 16 k^3 - 8 k^2 - 16 k, and 6 more for odd k) / 48. The pairings of that order are gluings of a few shapes,
     so that their number is a polynomial in k, one for even and one for odd k; its coefficients are fitted to the exact
-    numbers of k = 2 to 7, and it has those of k = 1 to 15 too. (k^3 - 4 k^2 + 9 k - 8 has them from 2 to 6 only.)
+    numbers of k = 2 to 7, and it has those of k = 1 to 12 too. (k^3 - 4 k^2 + 9 k - 8 has them from 2 to 6 only.)
 
     Examples
     --------

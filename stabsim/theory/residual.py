@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stabsim.activations import Activation
 from stabsim.theory.conditions import count, number
-from stabsim.theory.finite_width import log_squared_norm_moment
+from stabsim.theory.finite_width import exponential, log_squared_norm_moment
 from stabsim.theory.gaussian import moments
 
 Floats = NDArray[np.float64]
@@ -74,8 +74,7 @@ def squared_norm_growth(branch: Sequence[float], *, depth: int = 1, scale: float
     >>> round(squared_norm_growth((2, 1), depth=50, scale=50**-0.5), 13)
     2.6915880290736
     """
-    factor = 1.0 + number("scale", scale, 0.0) ** 2 * _branch_gain(branch)
-    return float(factor ** count("depth", depth))
+    return _power(1.0 + number("scale", scale, 0.0) ** 2 * _branch_gain(branch), depth)
 
 
 def squared_norm_second_moment(
@@ -118,7 +117,13 @@ def squared_norm_second_moment(
     if len(inside) > 1:
         log_spread += log_squared_norm_moment(inside, 2, activation="relu") - 2.0 * math.log(inside[-1] / n)
     factor = 1.0 + 2.0 * g + 4.0 * g / n + g**2 * math.exp(log_spread)
-    return float(factor ** count("depth", depth))
+    return _power(factor, depth)
+
+
+def _power(factor: float, depth: int) -> float:
+    power = count("depth", depth)
+    exponential(power * math.log(factor), "take depth times the logarithm of one block's")
+    return float(factor**power)
 
 
 def _branch_gain(branch: Sequence[float]) -> float:

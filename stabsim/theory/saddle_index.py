@@ -17,6 +17,8 @@ Floats = NDArray[np.float64]
 
 _SINE_TERMS = [(-1.0) ** k / math.factorial(2 * k + 3) for k in range(10)][::-1]  # of (u - sin u) / u^3, in u^2
 
+RANGE = (1e-9, 1e9)  # of ratios and energies: further out the cubic's roots lose their digits
+
 
 def wigner_wishart_density(x: ArrayLike, ratio: float, energy: float) -> Floats:
     """Return the spectral density of a Wishart matrix plus an independent Wigner matrix.
@@ -50,8 +52,8 @@ def wigner_wishart_density(x: ArrayLike, ratio: float, energy: float) -> Floats:
     >>> wigner_wishart_density([0.0, 1.0], 0.25, 0.1)
     array([0.34602326, 0.48037691])
     """
-    phi = number("ratio", ratio, 0.0, open_ends=True)
-    variance = 2 * number("energy", energy, 0.0, open_ends=True)
+    phi = number("ratio", ratio, *RANGE)
+    variance = 2 * number("energy", energy, *RANGE)
     z = array("x", x)
     companion = np.zeros((*z.shape, 3, 3))
     companion[..., 0, 0] = z + phi - 1
@@ -93,7 +95,7 @@ def wigner_wishart_index(ratio: float, energy: float) -> float:
     >>> round(wigner_wishart_index(0.25, 2 * critical_energy(0.25)), 12), wigner_wishart_index(0.25, 0.04)
     (0.041467054968, 0.0)
     """
-    phi, epsilon = number("ratio", ratio, 0.0, open_ends=True), number("energy", energy, 0.0)
+    phi, epsilon = number("ratio", ratio, *RANGE), number("energy", energy, 0.0, RANGE[1])
     if epsilon == 0:
         return 0.0
     p, square = _resolvent_at_zero(phi, epsilon)

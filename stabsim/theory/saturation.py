@@ -13,6 +13,8 @@ from stabsim.theory.log_concave import log_integral
 
 Floats = NDArray[np.float64]
 
+LARGEST_RATIO = 1e100  # of a threshold to the standard deviation
+
 
 def saturated_probability(threshold: float, std: float) -> float:
     """Return P(|s| > threshold) of a normal pre-activation s of mean 0.
@@ -79,9 +81,12 @@ def saturated_probability_of_normal_inputs(threshold: float, weight_std: float, 
     n = count("inputs", inputs)
     std = number("weight_std", weight_std, 0.0, open_ends=True) * math.sqrt(n)
     ratio = number("threshold", threshold, 0.0) / std
+    if ratio > LARGEST_RATIO:
+        raise ValueError(f"threshold must be at most {LARGEST_RATIO:g} weight_std sqrt(inputs), not {threshold!r}")
 
     def log_chi(v: Floats) -> Floats:  # density of v = ln(|x| / sqrt(n)), but for a factor
-        return np.asarray(n * (v - 0.5 * np.expm1(2.0 * v)))
+        with np.errstate(over="ignore"):
+            return np.asarray(n * (v - 0.5 * np.expm1(2.0 * v)))
 
     def log_density(v: Floats) -> Floats:
         return np.asarray(log_chi(v) + log_ndtr(-ratio * np.exp(-v)) + math.log(2.0))

@@ -13,12 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_ndtr
 
+from stabsim.task import whole_number
 from stabsim.theory.closed_forms import arc_cosine
 from stabsim.theory.conditions import count, counts, number
 from stabsim.theory.finite_width import log_alive_probability
 from stabsim.theory.log_concave import log_integral
 
 Floats = NDArray[np.float64]
+
+DEEPEST = 10**6  # layers
 
 
 def dead_probability(widths: Sequence[int]) -> float:
@@ -78,7 +81,8 @@ def activation_zero_fraction(widths: Sequence[int]) -> float:
     >>> round(activation_zero_fraction((10,) * 21), 12)
     0.509196254064
     """
-    return gradient_zero_fraction(widths, len(widths) - 1)
+    layers = counts("widths", widths)
+    return gradient_zero_fraction(layers, len(layers) - 1)
 
 
 def gradient_zero_fraction(widths: Sequence[int], layer: int) -> float:
@@ -180,7 +184,7 @@ def born_dead_bounds(width: int, depth: int) -> tuple[float, float]:
     >>> [round(bound, 12) for bound in born_dead_bounds(2, 10)]
     [0.902566074517, 0.943686485291]
     """
-    n, depth = count("width", width), count("depth", depth)
+    n, depth = count("width", width), whole_number("depth", depth, 1, DEEPEST)
     q = 0.5**n
     loses_one = 2.0 * q + (n - 2) * q * q
     steps = np.array([[1.0, q, q * q], [0.0, 1.0 - q, loses_one], [0.0, 0.0, 1.0 - loses_one - q * q]])

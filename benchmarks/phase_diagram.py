@@ -1,6 +1,6 @@
 """Mean field by theory and by simulation, at the sizes of the figures of Poole et al. 2016 (arXiv:1606.05340).
 
-python benchmarks/mean_field.py
+python benchmarks/phase_diagram.py
 
 Their code, deepchaos, took 135 s for a phase diagram of 41 x 41 points, 325 s for correlation maps of 500 angles
 through 39 layers at three scales of weights, and 302 s for the simulation below, on a machine like ours.
