@@ -24,6 +24,7 @@ from stabsim.figures.labels import EndLabels
 _THEORY: dict[str, Any] = {"color": "black", "linestyle": "dashed", "linewidth": 0.8}
 _LIMIT: dict[str, Any] = {"color": "black", "linestyle": "dotted", "linewidth": 1.0}
 _TICK: dict[str, Any] = {"color": "black", "linestyle": "none", "marker": "|", "markersize": 7, "markeredgewidth": 0.8}
+_TICKS = {"theory": "theory", "infinite_width": "infinite width"}  # columns drawn as ticks, and what the legend says
 
 
 def against_depth(
@@ -261,7 +262,7 @@ def dot_plot(
     axes : Axes
         Where to draw; panels that share their vertical axis must have the same names in the same order.
     table : DataFrame
-        One row for each dot, perhaps with ci_low, ci_high and theory.
+        One row for each dot, perhaps with ci_low, ci_high, and theory or infinite_width.
     rows : str
         Column with the names, from the top in the order in which they come.
     by : str
@@ -292,16 +293,17 @@ def dot_plot(
         handles += axes.plot(part[values], heights, label=label(value), zorder=3, **looks)
         if {"ci_low", "ci_high"} <= set(part):
             axes.hlines(heights, part["ci_low"], part["ci_high"], color=looks["color"], linewidth=1.0)
-        if "theory" in part:
-            axes.plot(part["theory"], heights, zorder=2, **_TICK)
+        for column in [name for name in _TICKS if name in part]:
+            axes.plot(part[column], heights, zorder=2, **_TICK)
     axes.set_yticks(range(len(names)), labels=[str(name) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y")
     axes.set(xlabel=xlabel)
     legend = list(handles)
-    if "theory" in table and np.isfinite(table["theory"]).any():
-        legend.append(Line2D([], [], label="theory", **_TICK))
+    for column, name in _TICKS.items():
+        if column in table and np.isfinite(table[column]).any():
+            legend.append(Line2D([], [], label=name, **_TICK))
     if len(legend) > 1:
         axes.legend(handles=legend, loc="best", handlelength=1.0)
     return handles
