@@ -58,7 +58,7 @@ def length_map(point: tuple[float, float], inputs: Floats) -> tuple[Floats, Floa
         network, nets=nets, inputs=inputs, seed=1, threads=1, quantities=(QUANTITY,), samples=(QUANTITY,)
     )
     before, after = result.samples[QUANTITY].T
-    norm = np.abs(before[:, None] - NORMS).argmin(axis=1)
+    norm = np.searchsorted(0.5 * (NORMS[1:] + NORMS[:-1]), before)
     count, total, squares = (np.bincount(norm, after**power, len(NORMS)) for power in (0, 1, 2))
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = total / count
