@@ -16,11 +16,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import digamma
 
 from stabsim.activations import Activation
 from stabsim.task import Task
-from stabsim.theory.finite_width import live_units
+from stabsim.theory.finite_width import log_step
 from stabsim.theory.first_layer import FirstLayer, first_layer
 
 Floats = NDArray[np.float64]
@@ -151,19 +150,13 @@ def _log_chi_square(p: ExactLaws) -> Floats | None:
         return np.asarray(2 * np.log10(abs(p.affine[0])) + _mean_log10_chi_square(p.widths))
     if p.slopes is None or p.slopes[0] != 0 or p.slopes[1] == 0:
         return None
-    kept = [_mean_log10_thinned_chi_square(int(width)) for width in p.widths]
-    return np.asarray(2 * math.log10(abs(p.slopes[1])) + np.array(kept))
+    return np.asarray(2 * math.log10(abs(p.slopes[1])) + _mean_log10_chi_square(p.widths, "relu"))
 
 
-@functools.cache
-def _mean_log10_thinned_chi_square(width: int) -> float:
-    """Return E log10 of a chi-square of K degrees, K binomial (width, 1/2) and not 0."""
-    on, probability = live_units(width)
-    return float(probability @ _mean_log10_chi_square(on))
-
-
-def _mean_log10_chi_square(degrees: NDArray[Any]) -> Floats:
-    return np.asarray((digamma(degrees / 2) + math.log(2.0)) / LN_10)
+def _mean_log10_chi_square(widths: NDArray[Any], activation: str = "linear") -> Floats:
+    """Return E log10 of the chi-square of a layer: of a live ReLU layer, of as many degrees as units are on."""
+    share = {"linear": 1.0, "relu": 0.5}[activation]
+    return np.array([(log_step(int(width), activation)[0] + math.log(share * width)) / LN_10 for width in widths])
 
 
 def _activation_norm(p: ExactLaws) -> Floats:
