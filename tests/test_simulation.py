@@ -432,6 +432,25 @@ def test_no_registered_activation_warns(name: str) -> None:
     assert result.overflowed() == [] and np.all(np.isfinite(result.table["estimate"]))
 
 
+def test_theory_is_silent_where_a_promise_of_its_laws_is_broken() -> None:
+    """A ray with f'(0) = 1 lets dead samples pass gradients; squares of tiny inputs are no zeros."""
+    ray = Activation(
+        "ray", lambda x: x if x > 0 else 0.0, lambda x: 1.0 if x >= 0 else 0.0, kinks=(0.0,),
+        asymptotes=((0.0, 0.0), (1.0, 0.0)), positively_homogeneous=True,
+    )  # fmt: skip
+    table = stabsim.simulate(Network((6, 5, 4, 3), ray, "he_normal"), nets=50).table
+    known = set(table[np.isfinite(table["theory"])]["quantity"])
+    assert not {name for name in known if "zero" in name or "dead" in name}
+    tiny = np.array([[1.0, -1.0, 0.5, 0.3], [1e-200] * 4])
+    options: dict[str, Any] = {"nets": 500, "batch": 2, "inputs": tiny, "precision": "float64", "seed": 1}
+    for name in ("relu6", "relu"):
+        result = stabsim.simulate(Network((4, 5, 5), name, "lecun_normal"), **options)
+        rows = result.table[result.table["quantity"] == "derivative_mean_square"]
+        for column in ("theory", "infinite_width"):
+            known_rows = rows[np.isfinite(rows[column])]
+            assert ((known_rows["estimate"] - known_rows[column]).abs() < 5 * known_rows["std_error"] + 0.03).all()
+
+
 # Inputs with a row of zeros, and injected gradients of any kind: theory is right, or says nothing.
 ZERO_ROW = np.vstack([np.zeros(6), np.ones(6)])
 

@@ -193,7 +193,7 @@ def test_what_lies_outside_is_refused(make: Callable[[], object], told: str) -> 
 def test_what_grows_too_fast_is_refused() -> None:
     exponential = Activation("exponential", lambda x: math.exp(x), lambda x: math.exp(x))
     assert moments(exponential, 0.5).mean_square == pytest.approx(math.e, rel=1e-9)
-    with pytest.raises(QuadratureError, match=r"'exponential' grows too fast .* at a variance of up to 4$"):
+    with pytest.raises(QuadratureError, match=r"'exponential' grows too fast .* at a variance of 4$"):
         moments(exponential, [1.0, 4.0])
     cube = Activation("cube", lambda x: x**3, lambda x: 3 * x * x)
     assert moments(cube, 2.0).mean_square == pytest.approx(15 * 8, rel=1e-11)
@@ -208,6 +208,31 @@ def test_kinks_that_are_not_told_are_found(kink: float) -> None:
         np.testing.assert_allclose(
             getattr(moments(hidden, variance), name), getattr(moments(known, variance), name), rtol=1e-9
         )
+
+
+def test_an_infinite_mean_square_of_the_derivative_is_refused() -> None:
+    def slope(x: float) -> float:
+        return math.copysign(0.5 / math.sqrt(abs(x)), x) if x != 0 else 0.0
+
+    root = Activation("root", lambda x: math.sqrt(abs(x)), slope)
+    with pytest.raises(QuadratureError, match="derivative of activation 'root' has no bound near"):
+        moments(root)
+
+
+@pytest.mark.parametrize("center", [0.0, 0.3, 0.5, 0.53])
+def test_steep_activations(center: float) -> None:
+    steep = Activation(
+        "steep", lambda x: math.tanh(50 * (x - center)), lambda x: 50 / math.cosh(50 * (x - center)) ** 2
+    )
+    ends = [-10, center - 1, center, center + 1, 10]
+    exact = mpmath.quad(lambda x: (50 / mpmath.cosh(50 * (x - center)) ** 2) ** 2 * mpmath.npdf(x), ends)
+    assert moments(steep).derivative_mean_square == pytest.approx(float(exact), rel=1e-9)
+
+
+def test_a_feature_far_out_is_seen() -> None:
+    far = Activation("far", lambda x: max(x - 100.77, 0.0), lambda x: 1.0 if x > 100.77 else 0.0)
+    tail = 0.5 * math.erfc(1.0077 / math.sqrt(2))
+    assert moments(far, 1e4).derivative_mean_square == pytest.approx(tail, rel=1e-9)
 
 
 def test_a_narrow_feature_is_seen() -> None:

@@ -85,7 +85,19 @@ def test_users_activations_that_grow_without_straight_ends() -> None:
     growing = fixed_point(square, 0.34)
     assert math.isinf(growing.variance) and math.isnan(growing.chi) and math.isnan(growing.correlation)
     exponential = stabsim.Activation("exponential", lambda x: math.exp(x), lambda x: math.exp(x))
-    assert math.isinf(fixed_point(exponential, 1.0, 1.0).variance)
+    small = fixed_point(exponential, 0.1).variance
+    assert small == pytest.approx(0.1 * math.exp(2 * small), rel=1e-12) and small < 1
+    with pytest.raises(ValueError, match="'exponential' cannot be followed to its fixed point at weight_variance=1 "):
+        fixed_point(exponential, 1.0, 1.0)
+    cosine = stabsim.Activation("cosine", lambda x: math.cos(x), lambda x: -math.sin(x))
+    w = np.array([1.0, 50.0, 1e6])
+    q, chi = phase_diagram(cosine, w, 0.1)
+    np.testing.assert_allclose(q[:2], w[:2] * (1 + np.exp(-2 * q[:2])) / 2 + 0.1, rtol=1e-12)
+    assert math.isnan(q[2]) and math.isnan(chi[2])  # it oscillates too often, which is no growth
+    assert critical_weight_variance(cosine) == pytest.approx(2.2, abs=0.05)
+    shrink = stabsim.Activation("shrink", lambda x: max(x - 0.5, 0.0), lambda x: 1.0 if x > 0.5 else 0.0, kinks=(0.5,))
+    found = fixed_point(shrink, 3.0, 0.5)  # flat at 0, and growing: no growth that matters at small variances
+    assert math.isinf(found.variance) or variance_map(shrink, found.variance, 3.0, 0.5) == pytest.approx(found.variance)
 
 
 @pytest.mark.parametrize("name", ["tanh", "hard_tanh", "softsign", "erf"])

@@ -46,7 +46,7 @@ def arc_cosine(order: int, correlation: ArrayLike) -> Floats:
     array([0.31830989, 0.60899778, 1.        ])
     """
     c = conditions.array("correlation", correlation, -1.0, 1.0)
-    if order not in (0, 1, 2):
+    if isinstance(order, bool) or not isinstance(order, int) or order not in (0, 1, 2):
         raise ValueError(f"order of the arc-cosine kernel must be 0, 1 or 2, not {order!r}")
     rest, sine = math.pi - np.arccos(c), np.sqrt((1.0 - c) * (1.0 + c))
     if order == 0:

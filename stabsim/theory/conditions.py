@@ -35,8 +35,9 @@ def counts(argument: str, values: Any, least: int = 1) -> tuple[int, ...]:
     >>> counts("widths", (100, 50))
     (100, 50)
     """
-    if isinstance(values, str | bytes) or not isinstance(values, Sequence | np.ndarray) or np.size(values) == 0:
-        raise TypeError(f"{argument} must be a sequence of whole numbers >= {least}, not {values!r}")
+    flat = isinstance(values, Sequence | np.ndarray) and not isinstance(values, str | bytes)
+    if not flat or len(np.atleast_1d(np.asarray(values, object))) == 0:
+        raise TypeError(f"{argument} must be a sequence of whole numbers >= {least}, not {_shown(values)}")
     return tuple(count(argument, value, least) for value in np.atleast_1d(np.asarray(values, object)))
 
 
@@ -66,14 +67,21 @@ def array(
     except ValueError:  # lists of different lengths
         given = np.empty(0, object)
     if given.dtype.kind not in "iuf" or given.size == 0 or isinstance(values, np.ma.MaskedArray):
-        raise TypeError(f"{argument} must be a number or an array of numbers, not {values!r}")
-    checked = given.astype(np.float64)
+        raise TypeError(f"{argument} must be a number or an array of numbers, not {_shown(values)}")
+    with np.errstate(over="ignore"):  # of longer floats, which are then not finite
+        checked = given.astype(np.float64)
     inside = (low < checked) & (checked < high) if open_ends else (low <= checked) & (checked <= high)
     inside &= np.isfinite(checked)
     if not np.all(inside):
         wrong = float(checked[~inside].flat[0])
         raise ValueError(f"{argument} must be {_range(low, high, open_ends)}, not {wrong!r}")
     return checked
+
+
+def _shown(value: object) -> str:
+    """Return a value for a message: one line, not endless."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _range(low: float, high: float, open_ends: bool) -> str:

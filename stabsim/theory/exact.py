@@ -98,6 +98,9 @@ def _slopes(activation: Activation) -> tuple[float, float] | None:
     if not activation.positively_homogeneous or activation.asymptotes is None:
         return None
     (below, _), (above, _) = activation.asymptotes
+    # A dead sample has s = 0: the laws of ReLU take f'(0) to be 0.
+    if 0.0 in (below, above) and activation.evaluate("derivative", 0.0) != 0.0:
+        return None
     return below, above
 
 

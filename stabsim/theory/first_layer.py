@@ -49,7 +49,7 @@ def first_layer(task: Task) -> FirstLayer | None:
         squares = np.square(task.inputs).sum(axis=1)
         probability = np.full(len(squares), 1.0 / len(squares))
     variance = network.weights.weight_variance(fan_in, fan_out) * squares + bias
-    if variance.max() > quadrature.LARGEST_VARIANCE or not variance.any():
+    if variance.max() > quadrature.LARGEST_VARIANCE or not variance.any() or _underflows(task, variance):
         return None
     try:
         at = signal_moments(network.activation, variance)
@@ -61,6 +61,11 @@ def first_layer(task: Task) -> FirstLayer | None:
         float(probability @ at.derivative_mean_square),
         float(3.0 * (probability @ variance**2) / (probability @ variance) ** 2),
     )
+
+
+def _underflows(task: Task, variance: Floats) -> bool:
+    """Return whether a row that is not 0 has a square that is."""
+    return task.inputs is not None and bool(np.any(task.inputs.any(axis=1) & (variance == 0.0)))
 
 
 def _chi_square(degrees: int) -> tuple[Floats, Floats]:

@@ -58,6 +58,8 @@ class WideLimit:
         self.q, self.mean, self.square, self.passed = (np.full(shape, np.nan) for _ in range(4))
         self.mean[0] = 0.0 if rows is None else rows.mean(axis=1)
         self.square[0] = squares
+        if rows is not None:  # a row that is not 0 whose square is
+            self.square[0, rows.any(axis=1) & (squares == 0.0)] = np.nan
         self.weights = np.full(len(self.widths), np.nan)  # fan-in times weight variance
         self.back = np.full(len(self.widths), np.nan)  # fan-out times weight variance
         self.biases = np.full(len(self.widths), np.nan)
@@ -82,7 +84,7 @@ class WideLimit:
         for layer in range(1, len(self.widths)):
             q = self.weights[layer] * self.square[layer - 1] + self.biases[layer]
             self.q[layer] = q
-            if np.any(q > quadrature.LARGEST_VARIANCE) or np.any((q < SMALLEST_VARIANCE) & (q != 0.0)):
+            if not np.all((q == 0.0) | ((q >= SMALLEST_VARIANCE) & (q <= quadrature.LARGEST_VARIANCE))):
                 return
             if found is None or not np.array_equal(q, self.q[layer - 1]):
                 try:

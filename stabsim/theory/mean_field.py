@@ -7,10 +7,12 @@ Poole et al. 2016 (arXiv:1606.05340), Schoenholz et al. 2017 (arXiv:1611.01232).
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -59,7 +61,8 @@ def variance_map(
     """
     w = conditions.array("weight_variance", weight_variance, 0.0)
     b = conditions.array("bias_variance", bias_variance, 0.0)
-    result = w * moments(activation, np.asarray(variance)).mean_square + b
+    q = conditions.array("variance", variance, 0.0)
+    result = w * moments(activation, q).mean_square + b
     return float(result) if np.ndim(result) == 0 else result
 
 
@@ -102,7 +105,7 @@ def fixed_point(activation: str | Activation, weight_variance: float, bias_varia
     Raises
     ------
     TypeError, ValueError
-        If an argument is not allowed.
+        If an argument is not allowed, f jumps, or quadrature cannot follow it to the fixed point.
 
     Notes
     -----
@@ -118,7 +121,7 @@ def fixed_point(activation: str | Activation, weight_variance: float, bias_varia
     """
     chosen = _continuous(activation)
     w, b = _scales(weight_variance, bias_variance)
-    q = float(_fixed_variance(chosen, np.array([w]), np.array([b]))[0])
+    q = _one_fixed_variance(chosen, w, b)
     chi = float(w * _passed(chosen, np.array([q]))[0])
     variance_depth = math.inf if math.isinf(q) else _depth(w * moments(chosen, q).slope)
     if q == 0.0 or math.isnan(chi):
@@ -186,7 +189,7 @@ def phase_diagram(
     Returns
     -------
     variance, chi : array
-        As in `FixedPoint`.
+        As in `FixedPoint`; NaN where the activation cannot be followed by quadrature.
 
     Raises
     ------
@@ -210,11 +213,24 @@ def phase_diagram(
 
 def _passed(activation: Activation, q: Floats) -> Floats:
     """Return E f'^2 at variances that may be infinite, where only the slopes far out count."""
-    found = np.asarray(moments(activation, np.where(np.isinf(q), 1.0, q)).derivative_mean_square)
+    known = np.isfinite(q)
+    found = np.full(q.shape, np.nan)
+    if known.any():
+        found[known] = moments(activation, q[known]).derivative_mean_square
     if activation.asymptotes is None:
-        return np.where(np.isinf(q), np.nan, found)
+        return found
     (below, _), (above, _) = activation.asymptotes
     return np.where(np.isinf(q), 0.5 * (below**2 + above**2), found)
+
+
+def _one_fixed_variance(activation: Activation, w: float, b: float) -> float:
+    q = float(_fixed_variance(activation, np.array([w]), np.array([b]))[0])
+    if math.isnan(q):
+        raise quadrature.QuadratureError(
+            f"activation {str(activation)!r} cannot be followed to its fixed point at weight_variance={w:g} and "
+            f"bias_variance={b:g}: it is too rough for quadrature, or grows too fast, on the way"
+        )
+    return q
 
 
 def _fixed_variance(activation: Activation, w: Floats, b: Floats) -> Floats:
@@ -231,48 +247,64 @@ def _fixed_variance(activation: Activation, w: Floats, b: Floats) -> Floats:
 
 
 @functools.lru_cache(maxsize=64)
-def _grid(activation: Activation) -> tuple[Floats, Floats]:
-    """Return variances, 16 an octave with 1 among them, and E f^2 at them: inf where quadrature cannot follow f."""
+def _grid(activation: Activation) -> tuple[Floats, Floats, Floats]:
+    """Return variances, 16 an octave with 1 among them, E f^2 and E f'^2 at them: NaN where quadrature refuses f."""
     grid = np.exp2(np.arange(-16 * 100, 16 * 39 + 1) / 16)
-    squares = np.full_like(grid, np.inf)
+    found = np.full((2, len(grid)), np.nan)
     for start in range(0, len(grid), 16):
-        octave = slice(start, start + 16)
-        try:
-            squares[octave] = moments(activation, grid[octave]).mean_square
-        except quadrature.QuadratureError:
-            if grid[start] < 1.0:
-                raise
-            break
-    return grid, squares
+        octave = slice(start, min(start + 16, len(grid)))
+        # Where an octave is refused, some of its variances may not be.
+        for part in (octave, *(slice(i, i + 1) for i in range(octave.start, octave.stop))):
+            with contextlib.suppress(quadrature.QuadratureError):
+                at = moments(activation, grid[part])
+                found[:, part] = at.mean_square, at.derivative_mean_square
+                if part == octave:
+                    break
+    return grid, found[0], found[1]
 
 
 def _first_on_grid(activation: Activation, w: Floats, b: Floats) -> Floats:
-    """Return where map(q) - q first changes its sign on the way from 1; 0 or inf where it never does."""
-    grid, squares = _grid(activation)
+    """Return where map(q) - q first changes its sign on the way from 1; 0 or inf where it never does.
+
+    NaN where the way leads through variances at which quadrature refuses f.
+    """
+    grid, squares, _ = _grid(activation)
     one = int(np.searchsorted(grid, 1.0))
     excess = (w[:, None] * squares + b[:, None]) / grid - 1.0
     up = excess[:, one] > 0.0
+    q = np.where(up, np.inf, 0.0)
+    place, before = np.full(len(w), -1), np.full(len(w), -1)
     # A map that is the identity to rounding, as hard tanh's is near 0, does not cross it.
-    above, below = excess[:, one:] < -CROSSED, excess[:, one::-1] > CROSSED
-    steps = np.where(up, above.argmax(axis=1), below.argmax(axis=1))
-    crosses = np.where(up, above.any(axis=1), below.any(axis=1))
-    q = np.where(crosses, np.nan, np.where(up, np.inf, 0.0))
+    for rows, way, sign in (
+        (np.flatnonzero(up), slice(one, None), -1.0),
+        (np.flatnonzero(~up), slice(one, None, -1), 1.0),
+    ):
+        values, points = excess[rows, way], np.arange(len(grid))[way]
+        stops = ~(sign * values <= CROSSED)  # crossed, or NaN
+        first = stops.argmax(axis=1)
+        place[rows] = np.where(stops.any(axis=1), points[first], -1)
+        before[rows] = points[np.maximum(first - 1, 0)]
+        q[rows[np.isnan(values[np.arange(len(rows)), first]) & stops.any(axis=1)]] = np.nan
     q[np.abs(excess[:, one]) <= 4e-15] = 1.0
-    inside = np.flatnonzero(np.isnan(q))
+    inside = np.flatnonzero((place >= 0) & ~np.isnan(q) & (q != 1.0))
     if len(inside):
-        place = one + np.where(up, steps, -steps)[inside]
-        before = place + np.where(up, -1, 1)[inside]
-        bracket = grid[np.minimum(place, before)], grid[np.maximum(place, before)]
-
-        from scipy.optimize import elementwise
-
-        def at(q: Floats, w: Floats, b: Floats) -> Floats:
-            return np.asarray((w * moments(activation, q).mean_square + b) / q - 1.0)
-
-        tolerances = {"xrtol": 1e-15, "xatol": 0.0, "fatol": 0.0, "frtol": 0.0}
-        found = elementwise.find_root(at, bracket, args=(w[inside], b[inside]), tolerances=tolerances)
-        q[inside] = np.where(found.success, found.x, grid[before])  # where it is 0 to rounding at the near end
+        q[inside] = _between(activation, grid, place[inside], before[inside], w[inside], b[inside])
     return q
+
+
+def _between(
+    activation: Activation, grid: Floats, place: NDArray[Any], before: NDArray[Any], w: Floats, b: Floats
+) -> Floats:
+    """Return the fixed points between neighbors on the grid."""
+    from scipy.optimize import elementwise
+
+    def at(q: Floats, w: Floats, b: Floats) -> Floats:
+        return np.asarray((w * moments(activation, q).mean_square + b) / q - 1.0)
+
+    bracket = grid[np.minimum(place, before)], grid[np.maximum(place, before)]
+    tolerances = {"xrtol": 1e-15, "xatol": 0.0, "fatol": 0.0, "frtol": 0.0}
+    found = elementwise.find_root(at, bracket, args=(w, b), tolerances=tolerances)
+    return np.asarray(np.where(found.success, found.x, grid[before]))  # where it is 0 to rounding at the near end
 
 
 def correlation_map(
@@ -299,7 +331,8 @@ def correlation_map(
     ------
     TypeError, ValueError
         If an argument is not allowed, variance is None where q* is 0 or infinite, the next layer is 0, or f is too
-        rough for quadrature (kinks at variances of 1e4 and more, which look like jumps).
+        rough for quadrature: so is every f without a closed form at variances of 1e6 and more, where it looks like a
+        jump (kinks from 1e4 on).
 
     Notes
     -----
@@ -333,7 +366,7 @@ def _next_layer(
 ) -> tuple[PairMoments, float]:
     """Return the moments of pairs, and the root of the product of the variances in the next layer."""
     if variance is None:
-        q = float(_fixed_variance(activation, np.array([w]), np.array([b]))[0])
+        q = _one_fixed_variance(activation, w, b)
         if q == 0.0 or math.isinf(q):
             raise ValueError(f"variance must be given where the variance map has no fixed point > 0 (it ends at {q:g})")
         variance = q, q
@@ -384,15 +417,16 @@ def _critical_variance(activation: Activation, bias_variance: float) -> float:
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.asarray(q - at.mean_square / at.derivative_mean_square - b)
 
-    grid = np.geomspace(1e-8, 1e8, 513)
-    values = excess(grid)
+    grid, squares, passed = _grid(activation)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values = np.where(grid >= 1e-8, grid - squares / passed - b, np.nan)
     candidates = [0.0] if b == 0.0 and moments(activation, 0.0).mean_square == 0.0 else []
     if not activation.positively_homogeneous:  # rays pass one share at every variance: only 0 is critical
-        crossings = np.flatnonzero(np.diff(np.sign(values)) != 0)
+        crossings = np.flatnonzero(np.abs(np.diff(np.sign(values))) == 2.0)
         candidates += [_root(lambda q: excess(np.array([q]))[0], *grid[i : i + 2]) for i in crossings]
     for q in candidates:
-        passed = moments(activation, q).derivative_mean_square
-        if passed > 0.0 and _arrives(activation, 1.0 / passed, b, q):
+        share = moments(activation, q).derivative_mean_square
+        if share > 0.0 and _arrives(activation, 1.0 / share, b, q):
             return q
     raise ValueError(f"activation {str(activation)!r} has no critical weight variance at bias_variance={b!r}")
 

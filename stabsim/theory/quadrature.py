@@ -27,6 +27,7 @@ TAIL = 9.0  # standard deviations: beyond lie 2e-19 of a normal law
 STEP = 3.0  # standard deviations that a panel spans at most
 MIDDLE = 16  # where f is looked at unit by unit; further out, octave by octave
 MOST_PANELS = 2000
+STEEPEST = 1e4  # times the largest f' that was seen: beyond, f' has a pole, and E f'^2 may be infinite
 LARGEST_VARIANCE = 1e12
 
 _NODES, _WEIGHTS = legendre.leggauss(NODES)
@@ -101,10 +102,17 @@ def panels(activation: Activation, reach: int) -> Floats:
     kinks = [kink for kink in activation.kinks if abs(kink) < outside[-1]]
     first = np.unique(np.concatenate([-outside, np.arange(-MIDDLE, MIDDLE + 1.0), outside, kinks]))
     todo, done = np.column_stack([first[:-1], first[1:]]), [first[-1:]]
-    scale = np.max(np.abs(evaluate(activation, np.linspace(-8.0, 8.0, 64))), axis=1)
+    scale = usual = np.zeros(2)  # of f and f', as far as they have been seen near 0; usual at the first look
     while len(todo):
         tiny = todo[:, 1] - todo[:, 0] < 1e-12 * np.maximum(1.0, np.abs(todo[:, 0]))
+        near = todo[np.abs(todo).max(axis=1) <= MIDDLE]
+        scale = np.maximum(scale, np.abs(_at_nodes(activation, near)).max(axis=(1, 2), initial=0.0))
         smooth = _smooth(activation, todo, scale) | tiny
+        usual = scale if len(done) == 1 else usual
+        if np.abs(_at_nodes(activation, todo[tiny])[1]).max(initial=0.0) > STEEPEST * max(usual[1], 1.0):
+            raise QuadratureError(
+                f"derivative of activation {str(activation)!r} has no bound near {todo[tiny][0, 0]:.6g}"
+            )
         done.append(todo[smooth, 0])
         rough, middle = todo[~smooth], todo[~smooth].mean(axis=1)
         todo = np.concatenate([np.column_stack([rough[:, 0], middle]), np.column_stack([middle, rough[:, 1]])])
@@ -132,20 +140,25 @@ def _merged(activation: Activation, ends: Floats, scale: Floats, kinks: list[flo
         ends = np.delete(ends, np.flatnonzero(joined) + 1)
 
 
+def _at_nodes(activation: Activation, ends: Floats) -> Floats:
+    """Return f and f' at the test points of panels, (2, panels, points)."""
+    middle, half = ends.mean(axis=1), 0.5 * (ends[:, 1] - ends[:, 0])
+    return np.array(evaluate(activation, middle[:, None] + half[:, None] * _TEST_POINTS))
+
+
 def _smooth(activation: Activation, ends: Floats, scale: Floats) -> NDArray[np.bool_]:
     """Return on which panels the last three Legendre coefficients of f and f' are rounding.
 
     Between the last node and the end there is room for a kink: the series has to be right at both ends as well.
     """
-    middle, half = ends.mean(axis=1), 0.5 * (ends[:, 1] - ends[:, 0])
-    values = evaluate(activation, middle[:, None] + half[:, None] * _TEST_POINTS)
-    smooth = np.ones(len(ends), bool)
-    for each, size in zip(values, scale, strict=True):
-        inner, largest = each[:, 1:-1], np.maximum(size, np.abs(each).max(axis=1))
-        smooth &= np.abs(inner @ _COEFFICIENTS[-3:].T).max(axis=1) <= 1e-13 * largest
-        missed = np.abs(inner @ (_COEFFICIENTS.T @ _AT_ENDS) - each[:, [0, -1]]).max(axis=1)
-        smooth &= missed <= 1e-10 * largest
-    return smooth
+    values = _at_nodes(activation, ends)
+    largest = np.maximum(scale[:, None], np.abs(values).max(axis=2))
+    # Far out f cannot be smoother than the rounding of s lets it, 1e-16 |s| times its slope.
+    blur = np.array([2e-15 * np.abs(ends).max(axis=1) * np.abs(values[1]).max(axis=1), np.zeros(len(ends))])
+    last = np.abs(values[:, :, 1:-1] @ _COEFFICIENTS[-3:].T).max(axis=2)
+    missed = np.abs(values[:, :, 1:-1] @ (_COEFFICIENTS.T @ _AT_ENDS) - values[:, :, [0, -1]]).max(axis=2)
+    smooth = (last <= 1e-13 * largest + blur) & (missed <= 1e-10 * largest + 1e3 * blur)
+    return np.asarray(smooth.all(axis=0))
 
 
 def normal(activation: Activation, std: Floats, center: Floats | None = None, extra: Floats | None = None) -> Nodes:
