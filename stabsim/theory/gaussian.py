@@ -145,10 +145,8 @@ def _by_quadrature(activation: Activation, q: Floats) -> tuple[Floats, ...]:
     first, second, passed = mean(z), mean(z**2), mean(d**2)
     outer = np.abs(ratio) > quadrature.TAIL - 0.5
     # What lies far out must not count, unless all of f^2 does not: a kink at eight standard deviations is no growth.
-    far, far_passed = mean(z**2 * outer), mean(d**2 * outer)
-    grows = (far > 1e-9 * second) & (far > 1e-13 * (q + at_zero**2)) | (far_passed > 1e-9 * passed) & (
-        far_passed > 1e-13
-    )
+    parts = ((mean(z**2 * outer), second, q + at_zero**2), (mean(d**2 * outer), passed, 1.0))
+    grows = np.any([(far > 1e-9 * whole) & (far > 1e-13 * size) for far, whole, size in parts], axis=0)
     if grows.any():
         raise quadrature.QuadratureError(
             f"activation {str(activation)!r} grows too fast for its mean square to be found within {quadrature.TAIL:g} "
