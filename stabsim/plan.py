@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property, lru_cache
 from queue import SimpleQueue
 from typing import Any, cast
 
@@ -253,7 +253,7 @@ def _with_exponent(array: NDArray[np.float64] | None, dtype: np.dtype[Any]) -> t
     return np.ldexp(array, -exponent).astype(dtype), exponent
 
 
-@cache
+@lru_cache(maxsize=256)
 def _shape(activation: Activation) -> NDArray[np.float64]:
     """Return (slope, offset) below and above 0, of f near 0 (if f(0) = 0) and far from it, NaN where it has none."""
     shape = np.full((3, 2, 2), np.nan)

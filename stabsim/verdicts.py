@@ -52,6 +52,14 @@ def with_interval(table: DataFrame) -> DataFrame:
     return table.assign(ci_low=table["estimate"] - half, ci_high=table["estimate"] + half)
 
 
+def change(start: Any, end: Any) -> tuple[Any, Any]:
+    """Return how much an estimate changes from one row to another, or column by column, with its standard error.
+
+    Rows are treated as independent, which makes the error too large where they are positively correlated.
+    """
+    return end.estimate - start.estimate, np.hypot(start.std_error, end.std_error)
+
+
 def judge(claim: str, row: Any, holds: bool, note: str, *, when: str = "") -> Verdict:
     """Return a verdict that rests on one row of a table: "holds" (or "holds when <when>") if it does, else "fails"."""
     words = (f"holds when {when}" if when else "holds") if holds else "fails"

@@ -14,7 +14,7 @@ from stabsim.network import Network
 from stabsim.study import Case, Collected, Drawing, Study, Verdict
 from stabsim.task import make_task
 from stabsim.theory.gains import DIRECTIONS, centered_gain, gain, published_gain
-from stabsim.verdicts import judge, pick, select, with_interval
+from stabsim.verdicts import change, judge, pick, select, with_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,9 +74,10 @@ def growth(collected: Collected) -> DataFrame:
     """
     rows = select(collected.table, quantity=GRADIENT)
     last, first = (select(rows, layer=layer).set_index("setting") for layer in (DEPTH, 0))
+    grown, error = change(last, first)
     found = first.assign(
-        estimate=first["estimate"] - last["estimate"],
-        std_error=np.hypot(first["std_error"], last["std_error"]),
+        estimate=grown,
+        std_error=error,
         theory=np.nan,
         infinite_width=(first["infinite_width"] - last["infinite_width"]).round(8) + 0.0,  # gains have 10 digits
     ).reset_index()

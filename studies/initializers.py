@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from stabsim.initializers import INITIALIZERS
 from stabsim.network import Network
 from stabsim.study import Case, Collected, Drawing, Study, Verdict
 from stabsim.task import make_task
-from stabsim.verdicts import LARGEST_Z, judge, pick, select, with_interval
+from stabsim.verdicts import LARGEST_Z, change, judge, pick, select, with_interval
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -49,9 +48,8 @@ def growth(collected: Collected) -> DataFrame:
             ends = select(group, quantity=quantity, layer=(start, end))
             if len(ends) == 2:  # one is missing where all nets are dead
                 first, last = pick(ends, layer=start), pick(ends, layer=end)
-                change, error = last.estimate - first.estimate, math.hypot(first.std_error, last.std_error)
-                layers = abs(end - start)
-                rows.append((weights, name, quantity, change / layers, error / layers, last.nets))
+                grown, error = (each / abs(end - start) for each in change(first, last))
+                rows.append((weights, name, quantity, grown, error, last.nets))
     columns = ["weights", "activation", "quantity", "estimate", "std_error", "nets"]
     frame = pandas.DataFrame(rows, columns=columns)
     return with_interval(frame).assign(theory=np.nan)

@@ -19,7 +19,7 @@ from stabsim.initializers import Initializer
 from stabsim.network import Network
 from stabsim.study import Case, Collected, Drawing, Study, Verdict
 from stabsim.task import make_task
-from stabsim.verdicts import LARGEST_Z, judge, pick, select, with_interval
+from stabsim.verdicts import LARGEST_Z, change, judge, pick, select, with_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -125,9 +125,8 @@ def growth(table: DataFrame) -> DataFrame:
     rows = []
     for (weight, bias), group in select(table, part="phase").groupby(["weight_std", "bias_std"], sort=True):
         first, last = (pick(group, layer=layer) for layer in (0, PHASE_DEPTH))
-        change = 2.0 * (first.estimate - last.estimate) / PHASE_DEPTH
-        error = 2.0 * math.hypot(first.std_error, last.std_error) / PHASE_DEPTH
-        rows.append((weight, bias, change, error, math.log10(_fixed(weight, bias).chi), first.nets))
+        squared, error = (2.0 * each / PHASE_DEPTH for each in change(last, first))
+        rows.append((weight, bias, squared, error, math.log10(_fixed(weight, bias).chi), first.nets))
     columns = ["weight_std", "bias_std", "estimate", "std_error", "limit", "nets"]
     found = pandas.DataFrame(rows, columns=columns).assign(quantity="log10_chi", theory=np.nan)
     return with_interval(found)

@@ -35,10 +35,11 @@ def counts(argument: str, values: Any, least: int = 1) -> tuple[int, ...]:
     >>> counts("widths", (100, 50))
     (100, 50)
     """
-    flat = isinstance(values, Sequence | np.ndarray) and not isinstance(values, str | bytes)
-    if not flat or len(np.atleast_1d(np.asarray(values, object))) == 0:
+    listed = isinstance(values, Sequence | np.ndarray) and not isinstance(values, str | bytes)
+    found = np.atleast_1d(np.asarray(values if listed else [], object))
+    if len(found) == 0:
         raise TypeError(f"{argument} must be a sequence of whole numbers >= {least}, not {_shown(values)}")
-    return tuple(count(argument, value, least) for value in np.atleast_1d(np.asarray(values, object)))
+    return tuple(count(argument, value, least) for value in found)
 
 
 def number(argument: str, value: Any, low: float = -np.inf, high: float = np.inf, *, open_ends: bool = False) -> float:

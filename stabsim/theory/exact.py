@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stabsim.activations import Activation
+from stabsim.network import Network
 from stabsim.task import Task
 from stabsim.theory.finite_width import log_step
 from stabsim.theory.first_layer import FirstLayer, first_layer
@@ -42,11 +43,10 @@ class ExactLaws:
         self.task = task
         self.widths = np.array(network.widths)
         self.nothing = np.full(len(self.widths), np.nan)
-        self.gamma = np.array([np.nan] + [network.weights.weight_variance(*fans) for fans in network.fans])
-        biases = [network.weights.bias_std(fan_in, network.bias_std) for fan_in, _ in network.fans]
-        self.bias_variance = np.array([np.nan, *biases]) ** 2
+        self.gamma, biases = layer_scales(network)
+        self.bias_variance = biases**2
         self.affine = _affine(network.activation)
-        self.slopes = None if any(biases) else _slopes(network.activation)
+        self.slopes = None if biases[1:].any() else _slopes(network.activation)
         inputs = task.inputs
         self.input_squares = None if inputs is None else np.square(inputs).sum(axis=1)
         self.input_log10_squares = None if inputs is None else _log10_squares(inputs)
@@ -67,7 +67,17 @@ class ExactLaws:
             return self.affine[0] ** 2
         return math.nan if self.slopes is None else 0.5 * (self.slopes[0] ** 2 + self.slopes[1] ** 2)
 
-    @property
+    @functools.cached_property
+    def forward(self) -> tuple[Floats, Floats]:
+        """Return the mean squares of s and of z."""
+        return _forward(self)
+
+    @functools.cached_property
+    def backward(self) -> tuple[Floats, Floats]:
+        """Return the mean squares of ds and of dz."""
+        return _backward(self)
+
+    @functools.cached_property
     def alive(self) -> Floats:
         """Return the probability that a sample's z is not all 0: each unit of a ReLU is off with probability 1/2."""
         alive = np.ones(len(self.widths))
@@ -84,6 +94,18 @@ class ExactLaws:
     def symmetric(self) -> bool:
         """Return whether signs of s are a fair coin at every live sample: samples of zeros have s = 0 throughout."""
         return self.affine is not None or (self.slopes is not None and not self.dead_inputs)
+
+
+def layer_scales(network: Network) -> tuple[Floats, Floats]:
+    """Return the variance of a weight and the standard deviation of a bias, (depth + 1,) each; NaN for the input."""
+    weights = [network.weights.weight_variance(*fans) for fans in network.fans]
+    biases = [network.weights.bias_std(fan_in, network.bias_std) for fan_in, _ in network.fans]
+    return np.array([np.nan, *weights]), np.array([np.nan, *biases])
+
+
+def zero_where(known: Floats) -> Floats:
+    """Return 0 where something is known, NaN elsewhere."""
+    return np.where(np.isfinite(known), 0.0, np.nan)
 
 
 def _log10_squares(rows: Floats) -> Floats:
@@ -235,10 +257,6 @@ def _centered(p: ExactLaws, values: Floats) -> Floats:
     return values if p.task.output_gradient is None else p.nothing
 
 
-def _zeros(p: ExactLaws, like: Floats) -> Floats:
-    return np.where(np.isfinite(like), 0.0, np.nan)
-
-
 def _activation_mean(p: ExactLaws) -> Floats:
     """Return the input's mean, then beta for affine f: s is centered whatever comes before."""
     means = p.nothing.copy()
@@ -269,26 +287,26 @@ def _preactivation_mean(p: ExactLaws) -> Floats:
 
 _LAWS: dict[str, Callable[[ExactLaws], Floats]] = {
     "preactivation_mean": _preactivation_mean,
-    "preactivation_mean_square": lambda p: _forward(p)[0],
-    "preactivation_variance": lambda p: _forward(p)[0],
+    "preactivation_mean_square": lambda p: p.forward[0],
+    "preactivation_variance": lambda p: p.forward[0],
     "preactivation_kurtosis": lambda p: p.nothing if p.first is None else _at_first(p, p.first.kurtosis),
     "activation_mean": _activation_mean,
-    "activation_mean_square": lambda p: _forward(p)[1],
-    "activation_variance": lambda p: _forward(p)[1] - _activation_mean(p) ** 2,
+    "activation_mean_square": lambda p: p.forward[1],
+    "activation_variance": lambda p: p.forward[1] - _activation_mean(p) ** 2,
     "activation_zero_fraction": _zero_fraction,
     "activation_dead_sample_fraction": _dead_sample_fraction,
     "activation_log10_norm": _activation_norm,
     "derivative_zero_fraction": _zero_fraction,
     "derivative_dead_sample_fraction": _dead_sample_fraction,
     "derivative_mean_square": _derivative_mean_square,
-    "activation_gradient_mean": lambda p: _centered(p, _zeros(p, _backward(p)[1])),
-    "activation_gradient_mean_square": lambda p: _backward(p)[1],
-    "activation_gradient_variance": lambda p: _centered(p, _backward(p)[1]),
+    "activation_gradient_mean": lambda p: _centered(p, zero_where(p.backward[1])),
+    "activation_gradient_mean_square": lambda p: p.backward[1],
+    "activation_gradient_variance": lambda p: _centered(p, p.backward[1]),
     "activation_gradient_zero_fraction": lambda p: _gradient_zero_fractions(p)[1],
     "activation_gradient_log10_norm": lambda p: _gradient_norms(p)[1],
-    "preactivation_gradient_mean": lambda p: _centered(p, _zeros(p, _backward(p)[0])),
-    "preactivation_gradient_mean_square": lambda p: _backward(p)[0],
-    "preactivation_gradient_variance": lambda p: _centered(p, _backward(p)[0]),
+    "preactivation_gradient_mean": lambda p: _centered(p, zero_where(p.backward[0])),
+    "preactivation_gradient_mean_square": lambda p: p.backward[0],
+    "preactivation_gradient_variance": lambda p: _centered(p, p.backward[0]),
     "preactivation_gradient_zero_fraction": lambda p: _gradient_zero_fractions(p)[0],
     "preactivation_gradient_log10_norm": lambda p: _gradient_norms(p)[0],
     "weight_gradient_log10_norm": _weight_gradient_norm,

@@ -197,12 +197,11 @@ def pair_moments(activation: Activation, p: float, q: float, *, closed: bool = T
 
 def at_correlation(activation: Activation, p: float, q: float, correlation: float) -> tuple[float, float]:
     """Return E f(u) f(v) and E f'(u) f'(v) at one correlation: what `PairMoments` is too much for."""
-    form, c = closed_form(activation), np.array([correlation])
-    if form is None:
-        product, derivative_product = _at_angles(activation, p, q, np.arccos(c))[:, 0]
-    else:
-        one, other = np.array([p]), np.array([q])
-        product, derivative_product = form.product(one, other, c)[0], form.derivative_product(one, other, c)[0]
+    c = np.array(correlation)
+    if closed_form(activation) is not None:
+        pair = pair_moments(activation, p, q)
+        return float(pair.product(c)), float(pair.derivative_product(c))
+    product, derivative_product = _at_angles(activation, p, q, np.arccos(c)[None])[:, 0]
     return float(product), float(derivative_product)
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from stabsim.activations import Activation
 from stabsim.task import Task
 from stabsim.theory import quadrature
+from stabsim.theory.exact import layer_scales, zero_where
 from stabsim.theory.gaussian import GaussianMoments, at_correlation, signal_moments
 
 Floats = NDArray[np.float64]
@@ -60,13 +61,10 @@ class WideLimit:
         self.square[0] = squares
         if rows is not None:  # a row that is not 0 whose square is
             self.square[0, rows.any(axis=1) & (squares == 0.0)] = np.nan
-        self.weights = np.full(len(self.widths), np.nan)  # fan-in times weight variance
-        self.back = np.full(len(self.widths), np.nan)  # fan-out times weight variance
-        self.biases = np.full(len(self.widths), np.nan)
-        for layer, fans in enumerate(network.fans, start=1):
-            variance = network.weights.weight_variance(*fans)
-            self.weights[layer], self.back[layer] = fans[0] * variance, fans[1] * variance
-            self.biases[layer] = network.weights.bias_std(fans[0], network.bias_std) ** 2
+        gamma, bias_std = layer_scales(network)
+        self.biases = bias_std**2
+        self.weights = np.concatenate([[np.nan], self.widths[:-1] * gamma[1:]])  # fan-in times weight variance
+        self.back = self.widths * gamma  # fan-out times weight variance
         self._go_forward(network.activation)
 
     @np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore")
@@ -160,12 +158,8 @@ def _variance(limit: WideLimit) -> Floats:
     return np.asarray(limit.square.mean(axis=1) - limit.mean.mean(axis=1) ** 2)
 
 
-def _zero_where(values: Floats) -> Floats:
-    return np.where(np.isfinite(values), 0.0, np.nan)
-
-
 _LIMITS: dict[str, Callable[[WideLimit], Floats]] = {
-    "preactivation_mean": lambda limit: _zero_where(limit.q.mean(axis=1)),
+    "preactivation_mean": lambda limit: zero_where(limit.q.mean(axis=1)),
     "preactivation_mean_square": lambda limit: limit.q.mean(axis=1),
     "preactivation_variance": lambda limit: limit.q.mean(axis=1),
     "preactivation_kurtosis": lambda limit: 3.0 * np.square(limit.q).mean(axis=1) / limit.q.mean(axis=1) ** 2,
@@ -175,11 +169,11 @@ _LIMITS: dict[str, Callable[[WideLimit], Floats]] = {
     "activation_log10_norm": lambda limit: _log10_norm(limit, np.log10(limit.square), limit.widths),
     "activation_correlation": lambda limit: limit.correlation,
     "derivative_mean_square": lambda limit: limit.passed.mean(axis=1),
-    "activation_gradient_mean": lambda limit: _zero_where(limit.gradients[1].mean(axis=1)),
+    "activation_gradient_mean": lambda limit: zero_where(limit.gradients[1].mean(axis=1)),
     "activation_gradient_mean_square": lambda limit: limit.gradients[1].mean(axis=1),
     "activation_gradient_variance": lambda limit: limit.gradients[1].mean(axis=1),
     "activation_gradient_log10_norm": lambda limit: _log10_norm(limit, limit.log10_gradients[1], limit.widths),
-    "preactivation_gradient_mean": lambda limit: _zero_where(limit.gradients[0].mean(axis=1)),
+    "preactivation_gradient_mean": lambda limit: zero_where(limit.gradients[0].mean(axis=1)),
     "preactivation_gradient_mean_square": lambda limit: limit.gradients[0].mean(axis=1),
     "preactivation_gradient_variance": lambda limit: limit.gradients[0].mean(axis=1),
     "preactivation_gradient_log10_norm": lambda limit: _log10_norm(limit, limit.log10_gradients[0], limit.widths),

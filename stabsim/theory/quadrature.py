@@ -102,14 +102,15 @@ def panels(activation: Activation, reach: int) -> Floats:
     kinks = [kink for kink in activation.kinks if abs(kink) < outside[-1]]
     first = np.unique(np.concatenate([-outside, np.arange(-MIDDLE, MIDDLE + 1.0), outside, kinks]))
     todo, done = np.column_stack([first[:-1], first[1:]]), [first[-1:]]
-    scale = usual = np.zeros(2)  # of f and f', as far as they have been seen near 0; usual at the first look
+    scale, steepest = np.zeros(2), math.inf  # of f and f', as far as they have been seen near 0
     while len(todo):
+        values = _at_nodes(activation, todo)
+        near = np.abs(todo).max(axis=1) <= MIDDLE
+        scale = np.maximum(scale, np.abs(values[:, near]).max(axis=(1, 2), initial=0.0))
+        steepest = min(steepest, STEEPEST * max(scale[1], 1.0))  # that of the first look, as scales only grow
         tiny = todo[:, 1] - todo[:, 0] < 1e-12 * np.maximum(1.0, np.abs(todo[:, 0]))
-        near = todo[np.abs(todo).max(axis=1) <= MIDDLE]
-        scale = np.maximum(scale, np.abs(_at_nodes(activation, near)).max(axis=(1, 2), initial=0.0))
-        smooth = _smooth(activation, todo, scale) | tiny
-        usual = scale if len(done) == 1 else usual
-        if np.abs(_at_nodes(activation, todo[tiny])[1]).max(initial=0.0) > STEEPEST * max(usual[1], 1.0):
+        smooth = _smooth(values, todo, scale) | tiny
+        if np.abs(values[1, tiny]).max(initial=0.0) > steepest:
             raise QuadratureError(
                 f"derivative of activation {str(activation)!r} has no bound near {todo[tiny][0, 0]:.6g}"
             )
@@ -132,7 +133,8 @@ def _merged(activation: Activation, ends: Floats, scale: Floats, kinks: list[flo
         left, middle, right = ends[:-2], ends[1:-1], ends[2:]
         alike = np.minimum(middle - left, right - middle) > 0.3 * (right - left)
         joined = alike & ~np.isin(middle, kinks)
-        joined[joined] = _smooth(activation, np.column_stack([left, right])[joined], scale)
+        both = np.column_stack([left, right])[joined]
+        joined[joined] = _smooth(_at_nodes(activation, both), both, scale)
         for place in np.flatnonzero(joined):  # a panel is joined to one neighbor at a time
             joined[place + 1 : place + 2] = False
         if not joined.any():
@@ -146,12 +148,11 @@ def _at_nodes(activation: Activation, ends: Floats) -> Floats:
     return np.array(evaluate(activation, middle[:, None] + half[:, None] * _TEST_POINTS))
 
 
-def _smooth(activation: Activation, ends: Floats, scale: Floats) -> NDArray[np.bool_]:
+def _smooth(values: Floats, ends: Floats, scale: Floats) -> NDArray[np.bool_]:
     """Return on which panels the last three Legendre coefficients of f and f' are rounding.
 
     Between the last node and the end there is room for a kink: the series has to be right at both ends as well.
     """
-    values = _at_nodes(activation, ends)
     largest = np.maximum(scale[:, None], np.abs(values).max(axis=2))
     # Far out f cannot be smoother than the rounding of s lets it, 1e-16 |s| times its slope.
     blur = np.array([2e-15 * np.abs(ends).max(axis=1) * np.abs(values[1]).max(axis=1), np.zeros(len(ends))])
