@@ -20,11 +20,12 @@ import numpy as np
 from contestants import QUANTITIES
 
 from stabsim import figures
+from stabsim.arguments import make_task
 from stabsim.cost import choose, kind, nanoseconds, terms
 from stabsim.kernels.record import HISTOGRAMS
 from stabsim.network import Network
 from stabsim.plan import Plan, Team
-from stabsim.task import Task, make_task
+from stabsim.task import Task
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from stabsim import names
+from stabsim import checks, names
 from stabsim.kernels import elementary as el
 from stabsim.kernels import pointwise as pw
 from stabsim.kernels.pointwise_block import block as block
@@ -78,13 +78,13 @@ class Activation:
                 raise TypeError(f"{role} of activation {self.name!r} must be callable, not {getattr(self, role)!r}")
         if not isinstance(self.positively_homogeneous, bool):
             raise TypeError(f"positively_homogeneous must be True or False, not {self.positively_homogeneous!r}")
-        checked = {key: names.finite_number(key, value) for key, value in self.parameters.items()}
+        checked = {key: checks.number(key, value) for key, value in self.parameters.items()}
         object.__setattr__(self, "parameters", MappingProxyType(checked))
-        object.__setattr__(self, "kinks", tuple(names.finite_number("kink", kink) for kink in self.kinks))
+        object.__setattr__(self, "kinks", tuple(checks.number("kink", kink) for kink in self.kinks))
         if self.asymptotes is not None:
             if np.shape(self.asymptotes) != (2, 2):
                 raise ValueError(f"asymptotes must be ((slope, offset), (slope, offset)), not {self.asymptotes!r}")
-            lines = (tuple(names.finite_number("asymptote", number) for number in line) for line in self.asymptotes)
+            lines = (tuple(checks.number("asymptote", number) for number in line) for line in self.asymptotes)
             object.__setattr__(self, "asymptotes", tuple(lines))
 
     def __str__(self) -> str:
@@ -308,5 +308,5 @@ def activation(spec: str | Activation) -> Activation:
     for key, value in parameters.items():
         if key not in known:
             raise names.unknown(f"parameter of activation {name!r}:", key, known)
-        parameters[key] = names.finite_number(f"{key} of activation {name!r}", value)
+        parameters[key] = checks.number(f"{key} of activation {name!r}", value)
     return factory(**parameters)

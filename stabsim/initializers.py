@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from stabsim import names
+from stabsim import checks, names
 
 LAWS = ("normal", "uniform", "truncated_normal", "orthogonal", "constant", "identity")
 FANS = ("in", "out", "average", "largest", "none")
@@ -57,12 +57,11 @@ class Initializer:
         for field, known in (("law", LAWS), ("fan", FANS), ("bias_law", BIAS_LAWS)):
             if getattr(self, field) not in known:
                 raise names.unknown(field, getattr(self, field), known)
-        number = names.finite_number if self.law == "constant" else _positive
-        object.__setattr__(self, "gain", number(f"gain of the {self.law} law", self.gain))
+        least = -math.inf if self.law == "constant" else 0.0
+        gain = checks.number(f"gain of the {self.law} law", self.gain, least, open_ends=True)
+        object.__setattr__(self, "gain", gain)
         if self.bias_gain is not None:
-            object.__setattr__(self, "bias_gain", names.finite_number("bias_gain", self.bias_gain))
-            if self.bias_gain < 0:
-                raise ValueError(f"bias_gain must be None or a finite number >= 0, not {self.bias_gain!r}")
+            object.__setattr__(self, "bias_gain", checks.number("bias_gain", self.bias_gain, 0.0))
 
     def __str__(self) -> str:
         """Return the registry's name of these values, where there is one."""
@@ -123,10 +122,7 @@ def initializer(spec: str | Initializer) -> Initializer:
 
 
 def _positive(argument: str, value: object) -> float:
-    number = names.finite_number(argument, value)
-    if number <= 0:
-        raise ValueError(f"{argument} must be a finite number > 0, not {number!r}")
-    return number
+    return checks.number(argument, value, 0.0, open_ends=True)
 
 
 def _normal(std: float = 0.01) -> Initializer:
@@ -174,7 +170,7 @@ def _zeros() -> Initializer:
 
 
 def _constant(value: float = 1.0) -> Initializer:
-    return Initializer("constant", names.finite_number("value", value), "none")
+    return Initializer("constant", checks.number("value", value), "none")
 
 
 def _identity(gain: float = 1.0) -> Initializer:

@@ -1,7 +1,7 @@
 """Names with parameters, spelled the same in Python and on the command line: ``leaky_relu(slope=0.2)``.
 
 Shared by all registries: `parse` and `format_name` are inverse to each other, `unknown` is the one text for a
-name that no registry knows, `finite_number` the one check of a number.
+name that no registry knows.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterable, Mapping
-from numbers import Real
-from typing import Any
+
+from stabsim.checks import number
 
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CALL = re.compile(rf"\s*(?P<name>{_WORD.pattern})\s*(?:\((?P<arguments>.*)\))?\s*", re.DOTALL)
@@ -114,25 +114,6 @@ def check_parameters(name: str, parameters: Iterable[str], known: Collection[str
             raise unknown(f"parameter of {name}", parameter, known)
 
 
-def finite_number(argument: str, value: Any) -> float:
-    """Return a value as float if it is a finite real number (Python's or NumPy's; a bool is none).
-
-    Examples
-    --------
-    >>> finite_number("gain", 2)
-    2.0
-    """
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{argument} must be a finite number, not {value!r}")
-    try:
-        number = float(value)
-    except OverflowError:  # an int beyond every float
-        number = math.inf
-    if not math.isfinite(number):
-        raise ValueError(f"{argument} must be a finite number, not {value}")
-    return number + 0.0  # zero without a sign: one value, one spelling, one hash
-
-
 def _value(written: str, text: str) -> float | str:
     if _NUMBER.fullmatch(written) and math.isfinite(float(written)):
         return float(written)
@@ -147,4 +128,4 @@ def _written(key: str, value: float | str) -> str:
         if _WORD.fullmatch(value) and value.lower() not in _NOT_FINITE:
             return value
         raise ValueError(f"parameter {key}={value!r} must be a finite number or a word")
-    return repr(finite_number(f"parameter {key}", value)).removesuffix(".0")
+    return repr(number(f"parameter {key}", value)).removesuffix(".0")

@@ -10,7 +10,7 @@ from itertools import groupby, pairwise
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
-from stabsim import names
+from stabsim import checks, names
 from stabsim.initializers import Initializer, initializer
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Skip:
 
     def __post_init__(self) -> None:
         for field in ("branch", "shortcut"):
-            object.__setattr__(self, field, names.finite_number(field, getattr(self, field)))
+            object.__setattr__(self, field, checks.number(field, getattr(self, field)))
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -189,9 +189,7 @@ def _widths(widths: Sequence[int]) -> tuple[int, ...]:
 
 
 def _bias_std(bias_std: float, weights: Initializer) -> float:
-    number = names.finite_number("bias_std", bias_std)
-    if number < 0:
-        raise ValueError(f"bias_std must be a finite number >= 0, not {number!r}")
+    number = checks.number("bias_std", bias_std, 0.0)
     if number > 0 and weights.bias_gain is not None:
         raise ValueError(f"bias_std must be 0 with weights={str(weights)!r}, which set biases, not {number!r}")
     return number

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stabsim.arguments import make_task
+from stabsim.checks import number, whole_number
 from stabsim.moments import Estimate, Looks, Sums, estimate, relative_error
-from stabsim.names import finite_number, unknown
+from stabsim.names import unknown
 from stabsim.network import Network
 from stabsim.plan import Plan
 from stabsim.quantities import Quantity
-from stabsim.task import LARGEST_NET, Bins, Task, make_task, whole_number
+from stabsim.task import LARGEST_NET, Bins, Task
 from stabsim.theory.exact import ExactLaws
 from stabsim.theory.infinite_width import WideLimit
 from stabsim.threads import available
@@ -167,9 +169,7 @@ def check_target(target_rel_error: float, task: Task) -> float:
     TypeError, ValueError
         If it is no number between 0 and 1, or if the truth of a quantity may be 0.
     """
-    target = finite_number("target_rel_error", target_rel_error)
-    if not 0.0 < target < 1.0:
-        raise ValueError(f"target_rel_error must be a number between 0 and 1, not {target_rel_error!r}")
+    target = number("target_rel_error", target_rel_error, 0.0, 1.0, open_ends=True)
     signed = [q.name for q in task.table_quantities if q.kind == "mean" or q.statistic == "correlation"]
     if signed:
         raise ValueError(

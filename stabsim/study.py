@@ -18,8 +18,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NoReturn
 
+from stabsim.checks import whole_number
 from stabsim.names import unknown
-from stabsim.task import LARGEST_NET, LARGEST_SEED, Task, whole_number
+from stabsim.task import LARGEST_NET, LARGEST_SEED, Task
 
 if TYPE_CHECKING:
     import pandas
@@ -52,7 +53,7 @@ class Case:
     Examples
     --------
     >>> from stabsim import Network
-    >>> from stabsim.task import make_task
+    >>> from stabsim.arguments import make_task
     >>> case = Case(make_task(Network((8, 8), "relu", "he_normal")), nets=64, tags={"weights": "he_normal"})
     >>> case.seeded(1).task.seed == case.seeded(1).task.seed != case.seeded(2).task.seed
     True

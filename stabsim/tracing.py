@@ -9,12 +9,14 @@ from typing import Any, SupportsIndex
 import numpy as np
 from numpy.typing import NDArray
 
+from stabsim.arguments import make_task
+from stabsim.checks import whole_number
 from stabsim.kernels import dense
 from stabsim.kernels.record import HISTOGRAMS
 from stabsim.layout import Layout, dense_sizes, side_by_side
 from stabsim.network import Network
 from stabsim.plan import Plan
-from stabsim.task import LARGEST_NET, make_task, whole_number
+from stabsim.task import LARGEST_NET
 from stabsim.threads import single_threaded_blas
 
 Floats = NDArray[np.float64]

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stabsim import figures
+from stabsim.arguments import make_task
 from stabsim.network import Network
 from stabsim.simulation import Result
 from stabsim.study import Case, Collected, Drawing, Study, Verdict
-from stabsim.task import make_task
 from stabsim.verdicts import judge, pick, select
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stabsim import figures
+from stabsim.arguments import make_task
 from stabsim.network import Network
 from stabsim.simulation import UNCONVERGED
 from stabsim.study import Case, Collected, Drawing, Study, Verdict
-from stabsim.task import make_task
 from stabsim.theory.finite_width import log_norm, log_normal_spread
 from stabsim.theory.zeros import dead_probability
 from stabsim.verdicts import LARGEST_Z, converged, judge, largest_z, pick, select, with_interval

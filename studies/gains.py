@@ -10,9 +10,9 @@ import numpy as np
 
 from stabsim import figures
 from stabsim.activations import ACTIVATIONS
+from stabsim.arguments import make_task
 from stabsim.network import Network
 from stabsim.study import Case, Collected, Drawing, Study, Verdict
-from stabsim.task import make_task
 from stabsim.theory.gains import DIRECTIONS, centered_gain, gain, published_gain
 from stabsim.verdicts import change, judge, pick, select, with_interval
 

@@ -9,10 +9,10 @@ import numpy as np
 
 from stabsim import figures
 from stabsim.activations import ACTIVATIONS, activation
+from stabsim.arguments import make_task
 from stabsim.initializers import INITIALIZERS
 from stabsim.network import Network
 from stabsim.study import Case, Collected, Drawing, Study, Verdict
-from stabsim.task import make_task
 from stabsim.verdicts import LARGEST_Z, change, judge, pick, select, with_interval
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stabsim import figures, theory
+from stabsim.arguments import make_task
 from stabsim.initializers import Initializer
 from stabsim.network import Network
 from stabsim.study import Case, Collected, Drawing, Study, Verdict
-from stabsim.task import make_task
 from stabsim.verdicts import LARGEST_Z, change, judge, pick, select, with_interval
 
 if TYPE_CHECKING:

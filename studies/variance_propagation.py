@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stabsim import figures
+from stabsim.arguments import make_task
 from stabsim.network import Network
 from stabsim.study import Case, Collected, Drawing, Study, Verdict
-from stabsim.task import make_task
 from stabsim.verdicts import LARGEST_Z, converged, judge, largest_z, pick, select
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stabsim import figures
+from stabsim.arguments import SAMPLERS, make_task
 from stabsim.cost import keeps_all
 from stabsim.measuring import cost_of_net, measurable
 from stabsim.network import Network
 from stabsim.study import Case, Collected, Drawing, Study
-from stabsim.task import SAMPLERS, make_task
 from stabsim.theory.finite_width import log_norm
 from stabsim.verdicts import with_interval
 

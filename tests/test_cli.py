@@ -35,7 +35,7 @@ STUDY = '''
 from stabsim.figures import against_depth, panels
 from stabsim.network import Network
 from stabsim.study import Case, Drawing, Study, Verdict
-from stabsim.task import make_task
+from stabsim.arguments import make_task
 
 NORM = "activation_log10_norm"
 
@@ -153,13 +153,13 @@ NET = ("--activation", "relu", "--weights", "he_normal", "--nets", "4")
         (["simulate", "--widths", "3,3", *NET, "--activation", "rleu"], "unknown activation 'rleu'; known, nearest"),
         (["simulate", "--widths", "3,3", *NET, "--nets", "0"], "nets must be an integer from 1"),
         (["simulate", "--widths", "3,3", *NET, "--nets", "many"], "'many' is not a valid integer"),
-        (["simulate", "--widths", "3,3", *NET, "--bias-std", "nan"], "bias_std must be a finite number, not nan"),
+        (["simulate", "--widths", "3,3", *NET, "--bias-std", "nan"], "bias_std must be a finite number >= 0, not nan"),
         (["simulate", "--widths", "3,3", *NET, "--sampler", "dens"], "unknown sampler 'dens'; known, nearest"),
         (["simulate", "--widths", "3,3", *NET, "--inputs", "digits"], "inputs must have shape"),
         (["simulate", "--widths", "3,3", *NET, "--threads", "0"], "threads must be an integer from 1 to 1024, not 0"),
         (["simulate", "--widths", "3,3", *NET, "--quantities", "norm"], "unknown quantity 'norm'"),
         (["simulate", "--widths", "3,3", *NET, "--output", "no/such/x.csv"], "there is no folder no/such"),
-        (["simulate", "--widths", "3,3", *NET, "--target-rel-error", "1"], "must be a number between 0 and 1, not 1.0"),
+        (["simulate", "--widths", "3,3", *NET, "--target-rel-error", "1"], "must be a finite number > 0 and < 1, not 1.0"),
         (["simulate", "--widths", "3,3", *NET, "--target-rel-error", "0.1"], "name quantities without preactivation_m"),
     ],
 )  # fmt: skip

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 import stabsim
 from stabsim import Network, Result, theory
+from stabsim.arguments import make_task
 from stabsim.moments import Estimate, Moments, Sums, estimate
 from stabsim.plan import Plan
 from stabsim.quantities import QUANTITIES
-from stabsim.task import make_task
 from tests.checks import WRONG, must_fail
 
 Numbers = NDArray[np.float64]

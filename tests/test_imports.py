@@ -18,7 +18,8 @@ MODULES = {
 
 # What a part of the package must not import: it would point down.
 FORBIDDEN = {
-    "stabsim.names": ("stabsim",),
+    "stabsim.checks": ("stabsim",),
+    "stabsim.names": ("stabsim.kernels", "stabsim.network", "stabsim.activations", "stabsim.task"),
     "stabsim.network": ("stabsim.simulation", "stabsim.store", "stabsim.study", "stabsim.figures", "stabsim.cli"),
     "stabsim.activations": ("stabsim.simulation", "stabsim.store", "stabsim.study", "stabsim.figures", "stabsim.cli"),
     "stabsim.initializers": ("stabsim.simulation", "stabsim.store", "stabsim.study", "stabsim.figures", "stabsim.cli"),

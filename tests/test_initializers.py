@@ -111,7 +111,7 @@ def test_an_initializer_is_frozen_and_normalized() -> None:
         ({"law": None}, "unknown law None; known, nearest first:"),
         ({"fan": "inn"}, "unknown fan 'inn'; known, nearest first: in"),
         ({"bias_law": "gauss"}, "unknown bias_law 'gauss'"),
-        ({"gain": math.nan}, "gain of the normal law must be a finite number, not nan"),
+        ({"gain": math.nan}, "gain of the normal law must be a finite number > 0, not nan"),
         ({"gain": math.inf}, "not inf"),
         ({"gain": 0}, "gain of the normal law must be a finite number > 0, not 0.0"),
         ({"gain": -1.5}, "not -1.5"),
@@ -121,8 +121,8 @@ def test_an_initializer_is_frozen_and_normalized() -> None:
         ({"law": "orthogonal", "gain": -1.0}, "not -1.0"),
         ({"law": "orthogonal", "gain": math.nan}, "not nan"),
         ({"law": "constant", "gain": math.nan}, "gain of the constant law must be a finite number, not nan"),
-        ({"bias_gain": -0.1}, "bias_gain must be None or a finite number >= 0, not -0.1"),
-        ({"bias_gain": math.nan}, "bias_gain must be a finite number, not nan"),
+        ({"bias_gain": -0.1}, "bias_gain must be a finite number >= 0, not -0.1"),
+        ({"bias_gain": math.nan}, "bias_gain must be a finite number >= 0, not nan"),
     ],
 )
 def test_a_bad_initializer_is_refused(arguments: dict[str, Any], fragment: str) -> None:

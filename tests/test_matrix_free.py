@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 import stabsim
 from stabsim import Initializer, Network, cost
+from stabsim.arguments import make_task
 from stabsim.kernels import blocks, frames, matrix_free, outer
 from stabsim.kernels import record as r
 from stabsim.plan import Plan
 from stabsim.quantities import QUANTITIES
-from stabsim.task import make_task
 from tests.checks import WRONG, assert_agrees, must_fail
 from tests.test_scaling import GAINS, NORMS, exact_backward_linear, exact_forward
 

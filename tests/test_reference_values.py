@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import stabsim
+from stabsim.arguments import make_task
 from stabsim.initializers import initializer
-from stabsim.task import make_task
 from stabsim.theory import finite_width, jacobian, quadratic, recurrent, residual, saturation, zeros
 from stabsim.theory.closed_forms import arc_cosine
 from stabsim.theory.gains import centered_gain, gain, published_gain

@@ -12,6 +12,7 @@ import pandas
 import pytest
 from matplotlib.figure import Figure
 
+from stabsim.arguments import make_task
 from stabsim.collect import (
     Work,
     collect,
@@ -28,7 +29,7 @@ from stabsim.network import Network
 from stabsim.simulation import Result, simulate
 from stabsim.store import Store
 from stabsim.study import Case, Collected, Drawing, Study, Verdict
-from stabsim.task import Task, make_task
+from stabsim.task import Task
 from tests.test_store import tree
 
 QUANTITIES = ("activation_log10_norm", "activation_mean_square")

@@ -10,8 +10,9 @@ import pytest
 
 import stabsim
 from stabsim import Network
+from stabsim.arguments import make_task
 from stabsim.quantities import QUANTITIES
-from stabsim.task import Task, make_task
+from stabsim.task import Task
 
 NETWORK = Network((4, 5, 3), "tanh", "glorot_normal")
 NOT_A_NUMBER = np.ones((3, 4))
@@ -51,7 +52,7 @@ NETS: list[Bad] = [
     ({"quantities": ("mean",)}, ValueError, "unknown quantity 'mean'; known, nearest first: "),
     ({"quantities": ("activation_correlation",)}, ValueError, "needs batch >= 2, got batch=1"),
     ({"saturation": -0.1}, ValueError, "saturation must be a finite number >= 0, not -0.1"),
-    ({"saturation": math.nan}, ValueError, "saturation must be a finite number, not nan"),
+    ({"saturation": math.nan}, ValueError, "saturation must be a finite number >= 0, not nan"),
     ({"saturation": "small"}, TypeError, "not 'small'"),
     ({"histograms": {"weight": (0, 1, 5)}}, ValueError, "unknown histogram of 'weight'; known, nearest first: "),
     ({"histograms": {"activation": (0, 1)}}, TypeError, "histograms['activation'] must be (low, high, bins)"),

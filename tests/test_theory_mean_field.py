@@ -188,11 +188,11 @@ def test_a_phase_diagram_is_one_of_each_and_takes_less_than_a_second() -> None:
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (lambda: fixed_point("tanh", 0.0), "weight_variance must be finite and >= 1e-09 and <= 1e+09, not 0.0"),
-        (lambda: fixed_point("tanh", 1.0, -0.1), "bias_variance must be finite and >= 0 and <= 1e+09, not -0.1"),
-        (lambda: variance_map("tanh", -1.0, 1.0), "variance must be finite and >= 0"),
-        (lambda: phase_diagram("tanh", [0.0, 1.0], 0.0), "weight_variance must be finite and >= 1e-09"),
-        (lambda: correlation_map("tanh", 1.01, 1.0), "correlation must be finite and >= -1 and <= 1, not 1.01"),
+        (lambda: fixed_point("tanh", 0.0), "weight_variance must be a finite number >= 1e-09 and <= 1e+09, not 0.0"),
+        (lambda: fixed_point("tanh", 1.0, -0.1), "bias_variance must be a finite number >= 0 and <= 1e+09, not -0.1"),
+        (lambda: variance_map("tanh", -1.0, 1.0), "variance must be a finite number >= 0"),
+        (lambda: phase_diagram("tanh", [0.0, 1.0], 0.0), "weight_variance must be a finite number >= 1e-09"),
+        (lambda: correlation_map("tanh", 1.01, 1.0), "correlation must be a finite number >= -1 and <= 1, not 1.01"),
         (lambda: correlation_map("tanh", 0.5, 0.5), "variance must be given where the variance map has no fixed point"),
         (lambda: correlation_map("relu", 0.5, 3.0), "(it ends at inf)"),
         (lambda: correlation_map("tanh", 0.5, 2.0, variance=0.0), "variance must be a number > 0, two of them or None"),

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 import stabsim
 from stabsim import Initializer, Network, Result
+from stabsim.arguments import make_task
 from stabsim.moments import Sums
 from stabsim.plan import Plan
 from stabsim.quantities import QUANTITIES, select
-from stabsim.task import make_task
 from tests import strategies
 from tests.checks import WRONG, assert_agrees, must_fail
 

@@ -93,10 +93,12 @@ def command(
     **options: Any,
 ) -> None:
     """Simulate one ensemble and print estimates with 95% intervals."""
+    from stabsim.arguments import make_task
+    from stabsim.checks import whole_number
     from stabsim.cli.progress import LiveProgress, say_if_compiling
     from stabsim.network import Network
     from stabsim.simulation import check_target, count_threads, simulate
-    from stabsim.task import LARGEST_NET, make_task, whole_number
+    from stabsim.task import LARGEST_NET
 
     widths = chosen_widths(depth, width, widths)
     parameters = f"--activation={activation!r}, --weights={weights!r} and --bias-std={bias_std}"
@@ -134,7 +136,7 @@ def write(result: Result, output: Path) -> None:
 
 def chosen_widths(depth: int | None, width: int | None, widths: tuple[int, ...] | None) -> tuple[int, ...]:
     """Return the widths from either way to give them."""
-    from stabsim.task import whole_number
+    from stabsim.checks import whole_number
 
     if (widths is None) == (depth is None and width is None):
         raise click.UsageError("give either --depth and --width, or --widths")

@@ -33,7 +33,7 @@ def between(least: int, most: int) -> Callable[[click.Context, click.Parameter, 
     """Return the callback of an option that is a whole number in a range, or not given."""
 
     def check(_context: click.Context, option: click.Parameter, value: int | None) -> int | None:
-        from stabsim.task import whole_number
+        from stabsim.checks import whole_number
 
         with usage():
             return None if value is None else whole_number(option.opts[0], value, least, most)

@@ -31,10 +31,10 @@ def command() -> None:
 def compile_all() -> None:
     """Run a few nets of each activation, law and sampler in both precisions."""
     from stabsim.activations import ACTIVATIONS
+    from stabsim.arguments import PRECISIONS
     from stabsim.initializers import LAWS, Initializer
     from stabsim.network import Network
     from stabsim.simulation import simulate
-    from stabsim.task import PRECISIONS
 
     for precision in PRECISIONS:
         for activation in ACTIVATIONS:

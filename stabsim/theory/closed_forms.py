@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stabsim import checks
 from stabsim.activations import Activation
-from stabsim.theory import conditions
 
 Floats = NDArray[np.float64]
 
@@ -45,7 +45,7 @@ def arc_cosine(order: int, correlation: ArrayLike) -> Floats:
     >>> arc_cosine(1, [0.0, 0.5, 1.0]).round(8)
     array([0.31830989, 0.60899778, 1.        ])
     """
-    c = conditions.array("correlation", correlation, -1.0, 1.0)
+    c = checks.array("correlation", correlation, -1.0, 1.0)
     if isinstance(order, bool) or not isinstance(order, int) or order not in (0, 1, 2):
         raise ValueError(f"order of the arc-cosine kernel must be 0, 1 or 2, not {order!r}")
     rest, sine = math.pi - np.arccos(c), np.sqrt((1.0 - c) * (1.0 + c))

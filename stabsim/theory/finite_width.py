@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import digamma, polygamma
 
+from stabsim.checks import array, number, whole_number, whole_numbers
 from stabsim.names import unknown
-from stabsim.task import whole_number
-from stabsim.theory.conditions import array, count, counts, number
 
 Floats = NDArray[np.float64]
 
@@ -184,7 +183,7 @@ def log_alive_probability(widths: Sequence[int]) -> float:
     >>> log_alive_probability((100, 100))
     -7.888609052210118e-31
     """
-    return math.fsum(math.log1p(-(0.5**width)) for width in counts("widths", widths)[1:])
+    return math.fsum(math.log1p(-(0.5**width)) for width in whole_numbers("widths", widths)[1:])
 
 
 def alive_probability(widths: Sequence[int]) -> float:
@@ -267,7 +266,7 @@ def kurtosis_term(width: int, kurtosis: float, inputs: ArrayLike) -> float:
         raise ValueError(f"inputs must be one row of numbers that are not all 0, not of shape {x.shape}")
     squares = np.square(x / np.abs(x).max())
     concentration = float(np.sum(squares**2) / np.sum(squares) ** 2)
-    return (2.0 + (number("kurtosis", kurtosis, 1.0) - 3.0) * concentration) / count("width", width)
+    return (2.0 + (number("kurtosis", kurtosis, 1.0) - 3.0) * concentration) / whole_number("width", width)
 
 
 def jacobian_moments(widths: Sequence[int], activation: str = "linear") -> JacobianMoments:
@@ -317,7 +316,7 @@ def jacobian_moments(widths: Sequence[int], activation: str = "linear") -> Jacob
 
 def _checked(widths: Sequence[int], activation: str, gain: float | None) -> tuple[tuple[int, ...], float]:
     """Return the widths, and ln of the factor by which the mean of |h|^2 grows."""
-    layers = counts("widths", widths)
+    layers = whole_numbers("widths", widths)
     if len(layers) < 2:
         raise ValueError(f"widths must be those of the input and of one layer or more, not {widths!r}")
     if activation == "relu" and max(layers) > WIDEST_RELU:

@@ -33,7 +33,7 @@ def first_layer(task: Task) -> FirstLayer | None:
     Examples
     --------
     >>> from stabsim.network import Network
-    >>> from stabsim.task import make_task
+    >>> from stabsim.arguments import make_task
     >>> found = first_layer(make_task(Network((10, 10), "tanh", "lecun_normal")))
     >>> round(found.mean_square, 8), round(found.kurtosis, 8)  # of 10 standard normal inputs, s has heavier tails
     (0.37768025, 3.6)

@@ -13,9 +13,9 @@ from numpy.polynomial import chebyshev, polynomial
 from numpy.typing import NDArray
 from scipy.fft import dct
 
-from stabsim import activations
+from stabsim import activations, checks
 from stabsim.activations import Activation
-from stabsim.theory import conditions, quadrature
+from stabsim.theory import quadrature
 from stabsim.theory.closed_forms import ClosedForm, closed_form
 
 Floats = NDArray[np.float64]
@@ -99,7 +99,7 @@ def moments(activation: str | Activation, variance: Any = 1.0, *, closed: bool =
     """
     chosen = activations.activation(activation)
     form = closed_form(chosen) if closed else None
-    q = conditions.array("variance", variance, 0.0, form.largest_variance if form else quadrature.LARGEST_VARIANCE)
+    q = checks.array("variance", variance, 0.0, form.largest_variance if form else quadrature.LARGEST_VARIANCE)
     flat = np.atleast_1d(q).reshape(-1)
     found = _by_quadrature(chosen, flat) if form is None else _by_closed_form(form, flat)
     return GaussianMoments(*(_shaped(values, q) for values in found))

@@ -37,7 +37,7 @@ def predict_wide(task: Task, quantity: str) -> Floats:
     Examples
     --------
     >>> from stabsim.network import Network
-    >>> from stabsim.task import make_task
+    >>> from stabsim.arguments import make_task
     >>> task = make_task(Network((100,) * 4, "tanh", "lecun_normal"))
     >>> predict_wide(task, "activation_mean_square").round(4)
     array([1.    , 0.3943, 0.2365, 0.1667])

@@ -12,9 +12,9 @@ from scipy.special import erf, erfc
 
 from stabsim import activations
 from stabsim.activations import Activation
+from stabsim.checks import number, whole_number
 from stabsim.names import unknown
 from stabsim.theory import quadrature
-from stabsim.theory.conditions import count, number
 
 _WEIGHTS = {"normal": 1.0, "orthogonal": 0.0}  # what W adds to the variance a layer: -s_1 in the paper
 
@@ -105,7 +105,7 @@ def squared_singular_value_variance(
     """
     if weights not in _WEIGHTS:
         raise unknown("weights of a closed form at infinite width", weights, _WEIGHTS)
-    return count("depth", depth) * (slope_variation(activation, variance) + _WEIGHTS[weights])
+    return whole_number("depth", depth) * (slope_variation(activation, variance) + _WEIGHTS[weights])
 
 
 def largest_squared_singular_value(factors: int) -> float:
@@ -135,7 +135,7 @@ def largest_squared_singular_value(factors: int) -> float:
     >>> largest_squared_singular_value(1), round(largest_squared_singular_value(10), 10)
     (4.0, 28.5311670611)
     """
-    t = count("factors", factors)
+    t = whole_number("factors", factors)
     return (t + 1) * math.exp(t * math.log1p(1.0 / t))
 
 

@@ -8,8 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stabsim.task import whole_number
-from stabsim.theory.conditions import array, count, number
+from stabsim.checks import array, number, whole_number
 
 Floats = NDArray[np.float64]
 
@@ -60,7 +59,7 @@ def autoencoder_critical_point(eigenvalues: ArrayLike, hidden: int, kept: Sequen
     values = array("eigenvalues", eigenvalues, 0.0)
     if values.ndim != 1 or len(values) == 0:
         raise ValueError(f"eigenvalues must have one dimension and an entry, not shape {values.shape}")
-    n, units = len(values), count("hidden", hidden)
+    n, units = len(values), whole_number("hidden", hidden)
     chosen = _positions(kept, n, units)
     inside, outside = values[chosen], np.delete(values, chosen)
     unused = units - len(chosen)

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stabsim import activations
+from stabsim import activations, checks
 from stabsim.activations import Activation
-from stabsim.theory import conditions, quadrature
+from stabsim.theory import quadrature
 from stabsim.theory.gaussian import PairMoments, at_correlation, moments, pair_moments
 
 Floats = NDArray[np.float64]
@@ -59,9 +59,9 @@ def variance_map(
     >>> round(variance_map("tanh", 1.0, 2.0, 0.1), 12)
     0.888588980796
     """
-    w = conditions.array("weight_variance", weight_variance, 0.0)
-    b = conditions.array("bias_variance", bias_variance, 0.0)
-    q = conditions.array("variance", variance, 0.0)
+    w = checks.array("weight_variance", weight_variance, 0.0)
+    b = checks.array("bias_variance", bias_variance, 0.0)
+    q = checks.array("variance", variance, 0.0)
     result = w * moments(activation, q).mean_square + b
     return float(result) if np.ndim(result) == 0 else result
 
@@ -148,8 +148,8 @@ def _continuous(activation: str | Activation) -> Activation:
 
 
 def _scales(weight_variance: float, bias_variance: float) -> tuple[float, float]:
-    w = conditions.number("weight_variance", weight_variance, *WEIGHT_VARIANCES)
-    return w, conditions.number("bias_variance", bias_variance, 0.0, WEIGHT_VARIANCES[1])
+    w = checks.number("weight_variance", weight_variance, *WEIGHT_VARIANCES)
+    return w, checks.number("bias_variance", bias_variance, 0.0, WEIGHT_VARIANCES[1])
 
 
 def _depth(factor: float) -> float:
@@ -203,8 +203,8 @@ def phase_diagram(
     (array([0.2, inf, inf]), array([0.5, 1. , 1.5]))
     """
     chosen = _continuous(activation)
-    w = conditions.array("weight_variance", weight_variance, *WEIGHT_VARIANCES)
-    b = conditions.array("bias_variance", bias_variance, 0.0, WEIGHT_VARIANCES[1])
+    w = checks.array("weight_variance", weight_variance, *WEIGHT_VARIANCES)
+    b = checks.array("bias_variance", bias_variance, 0.0, WEIGHT_VARIANCES[1])
     shape = np.broadcast_shapes(w.shape, b.shape)
     flat = (np.broadcast_to(each, shape).reshape(-1) for each in (w, b))
     q = _fixed_variance(chosen, *flat).reshape(shape)
@@ -347,9 +347,9 @@ def correlation_map(
     """
     chosen = activations.activation(activation)
     w, b = _scales(weight_variance, bias_variance)
-    c = conditions.array("correlation", correlation, -1.0, 1.0)
+    c = checks.array("correlation", correlation, -1.0, 1.0)
     if variance is not None:
-        pair = conditions.array("variance", variance, 0.0, LARGEST).ravel()
+        pair = checks.array("variance", variance, 0.0, LARGEST).ravel()
         if len(pair) not in (1, 2) or not np.all(pair > 0.0):
             raise ValueError(f"variance must be a number > 0, two of them or None, not {variance!r}")
         variance = float(pair[0]), float(pair[-1])
@@ -408,7 +408,7 @@ def critical_weight_variance(activation: str | Activation, bias_variance: float 
 
 def _critical_variance(activation: Activation, bias_variance: float) -> float:
     """Return q on the critical line: the least that is a fixed point at which nets arrive."""
-    b = conditions.number("bias_variance", bias_variance, 0.0)
+    b = checks.number("bias_variance", bias_variance, 0.0)
     if 0.0 < b < SMALLEST_BIAS_VARIANCE:
         raise ValueError(f"bias_variance must be 0 or at least {SMALLEST_BIAS_VARIANCE:g}, not {b!r}")
 

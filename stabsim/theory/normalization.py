@@ -16,7 +16,7 @@ from scipy.special import betaln
 
 from stabsim import activations
 from stabsim.activations import Activation
-from stabsim.task import whole_number
+from stabsim.checks import whole_number
 from stabsim.theory import quadrature
 from stabsim.theory.gaussian import moments
 

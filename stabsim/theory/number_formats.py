@@ -8,8 +8,7 @@ from fractions import Fraction
 
 from scipy.special import erf, erfc
 
-from stabsim.task import whole_number
-from stabsim.theory.conditions import number
+from stabsim.checks import number, whole_number
 
 EXACT_DEPTH = 10_000  # up to which a power is compared exactly, so that a level that is just reached counts
 

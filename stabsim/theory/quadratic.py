@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stabsim.theory.conditions import array, number
+from stabsim.checks import array, number
 
 Floats = NDArray[np.float64]
 

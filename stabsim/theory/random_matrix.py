@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from scipy.special import erfcx, ive
 
 from stabsim import names
-from stabsim.task import whole_number
+from stabsim.checks import whole_number
 from stabsim.theory import pfaffians
-from stabsim.theory.conditions import count
 
 Floats = NDArray[np.float64]
 
@@ -95,9 +94,9 @@ def positive_definite_probability(n: int, ensemble: str = "goe") -> float:
     if ensemble == "goe":
         return math.exp(log_positive_definite_probability(n))
     if ensemble == "independent_signs":
-        return 0.5 ** count("n", n)
+        return 0.5 ** whole_number("n", n)
     if ensemble == "equal_variance":
-        if count("n", n) > 3:
+        if whole_number("n", n) > 3:
             raise ValueError(f"n must be an integer from 1 to 3 with equal_variance, not {n}: simulate larger matrices")
         return (0.5, _equal_variance_2(), _equal_variance_3())[n - 1]
     raise names.unknown("ensemble", ensemble, ENSEMBLES)
@@ -129,11 +128,11 @@ def log_positive_definite_probability(n: int, ensemble: str = "goe") -> float:
     (-1011.968689625, -275037.203105)
     """
     if ensemble == "goe":
-        if count("n", n) <= _LARGEST_EXACT:
+        if whole_number("n", n) <= _LARGEST_EXACT:
             return pfaffians.log_positive_definite_probabilities(_LARGEST_EXACT)[n - 1]
         return positive_definite_series(n, len(GOE_SERIES.inverse))
     if ensemble == "independent_signs":
-        return -count("n", n) * math.log(2.0)
+        return -whole_number("n", n) * math.log(2.0)
     return math.log(positive_definite_probability(n, ensemble))
 
 
@@ -165,7 +164,7 @@ def positive_definite_series(n: int, inverse_powers: int = 1) -> float:
     >>> round(positive_definite_series(10), 6), round(log_positive_definite_probability(10), 6)
     (-31.418255, -31.418328)
     """
-    rows, kept = count("n", n), whole_number("inverse_powers", inverse_powers, 0, len(GOE_SERIES.inverse))
+    rows, kept = whole_number("n", n), whole_number("inverse_powers", inverse_powers, 0, len(GOE_SERIES.inverse))
     tail = sum((inverse / rows**power for power, inverse in enumerate(GOE_SERIES.inverse[:kept], start=1)), 0.0)
     leading = GOE_SERIES.square * rows**2 + GOE_SERIES.linear * rows
     return leading + GOE_SERIES.logarithm * math.log(rows) + GOE_SERIES.constant + tail

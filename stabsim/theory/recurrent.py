@@ -10,7 +10,7 @@ from fractions import Fraction
 import numpy as np
 from scipy.special import log_expit
 
-from stabsim.theory.conditions import count, number
+from stabsim.checks import number, whole_number
 from stabsim.theory.finite_width import exponential
 
 MOST_POWERS = 12  # whose contractions take 0.15 s; those of the next one twice as long
@@ -61,7 +61,7 @@ def power_polynomial(power: int) -> tuple[int, ...]:
     >>> power_polynomial(4)
     (0, 48, 28, 28, 0, 1)
     """
-    k = count("power", power)
+    k = whole_number("power", power)
     if k > MOST_POWERS:
         raise ValueError(f"power must be from 1 to {MOST_POWERS}, not {k}: take power_correction")
     counted = _contracted((_canonical("W" * k + "T" * k),))
@@ -96,7 +96,7 @@ def power_squared_norm(power: int, width: int) -> float:
     >>> power_squared_norm(3, 100), power_squared_norm(4, 10)
     (1.001004, 1.3128)
     """
-    n = count("width", width)
+    n = whole_number("width", width)
     total = sum(times * n**exponent for exponent, times in enumerate(power_polynomial(power)))
     return float(Fraction(total, n ** (power + 1)))
 
@@ -129,7 +129,7 @@ def power_correction(power: int) -> int:
     >>> [power_correction(power) for power in (2, 3, 4, 5, 6, 7)]
     [2, 10, 28, 62, 118, 204]
     """
-    k = count("power", power)
+    k = whole_number("power", power)
     return (2 * k**4 + 16 * k**3 - 8 * k**2 - 16 * k + 6 * (k % 2)) // 48
 
 
@@ -232,7 +232,7 @@ def log_cell_gradient(bias: float, steps: int) -> float:
     >>> round(log_cell_gradient(1.0, 10_000), 9)
     -3132.616875182
     """
-    return count("steps", steps, 0) * float(log_expit(number("bias", bias)))
+    return whole_number("steps", steps, 0) * float(log_expit(number("bias", bias)))
 
 
 def cell_gradient(bias: float, steps: int) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stabsim.activations import Activation
-from stabsim.theory.conditions import count, number
+from stabsim.checks import number, whole_number
 from stabsim.theory.finite_width import exponential, log_squared_norm_moment
 from stabsim.theory.gaussian import moments
 
@@ -111,8 +111,8 @@ def squared_norm_second_moment(
     >>> round(squared_norm_second_moment((2, 1), 10, depth=3), 12)
     140.608
     """
-    n, g = count("width", width), number("scale", scale, 0.0) ** 2 * _branch_gain(branch)
-    inside = (n, *(count("hidden", n if hidden is None else hidden),) * (len(branch) - 1))
+    n, g = whole_number("width", width), number("scale", scale, 0.0) ** 2 * _branch_gain(branch)
+    inside = (n, *(whole_number("hidden", n if hidden is None else hidden),) * (len(branch) - 1))
     log_spread = math.log1p(2.0 / n)
     if len(inside) > 1:
         log_spread += log_squared_norm_moment(inside, 2, activation="relu") - 2.0 * math.log(inside[-1] / n)
@@ -121,7 +121,7 @@ def squared_norm_second_moment(
 
 
 def _power(factor: float, depth: int) -> float:
-    power = count("depth", depth)
+    power = whole_number("depth", depth)
     exponential(power * math.log(factor), "take depth times the logarithm of one block's")
     return float(factor**power)
 
@@ -177,7 +177,7 @@ def residual_profile(
     >>> round(float(found.mean_square[50]), 10), round(math.exp(found.log_gradient_growth[50]), 8)
     (39.5935258325, 1361.17058377)
     """
-    blocks = count("depth", depth)
+    blocks = whole_number("depth", depth)
     gain, scale = number("gain", gain, 0.0, open_ends=True), number("scale", scale, 0.0)
     means, squares, steps = [number("mean", mean)], [number("mean_square", mean_square, mean**2)], [0.0]
     for _ in range(blocks):
@@ -217,7 +217,7 @@ def fixup_scale(depth: int, layers: int) -> float:
     >>> round(fixup_scale(100, 2), 15), round(fixup_scale(100, 3), 14)
     (0.1, 0.31622776601684)
     """
-    return float(count("depth", depth) ** (-1.0 / (2.0 * count("layers", layers, 2) - 2.0)))
+    return float(whole_number("depth", depth) ** (-1.0 / (2.0 * whole_number("layers", layers, 2) - 2.0)))
 
 
 def normalized_branch_variance(depth: int, start: float = 1.0) -> float:
@@ -249,4 +249,4 @@ def normalized_branch_variance(depth: int, start: float = 1.0) -> float:
     >>> normalized_branch_variance(50)
     51.0
     """
-    return number("start", start, 0.0) + count("depth", depth, 0)
+    return number("start", start, 0.0) + whole_number("depth", depth, 0)

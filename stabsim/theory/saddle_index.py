@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stabsim.theory.conditions import array, number
+from stabsim.checks import array, number
 
 Floats = NDArray[np.float64]
 

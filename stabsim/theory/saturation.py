@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erfc, log_ndtr
 
-from stabsim.theory.conditions import count, number
+from stabsim.checks import number, whole_number
 from stabsim.theory.log_concave import log_integral
 
 Floats = NDArray[np.float64]
@@ -78,7 +78,7 @@ def saturated_probability_of_normal_inputs(threshold: float, weight_std: float, 
     >>> round(saturated_probability_of_normal_inputs(3.0, 1.0, 100), 12)
     0.762497678248
     """
-    n = count("inputs", inputs)
+    n = whole_number("inputs", inputs)
     std = number("weight_std", weight_std, 0.0, open_ends=True) * math.sqrt(n)
     ratio = number("threshold", threshold, 0.0) / std
     if ratio > LARGEST_RATIO:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stabsim.theory.conditions import array, count, number
+from stabsim.checks import array, number, whole_number
 
 Floats = NDArray[np.float64]
 
@@ -74,7 +74,7 @@ def semicircle_radius(n: int, offdiagonal_variance: float) -> float:
     >>> semicircle_radius(100, 1.0)
     20.0
     """
-    return 2 * math.sqrt(count("n", n) * number("offdiagonal_variance", offdiagonal_variance, 0.0))
+    return 2 * math.sqrt(whole_number("n", n) * number("offdiagonal_variance", offdiagonal_variance, 0.0))
 
 
 def marchenko_pastur(x: ArrayLike, ratio: float) -> Floats:

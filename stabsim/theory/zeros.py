@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_ndtr
 
-from stabsim.task import whole_number
+from stabsim.checks import number, whole_number, whole_numbers
 from stabsim.theory.closed_forms import arc_cosine
-from stabsim.theory.conditions import count, counts, number
 from stabsim.theory.finite_width import log_alive_probability
 from stabsim.theory.log_concave import log_integral
 
@@ -81,7 +80,7 @@ def activation_zero_fraction(widths: Sequence[int]) -> float:
     >>> round(activation_zero_fraction((10,) * 21), 12)
     0.509196254064
     """
-    layers = counts("widths", widths)
+    layers = whole_numbers("widths", widths)
     return gradient_zero_fraction(layers, len(layers) - 1)
 
 
@@ -184,7 +183,7 @@ def born_dead_bounds(width: int, depth: int) -> tuple[float, float]:
     >>> [round(bound, 12) for bound in born_dead_bounds(2, 10)]
     [0.902566074517, 0.943686485291]
     """
-    n, depth = count("width", width), whole_number("depth", depth, 1, DEEPEST)
+    n, depth = whole_number("width", width), whole_number("depth", depth, 1, DEEPEST)
     q = 0.5**n
     loses_one = 2.0 * q + (n - 2) * q * q
     steps = np.array([[1.0, q, q * q], [0.0, 1.0 - q, loses_one], [0.0, 0.0, 1.0 - loses_one - q * q]])
@@ -223,7 +222,7 @@ def unit_dead_probability(inputs: int, correlation: float) -> float:
     >>> [round(unit_dead_probability(5, correlation), 12) for correlation in (0.0, 0.5, 0.9)]
     [0.03125, 0.166666666667, 0.352738773142]
     """
-    m = count("inputs", inputs)
+    m = whole_number("inputs", inputs)
     c = number("correlation", correlation, -1.0 if m <= 2 else 0.0, 1.0)
     if m == 1 or c == 1.0:
         return 0.5
@@ -275,15 +274,15 @@ def unit_dead_probability_at(layer: int, inputs: int, correlation: float = 0.0) 
     0.164114907731
     """
     c = number("correlation", correlation, 0.0, 1.0)
-    for _ in range(count("layer", layer) - 1):
+    for _ in range(whole_number("layer", layer) - 1):
         c = min(float(arc_cosine(1, c)), 1.0)  # rounding may exceed 1
     return unit_dead_probability(inputs, c)
 
 
 def _layers(widths: Sequence[int], layer: int) -> tuple[int, ...]:
-    layers = counts("widths", widths)
+    layers = whole_numbers("widths", widths)
     if len(layers) < 2:
         raise ValueError(f"widths must be those of the input and of one layer or more, not {widths!r}")
-    if not 1 <= count("layer", layer) < len(layers):
+    if not 1 <= whole_number("layer", layer) < len(layers):
         raise ValueError(f"layer must be from 1 to {len(layers) - 1}, not {layer}")
     return layers

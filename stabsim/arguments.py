@@ -1,0 +1,155 @@
+"""Arguments -> task: every argument of `stabsim.simulate` that affects the answer is checked here, once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stabsim.checks import brief, number, whole_number
+from stabsim.cost import MATRIX_FREE_LAWS, choose
+from stabsim.kernels.record import HISTOGRAMS
+from stabsim.names import unknown
+from stabsim.network import Network
+from stabsim.quantities import select
+from stabsim.task import LARGEST_NET, LARGEST_SEED, Bins, Floats, Task
+
+SAMPLERS = ("auto", "dense", "matrix_free")
+PRECISIONS = ("float32", "float64")
+LARGEST_GROUP = 2**32  # groups of numbers within a layer are numbered by one word of the random numbers' counter
+NUMBERS_A_GROUP = {"float32": 4, "float64": 2}
+
+
+def make_task(
+    network: Network,
+    *,
+    batch: int = 1,
+    seed: int = 0,
+    inputs: str | NDArray[Any] | None = None,
+    output_gradient: NDArray[Any] | None = None,
+    sampler: str = "auto",
+    precision: str = "float32",
+    saturation: float = 0.01,
+    quantities: Sequence[str] | None = None,
+    samples: Sequence[str] = (),
+    histograms: Mapping[str, Bins] | None = None,
+) -> Task:
+    """Return a checked task.
+
+    Raises
+    ------
+    TypeError, ValueError
+        With the argument, its value and what is allowed.
+    """
+    if not isinstance(network, Network):
+        raise TypeError(f"network must be a stabsim.Network, not {network!r}")
+    batch = whole_number("batch", batch, 1, LARGEST_NET - 1)
+    seed = whole_number("seed", seed, 0, LARGEST_SEED)
+    for name, value, known in (("sampler", sampler, SAMPLERS), ("precision", precision, PRECISIONS)):
+        if value not in known:
+            raise unknown(name, value, known)
+    saturation = number("saturation", saturation, 0.0)
+    if samples is None:
+        raise TypeError("samples must be a sequence of names of quantities, () for none, not None")
+    wanted = None if quantities is None else tuple(q.name for q in select(quantities, batch))
+    kept = tuple(q.name for q in select(samples, batch, "samples"))
+    if wanted is not None and not wanted:
+        raise ValueError("quantities=() asks for nothing; None asks for all")
+    _check_biases(network, precision)
+    if sampler == "matrix_free" and network.weights.law not in MATRIX_FREE_LAWS:
+        raise ValueError(
+            f"sampler='matrix_free' needs weights of law {' or '.join(map(repr, MATRIX_FREE_LAWS))}, "
+            f"not {network.weights.law!r}: only their law is known without their entries"
+        )
+    task = Task(
+        network, batch, seed, _inputs(inputs, network, batch), _output_gradient(output_gradient, network, batch),
+        sampler, precision, saturation, wanted, kept, _histograms(histograms or {}),
+    )  # fmt: skip
+    task = replace(task, sampler=choose(task)) if sampler == "auto" else task
+    _check_size(task)
+    return task
+
+
+def _check_size(task: Task) -> None:
+    """Refuse layers that take more random numbers than there are."""
+    network = task.network
+    weights = max(fan_in * fan_out for fan_in, fan_out in network.fans) if task.sampler == "dense" else 0
+    most = max(weights, task.batch * max(network.widths))
+    allowed = LARGEST_GROUP * NUMBERS_A_GROUP[task.precision]
+    if most > allowed:
+        raise ValueError(
+            f"a layer may have up to {allowed} weights (dense) or samples times units with sampler={task.sampler!r} "
+            f"and precision={task.precision!r}, not {most}: reduce widths or batch"
+        )
+
+
+def _matrix(name: str, value: Any, shape: str, width: int) -> Floats:
+    try:
+        given = np.asarray(value)
+    except ValueError as error:  # ragged
+        raise TypeError(f"{name} must be an array of numbers {shape}, not {brief(value)}") from error
+    if given.dtype.kind not in "iuf":
+        raise TypeError(f"{name} must be an array of numbers {shape}, not {brief(value)}")
+    array = given.astype(np.float64)
+    if array.ndim != 2 or array.shape[1] != width or array.shape[0] == 0:
+        raise ValueError(f"{name} must have shape {shape} = (..., {width}), not {array.shape}")
+    if not np.isfinite(array).all():
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise ValueError(f"{name} must be finite, but {name}[{where[0]}, {where[1]}] is {array[where]}")
+    return np.ascontiguousarray(array)
+
+
+def _inputs(inputs: Any, network: Network, batch: int) -> Floats | None:
+    if inputs is None:
+        return None
+    if isinstance(inputs, str):
+        from stabsim.datasets import dataset
+
+        inputs = dataset(inputs)
+    array = _matrix("inputs", inputs, "(samples, widths[0])", network.widths[0])
+    if len(array) < batch:
+        raise ValueError(f"inputs has {len(array)} samples, fewer than batch={batch}, which draws without replacement")
+    return array
+
+
+def _output_gradient(gradient: Any, network: Network, batch: int) -> Floats | None:
+    if gradient is None:
+        return None
+    array = _matrix("output_gradient", gradient, "(batch, widths[-1])", network.widths[-1])
+    if len(array) != batch:
+        raise ValueError(f"output_gradient must have batch={batch} rows, not {len(array)}")
+    return array
+
+
+def _histograms(histograms: Mapping[str, Bins]) -> tuple[tuple[str, Bins], ...]:
+    checked = []
+    if not isinstance(histograms, Mapping):
+        raise TypeError(f"histograms must map tensors to (low, high, bins), not {histograms!r}")
+    for tensor, bins in histograms.items():
+        if tensor not in HISTOGRAMS:
+            raise unknown("histogram of", tensor, HISTOGRAMS)
+        try:
+            low, high, count = bins
+        except (TypeError, ValueError):
+            raise TypeError(f"histograms[{tensor!r}] must be (low, high, bins), not {bins!r}") from None
+        low, high = (number(f"histograms[{tensor!r}]", x) for x in (low, high))
+        count = whole_number(f"bins of histograms[{tensor!r}]", count, 1, 1_000_000)
+        if not low < high:
+            raise ValueError(f"histograms[{tensor!r}] needs low < high, not {low!r} and {high!r}")
+        checked.append((tensor, (low, high, count)))
+    if len({count for _, (_, _, count) in checked}) > 1:
+        raise ValueError("histograms must all have the same number of bins")
+    return tuple(sorted(checked))
+
+
+def _check_biases(network: Network, precision: str) -> None:
+    """Refuse biases that the precision cannot hold (weights of any scale can be: their power of two is kept apart)."""
+    for fan_in in sorted({fan_in for fan_in, _ in network.fans}):
+        size = network.weights.bias_std(fan_in, network.bias_std)
+        with np.errstate(over="ignore"):
+            held = abs(float(np.dtype(precision).type(size)))
+        if size != 0 and not np.finfo(precision).tiny <= held < np.inf:
+            raise ValueError(f"biases of standard deviation {size!r} are outside the normal range of {precision}")

@@ -1,0 +1,132 @@
+"""The checks of an argument's value, one for each kind: errors repeat the argument, its value and what is allowed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # NumPy is imported where it is used: names and the command line come without it
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
+
+LARGEST_WHOLE_NUMBER = 10**15  # unless told: those beyond are not exact in float64 sums
+
+
+def number(
+    argument: str, value: Any, low: float = -math.inf, high: float = math.inf, *, open_ends: bool = False
+) -> float:
+    """Return a finite real number (Python's or NumPy's; a bool is none) as float.
+
+    Parameters
+    ----------
+    argument : str
+        What errors call it.
+    value : number
+        To be checked.
+    low, high : float
+        Ends, which are allowed themselves unless ``open_ends``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no number, or lies outside.
+
+    Examples
+    --------
+    >>> number("correlation", 1, -1, 1)
+    1.0
+    >>> number("gain", 0, 0, open_ends=True)
+    Traceback (most recent call last):
+    ValueError: gain must be a finite number > 0, not 0.0
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{argument} must be a finite number, not {value!r}")
+    try:
+        found = float(value)
+    except OverflowError:  # an int beyond every float
+        found = math.inf
+    if not math.isfinite(found):
+        raise ValueError(f"{argument} must be {_range(low, high, open_ends)}, not {value}")
+    if not (low < found < high if open_ends else low <= found <= high):
+        raise ValueError(f"{argument} must be {_range(low, high, open_ends)}, not {found!r}")
+    return found + 0.0  # zero without a sign: one value, one spelling, one hash
+
+
+def whole_number(argument: str, value: Any, least: int = 1, most: int = LARGEST_WHOLE_NUMBER) -> int:
+    """Return an integer in its range.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no integer, or outside.
+
+    Examples
+    --------
+    >>> whole_number("width", 100)
+    100
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{argument} must be an integer from {least} to {most}, not {value!r}")
+    found = int(value)
+    if not least <= found <= most:
+        raise ValueError(f"{argument} must be an integer from {least} to {most}, not {found}")
+    return found
+
+
+def whole_numbers(argument: str, values: Any, least: int = 1) -> tuple[int, ...]:
+    """Return integers of at least ``least``, one or more.
+
+    Examples
+    --------
+    >>> whole_numbers("widths", (100, 50))
+    (100, 50)
+    """
+    import numpy as np
+
+    listed = isinstance(values, Sequence | np.ndarray) and not isinstance(values, str | bytes)
+    found = np.atleast_1d(np.asarray(values if listed else [], object))
+    if len(found) == 0:
+        raise TypeError(f"{argument} must be a sequence of integers >= {least}, not {brief(values)}")
+    return tuple(whole_number(argument, value, least) for value in found)
+
+
+def array(
+    argument: str, values: ArrayLike, low: float = -math.inf, high: float = math.inf, *, open_ends: bool = False
+) -> NDArray[np.float64]:
+    """Return finite numbers between two ends, at least one, as an array of any shape; see `number`.
+
+    Examples
+    --------
+    >>> array("variance", [0.0, 2.0], 0.0)
+    array([0., 2.])
+    """
+    import numpy as np
+
+    try:
+        given = np.asarray(values)
+    except ValueError:  # lists of different lengths
+        given = np.empty(0, object)
+    if given.dtype.kind not in "iuf" or given.size == 0 or isinstance(values, np.ma.MaskedArray):
+        raise TypeError(f"{argument} must be a number or an array of numbers, not {brief(values)}")
+    with np.errstate(over="ignore"):  # of longer floats, which are then not finite
+        checked = given.astype(np.float64)
+    inside = (low < checked) & (checked < high) if open_ends else (low <= checked) & (checked <= high)
+    inside &= np.isfinite(checked)
+    if not np.all(inside):
+        wrong = float(checked[~inside].flat[0])
+        raise ValueError(f"{argument} must be {_range(low, high, open_ends)}, not {wrong!r}")
+    return checked
+
+
+def brief(value: object) -> str:
+    """Return a value for a message: one line, not endless."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _range(low: float, high: float, open_ends: bool) -> str:
+    more, less = (">", "<") if open_ends else (">=", "<=")
+    ends = [f"{sign} {end:g}" for sign, end in ((more, low), (less, high)) if math.isfinite(end)]
+    return f"a finite number {' and '.join(ends)}".strip()
