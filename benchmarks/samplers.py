@@ -2,7 +2,7 @@
 
     python benchmarks/samplers.py [--seconds 0.05] [--out figures] [--fit]
 
-Writes ``benchmark_samplers.csv`` and a figure. ``--fit`` prints prices for ``stabsim/cost.py`` as fitted to this run.
+Writes ``benchmark_samplers.csv`` and a figure. ``--fit`` prints prices for ``stabsim/samplers/`` as fitted to this run.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ from contestants import QUANTITIES
 
 from stabsim import figures
 from stabsim.arguments import make_task
-from stabsim.cost import choose, kind, nanoseconds, terms
-from stabsim.kernels.record import HISTOGRAMS
 from stabsim.network import Network
 from stabsim.plan import Plan, Team
+from stabsim.samplers import choose, sampler_of
 from stabsim.task import Task
 
 if TYPE_CHECKING:
@@ -54,14 +53,13 @@ def grid() -> Iterator[tuple[dict[str, Any], Task]]:
 def measure(task: Task, seconds: float) -> float:
     """Return the nanoseconds of one net on one core: the least of several times."""
     plan = Plan(task)
-    counts = np.zeros((len(HISTOGRAMS), len(plan.widths), 0), np.int64)
     with Team(plan, 1) as team:
         buffers = team.buffers.get()
         nets, best, elapsed = 1, float("inf"), 0.0
         while elapsed < 5 * seconds:
             record = np.empty((nets, *plan.blank.shape))
             start = time.thread_time()
-            plan.simulate(0, buffers, plan.layout.offsets, counts, np.zeros((len(HISTOGRAMS), 2)), record)
+            plan.simulate(0, buffers, record)
             passed = time.thread_time() - start
             if passed < seconds / 4:
                 nets *= 2
@@ -83,11 +81,13 @@ def run(seconds: float) -> tuple[DataFrame, dict[str, dict[str, list[tuple[dict[
         tasks = {sampler: replace(dense, sampler=sampler) for sampler in ("dense", "matrix_free")}
         times = {sampler: measure(task, seconds) for sampler, task in tasks.items()}
         for sampler, task in tasks.items():
-            seen.setdefault(kind(task), {}).setdefault(task.precision, []).append((terms(task), times[sampler]))
+            used = sampler_of(task)
+            measured = (used.all_terms(task), times[sampler])
+            seen.setdefault(used.kind(task), {}).setdefault(task.precision, []).append(measured)
         chosen = choose(dense)
         better = min(times, key=lambda sampler: times[sampler])
         rows.append(
-            tags | times | {f"{name}_predicted": nanoseconds(task) for name, task in tasks.items()}
+            tags | times | {f"{name}_predicted": sampler_of(task).nanoseconds(task) for name, task in tasks.items()}
             | {"chosen": chosen, "better": better, "loss": times[chosen] / times[better]}
         )  # fmt: skip
         row = rows[-1]

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stabsim.checks import brief, number, whole_number
-from stabsim.cost import MATRIX_FREE_LAWS, choose
-from stabsim.kernels.record import HISTOGRAMS
+from stabsim.kernels.record import OBSERVED
 from stabsim.names import unknown
 from stabsim.network import Network
-from stabsim.quantities import select
+from stabsim.quantities import Quantity, select
+from stabsim.samplers import NAMES, choose, sampler_of
 from stabsim.task import LARGEST_NET, LARGEST_SEED, Bins, Floats, Task
 
-SAMPLERS = ("auto", "dense", "matrix_free")
+SAMPLERS = ("auto", *NAMES)
 PRECISIONS = ("float32", "float64")
 LARGEST_GROUP = 2**32  # groups of numbers within a layer are numbered by one word of the random numbers' counter
 NUMBERS_A_GROUP = {"float32": 4, "float64": 2}
@@ -33,8 +33,8 @@ def make_task(
     sampler: str = "auto",
     precision: str = "float32",
     saturation: float = 0.01,
-    quantities: Sequence[str] | None = None,
-    samples: Sequence[str] = (),
+    quantities: Sequence[str | Quantity] | None = None,
+    samples: Sequence[str | Quantity] = (),
     histograms: Mapping[str, Bins] | None = None,
 ) -> Task:
     """Return a checked task.
@@ -54,22 +54,19 @@ def make_task(
     saturation = number("saturation", saturation, 0.0)
     if samples is None:
         raise TypeError("samples must be a sequence of names of quantities, () for none, not None")
-    wanted = None if quantities is None else tuple(q.name for q in select(quantities, batch))
-    kept = tuple(q.name for q in select(samples, batch, "samples"))
+    wanted = None if quantities is None else select(quantities, batch)
+    kept = select(samples, batch, "samples")
     if wanted is not None and not wanted:
         raise ValueError("quantities=() asks for nothing; None asks for all")
     _check_biases(network, precision)
-    if sampler == "matrix_free" and network.weights.law not in MATRIX_FREE_LAWS:
-        raise ValueError(
-            f"sampler='matrix_free' needs weights of law {' or '.join(map(repr, MATRIX_FREE_LAWS))}, "
-            f"not {network.weights.law!r}: only their law is known without their entries"
-        )
     task = Task(
         network, batch, seed, _inputs(inputs, network, batch), _output_gradient(output_gradient, network, batch),
         sampler, precision, saturation, wanted, kept, _histograms(histograms or {}),
     )  # fmt: skip
     task = replace(task, sampler=choose(task)) if sampler == "auto" else task
+    sampler_of(task)
     _check_size(task)
+    _check_statistics(task)
     return task
 
 
@@ -83,6 +80,16 @@ def _check_size(task: Task) -> None:
         raise ValueError(
             f"a layer may have up to {allowed} weights (dense) or samples times units with sampler={task.sampler!r} "
             f"and precision={task.precision!r}, not {most}: reduce widths or batch"
+        )
+
+
+def _check_statistics(task: Task) -> None:
+    """Refuse functions of a whole matrix where one sample goes through in parts."""
+    whole = [q.name for q in task.statistics if q.whole]
+    if whole and task.sampler == "matrix_free" and task.batch == 1:
+        raise ValueError(
+            f"quantity {whole[0]!r} is of the whole matrix, and sampler='matrix_free' takes one sample in parts: "
+            "give sampler='dense', or batch >= 2"
         )
 
 
@@ -129,8 +136,8 @@ def _histograms(histograms: Mapping[str, Bins]) -> tuple[tuple[str, Bins], ...]:
     if not isinstance(histograms, Mapping):
         raise TypeError(f"histograms must map tensors to (low, high, bins), not {histograms!r}")
     for tensor, bins in histograms.items():
-        if tensor not in HISTOGRAMS:
-            raise unknown("histogram of", tensor, HISTOGRAMS)
+        if tensor not in OBSERVED:
+            raise unknown("histogram of", tensor, OBSERVED)
         try:
             low, high, count = bins
         except (TypeError, ValueError):

@@ -135,6 +135,14 @@ class Network:
         """(fan_in, fan_out) of each layer."""
         return tuple(pairwise(self.widths))
 
+    @property
+    def plain(self) -> bool:
+        """Whether it is a feedforward net without normalization and skip connections.
+
+        Laws and samplers are written for those, unless they say otherwise.
+        """
+        return (self.normalization, self.skip, self.cell) == (None, None, "feedforward")
+
     def to_json(self) -> str:
         """Return canonical JSON: sorted keys, no spaces, floats as hexadecimal strings, which are exact."""
         document = {field.name: getattr(self, field.name) for field in fields(self)}

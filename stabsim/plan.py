@@ -8,19 +8,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from queue import SimpleQueue
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stabsim.activations import Activation
-from stabsim.cost import nanoseconds
-from stabsim.kernels import dense, laws, layer, matrix_free, matrix_free_batch
+from stabsim.kernels import laws, layer
 from stabsim.kernels import record as r
 from stabsim.kernels.pointwise_block import block
-from stabsim.layout import CACHE_LINE, Layout, layout
+from stabsim.kernels.signature import Ask, Given, Memory, Problem
 from stabsim.moments import Sums, summarize
+from stabsim.own_statistics import compiled
 from stabsim.quantities import QUANTITIES
+from stabsim.samplers import sampler_of
+from stabsim.samplers.base import CACHE_LINE, Layout, Sampler
 from stabsim.task import Task
 from stabsim.threads import available_memory, single_threaded_blas
 
@@ -50,8 +52,9 @@ class Plan:
     def blank(self) -> NDArray[np.float64]:
         """Return the record of a net before it is run: 0 where a column is wanted, NaN elsewhere."""
         blank = np.tile(np.where(self.task.wanted, 0.0, np.nan), (len(self.widths), 1))
-        nowhere = [c for q in QUANTITIES.values() if q.first_layer == 1 for c in q.columns]
-        kept = [c for q in QUANTITIES.values() if q.first_layer == 0 for c in q.columns]
+        known = (*QUANTITIES.values(), *self.task.statistics)
+        nowhere = [c for q in known if q.first_layer == 1 for c in q.columns]
+        kept = [c for q in known if q.first_layer == 0 for c in q.columns]
         blank[0, sorted(set(nowhere) - set(kept))] = np.nan
         return blank
 
@@ -73,7 +76,8 @@ class Plan:
     def chunk_nets(self) -> int:
         """Return how many nets make a chunk: a power of two."""
         bytes_a_net = 8 * r.COLUMNS * len(self.widths)
-        most = min(LARGEST_CHUNK, CHUNK_NANOSECONDS / nanoseconds(self.task), RECORD_BYTES / bytes_a_net)
+        nanoseconds = self.sampler.nanoseconds(self.task)
+        most = min(LARGEST_CHUNK, CHUNK_NANOSECONDS / nanoseconds, RECORD_BYTES / bytes_a_net)
         return 1 << math.floor(math.log2(max(most, 1.0)))
 
     def chunks(self, nets: int) -> list[tuple[int, int]]:
@@ -82,9 +86,14 @@ class Plan:
         return [(first, min(first + step, nets)) for first in range(0, nets, step)]
 
     @cached_property
+    def sampler(self) -> Sampler:
+        """Return what draws the nets."""
+        return sampler_of(self.task)
+
+    @cached_property
     def layout(self) -> Layout:
         """Return where the sampler keeps what it works on."""
-        return layout(self.task)
+        return self.sampler.layout(self.task)
 
     def allocate(self, layout: Layout, threads: int = 1) -> list[Buffers]:
         """Return the buffers of each thread.
@@ -103,63 +112,76 @@ class Plan:
         return [tuple(_aligned(size, self.task.dtype) for size in layout.lengths) for _ in range(threads)]
 
     @cached_property
-    def arrays(self) -> tuple[Any, ...]:
-        """Return the user's inputs and output gradient as the kernel takes them, each with its exponent."""
-        given = (self.task.inputs, self.task.output_gradient)
-        return tuple(part for array in given for part in _with_exponent(array, self.task.dtype))
+    def functions(self) -> tuple[Any, ...]:
+        """Return the functions that a net is made of, and what sees its tensors, all compiled."""
+        network, dtype = self.task.network, self.task.dtype
+        return (
+            laws.law("normal", dtype),
+            block(network.activation, dtype),
+            laws.law(network.weights.law, dtype),
+            laws.law(network.weights.bias_law, dtype),
+            compiled(self.task.statistics, dtype),
+        )
 
     @cached_property
-    def problem(self) -> tuple[Any, ...]:
-        """Return the arguments of the kernel that describe the network."""
+    def problem(self) -> Problem:
+        """Return what a net is beside them, as the kernel takes it."""
         network, dtype = self.task.network, self.task.dtype
         scales = [0.0] + [network.weights.weight_std(*fans) for fans in network.fans]
         biases = [0.0] + [network.weights.bias_std(fan_in, network.bias_std) for fan_in, _ in network.fans]
         exponents = np.frexp(scales)[1]
         exponents = np.where(np.abs(exponents) > MODERATE, exponents, 0)
-        return (
-            block(network.activation, dtype),
-            _shape(network.activation),
-            network.activation.positively_homogeneous and not any(biases),
-            self.weights,
-            np.ldexp(scales, -exponents).astype(dtype),
-            exponents.astype(np.int64),
-            laws.law(network.weights.bias_law, dtype),
-            np.array(biases).astype(dtype),
+        return Problem(
+            widths=self.widths,
+            batch=self.task.batch,
+            shape=_shape(network.activation),
+            homogeneous=network.activation.positively_homogeneous and not any(biases),
+            orthogonal=network.weights.law == "orthogonal",
+            weight_scale=np.ldexp(scales, -exponents).astype(dtype),
+            weight_exponent=exponents.astype(np.int64),
+            bias_scale=np.array(biases).astype(dtype),
         )
 
-    @property
-    def weights(self) -> Any:
-        """Return the law of the weights as the sampler takes it."""
-        law = self.task.network.weights.law
-        return laws.law(law, self.task.dtype) if self.task.sampler == "dense" else law == "orthogonal"
+    @cached_property
+    def given(self) -> Given:
+        """Return the user's inputs and output gradient as the kernel takes them, each with its exponent."""
+        ends = (self.task.inputs, self.task.output_gradient)
+        return Given(*(part for array in ends for part in _with_exponent(array, self.task.dtype)))
 
-    @property
-    def sampler(self) -> Callable[..., None]:
-        """Return the compiled sampler."""
-        if self.task.sampler == "dense":
-            make = dense.dense_sampler
-        elif self.task.batch == 1:
-            make = matrix_free.matrix_free_sampler
-        else:
-            make = matrix_free_batch.matrix_free_batch_sampler
-        return cast(Callable[..., None], make(self.task.dtype))
+    def ask(self, counts: NDArray[np.int64] | None = None) -> Ask:
+        """Return what is asked of each net; histograms are added to ``counts`` (tensor, layer, bins + 2)."""
+        bins = np.zeros((len(r.OBSERVED), 2))
+        for tensor, (low, high, number) in self.task.histograms:
+            bins[r.OBSERVED.index(tensor)] = low, number / (high - low)
+        seen = {quantity.tensor for quantity in self.task.statistics}
+        return Ask(
+            wanted=self.task.wanted,
+            backward=self.task.backward,
+            saturation=self.task.saturation,
+            pivots=self.pivots,
+            observed=np.array([tensor in seen for tensor in r.OBSERVED]),
+            bins=bins,
+            counts=self.no_counts() if counts is None else counts,
+            blank=self.blank,
+        )
+
+    def no_counts(self) -> NDArray[np.int64]:
+        """Return counters for the histograms of a task, all 0."""
+        bins = max((number + 2 for _, (_, _, number) in self.task.histograms), default=0)
+        return np.zeros((len(r.OBSERVED), len(self.widths), bins), np.int64)
 
     def start(self, first: int, last: int, team: Team) -> Callable[[], Sums]:
         """Set the team to nets ``first`` .. ``last - 1``; the function returned waits and gives their sums."""
         whole = team.records.get()
         record = whole[: last - first]
-        bins = np.zeros((len(r.HISTOGRAMS), 2))
-        largest = max((number for _, (_, _, number) in self.task.histograms), default=-2)
-        for tensor, (low, high, number) in self.task.histograms:
-            bins[r.HISTOGRAMS.index(tensor)] = low, number / (high - low)
         pieces = min(len(record), PIECES * team.threads)
         edges = [len(record) * i // pieces for i in range(pieces + 1)]
 
         def piece(start: int, stop: int) -> NDArray[np.int64]:
-            counts = np.zeros((len(r.HISTOGRAMS), len(self.widths), largest + 2), np.int64)
+            counts = self.no_counts()
             buffers = team.buffers.get()
             try:
-                self.simulate(first + start, buffers, self.layout.offsets, counts, bins, record[start:stop])
+                self.simulate(first + start, buffers, record[start:stop], counts=counts)
             finally:
                 team.buffers.put(buffers)
             return counts
@@ -168,7 +190,7 @@ class Plan:
 
         def finish() -> Sums:
             counts = np.sum(list(parts), axis=0)
-            histograms = {tensor: counts[r.HISTOGRAMS.index(tensor)] for tensor, _ in self.task.histograms}
+            histograms = {tensor: counts[r.OBSERVED.index(tensor)] for tensor, _ in self.task.histograms}
             sums = summarize(
                 record, self.task.table_quantities, sizes=self.sizes, pivots=self.pivots, blank=self.blank,
                 samples=self.task.sample_quantities, histograms=histograms,
@@ -194,19 +216,18 @@ class Plan:
         self,
         first: int,
         buffers: Buffers,
-        offsets: NDArray[np.int64],
-        counts: NDArray[np.int64],
-        bins: NDArray[np.float64],
         record: NDArray[np.float64],
+        *,
+        layout: Layout | None = None,
+        counts: NDArray[np.int64] | None = None,
     ) -> NDArray[np.int64]:
         """Run as many nets as the record has rows, on this thread; return the exponents of the last one's buffers."""
-        exponents = np.zeros_like(offsets)
-        task, dtype = self.task, self.task.dtype
-        self.sampler(
-            first, np.uint64(task.seed), self.widths, task.batch, buffers, offsets, exponents, *self.arrays,
-            laws.law("normal", dtype), *self.problem,
-            self.task.wanted, self.task.backward, task.saturation, self.pivots, bins, counts, self.blank, record,
-        )  # fmt: skip
+        layout = layout or self.layout
+        exponents = np.zeros_like(layout.offsets)
+        memory = Memory(buffers, layout.offsets, exponents, layout.ahead)
+        run = self.sampler.kernel(self.task.dtype)
+        seed, ask = np.uint64(self.task.seed), self.ask(counts)
+        run(first, seed, *self.functions, self.problem, self.given, memory, ask, record)
         return exponents
 
 
@@ -221,7 +242,8 @@ class Team:
     """Threads with their buffers, for the chunks of one plan; BLAS is kept to one thread within it."""
 
     def __init__(self, plan: Plan, threads: int) -> None:
-        _ = plan.problem, plan.arrays, plan.sampler  # made before threads ask for them
+        # Made before threads ask for them.
+        _ = plan.functions, plan.problem, plan.given, plan.sampler.kernel(plan.task.dtype)
         self.threads = threads
         self.pool = ThreadPoolExecutor(threads, thread_name_prefix="stabsim")
         self.buffers: SimpleQueue[Buffers] = SimpleQueue()

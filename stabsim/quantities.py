@@ -1,17 +1,18 @@
-"""The quantities that a simulation estimates: what each is, where it exists, and which columns it is made from.
+"""The quantities that a simulation estimates: what each is, where it exists, and what it is made from.
 
-A quantity is ``<tensor>_<statistic>``. Adding a statistic is one entry here and, where the kernels do not record
-it yet, one column in ``kernels/record.py`` and the line that fills it.
+A quantity is ``<tensor>_<statistic>``. One with a ``function``, of a value or of a whole matrix, is an entry here or
+the user's own, and nothing else. The others are read from columns that the kernels record in passing, which is faster:
+they are an entry here, a column in ``kernels/record.py`` and the lines of ``kernels/layer.py`` that fill it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from stabsim.kernels import record as r
-from stabsim.names import unknown
+from stabsim.names import parse, unknown
 
 Kind = Literal["mean", "mean_square", "variance", "kurtosis", "fraction", "value"]
 
@@ -20,17 +21,67 @@ FORWARD_TENSORS = ("preactivation", "activation", "derivative")
 
 @dataclass(frozen=True)
 class Quantity:
-    """One quantity of the table.
+    """One quantity of the table: an entry of the registry, or the user's own, which has a ``function``.
 
-    ``kind`` says how it is estimated: from the moments of all values (``mean`` to ``kurtosis``), as the mean over
-    nets of a fraction, or as the mean over nets of any value (NaN and -inf left out).
+    Parameters
+    ----------
+    tensor : str
+        "activation", "preactivation", "derivative", "activation_gradient" or "preactivation_gradient" (entries of the
+        registry also "weight_gradient").
+    statistic : str
+        A word: the quantity is called ``<tensor>_<statistic>``.
+    kind : str
+        How it is estimated. "fraction": as the mean over nets of a number from 0 to 1. "value": as the mean over
+        nets of any number (NaN and -inf left out). "mean" to "kurtosis", of the registry only: from the moments of
+        all values.
+    columns : tuple of int
+        Of the record, those to be written, its own first; with a function, none.
+    meaning : str
+        One line for people.
+    function : callable, optional
+        Plain Python that Numba can compile. From one value, a float64, to a number or a truth value: a net's number is
+        its mean over samples and units. With ``whole``, from the matrix (batch, width), float64, to a number.
+    whole : bool
+        Whether the function is one of the whole matrix; there is none of pre-activations, which come in parts.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is a function, and it cannot be one of these.
+
+    Examples
+    --------
+    >>> import stabsim
+    >>> above_one = Quantity("activation", "share_above_one", "fraction", function=lambda x: x > 1.0)
+    >>> network = stabsim.Network((100,) * 3, "relu", "he_normal")
+    >>> result = stabsim.simulate(network, nets=200, quantities=("activation_mean", above_one))
+    >>> result.estimates("activation_share_above_one").estimate.round(2)
+    array([0.16, 0.24, 0.23])
     """
 
     tensor: str
     statistic: str
     kind: Kind
-    columns: tuple[int, ...]  # of the record: those to be written, its own first
-    meaning: str
+    columns: tuple[int, ...] = ()
+    meaning: str = ""
+    function: Callable[..., Any] | None = None
+    whole: bool = False
+
+    def __post_init__(self) -> None:
+        if self.function is None:
+            if not self.columns:
+                raise ValueError(f"quantity {self.name!r} needs a function: what it is of one value")
+            return
+        if not callable(self.function):
+            raise TypeError(f"function of quantity {self.name!r} must be callable, not {self.function!r}")
+        if self.tensor not in r.OBSERVED:
+            raise unknown("tensor of a quantity with a function", self.tensor, r.OBSERVED)
+        if parse(self.statistic) != (self.statistic, {}):
+            raise ValueError(f"statistic of a quantity must be a word without parameters, not {self.statistic!r}")
+        if self.kind not in ("fraction", "value"):
+            raise unknown("kind of a quantity with a function", self.kind, ("fraction", "value"))
+        if self.whole and self.tensor == "preactivation":
+            raise ValueError("whole=True: pre-activations come in parts, so there is no function of their whole matrix")
 
     @property
     def name(self) -> str:
@@ -170,17 +221,17 @@ _ENTRIES = (
 QUANTITIES: dict[str, Quantity] = {entry.name: entry for entry in _ENTRIES}
 
 
-def select(names: Iterable[str] | None, batch: int, argument: str = "quantities") -> tuple[Quantity, ...]:
-    """Return the quantities of those names in the order of the table; None: all that exist for the batch.
+def select(names: Iterable[str | Quantity] | None, batch: int, argument: str = "quantities") -> tuple[Quantity, ...]:
+    """Return the quantities of those names in the order of the table, then a user's own; None: all for the batch.
 
     ``argument`` is what errors call the names.
 
     Raises
     ------
     TypeError
-        If ``names`` is a string, or no iterable of strings.
+        If ``names`` is a string, or no iterable of strings and quantities.
     ValueError
-        If a name is unknown, or the quantity does not exist for the batch.
+        If a name is unknown or given to two quantities, or the quantity does not exist for the batch.
     """
     if names is None:
         return tuple(q for q in QUANTITIES.values() if batch >= q.smallest_batch)
@@ -189,11 +240,18 @@ def select(names: Iterable[str] | None, batch: int, argument: str = "quantities"
     if not isinstance(names, Iterable):
         raise TypeError(f"{argument} must be a sequence of names of quantities, not {names!r}")
     wanted = tuple(names)
+    own: dict[str, Quantity] = {}
     for name in wanted:
-        if not isinstance(name, str):
+        if isinstance(name, Quantity):
+            if own.setdefault(name.name, name) != name or QUANTITIES.get(name.name, name) != name:
+                raise ValueError(f"{argument}: two quantities are called {name.name!r}")
+        elif not isinstance(name, str):
             raise TypeError(f"{argument}: {name!r} is not a name; a sequence of strings is wanted")
-        if name not in QUANTITIES:
+        elif name not in QUANTITIES:
             raise unknown("quantity", name, QUANTITIES)
-        if batch < QUANTITIES[name].smallest_batch:
+        elif batch < QUANTITIES[name].smallest_batch:
             raise ValueError(f"quantity {name!r} needs batch >= {QUANTITIES[name].smallest_batch}, got batch={batch}")
-    return tuple(q for q in QUANTITIES.values() if q.name in wanted)
+    return (
+        *(q for q in QUANTITIES.values() if q.name in wanted or q.name in own),
+        *(q for q in own.values() if q.name not in QUANTITIES),
+    )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stabsim.kernels import record as r
+from stabsim.kernels.pointwise_block import code_hash
 from stabsim.kernels.record import COLUMNS, RECORD_VERSION
 from stabsim.network import Network
 from stabsim.quantities import QUANTITIES, Quantity, select
@@ -41,8 +43,8 @@ class Task:
     sampler: str = "auto"
     precision: str = "float32"
     saturation: float = 0.01
-    quantities: tuple[str, ...] | None = None
-    samples: tuple[str, ...] = ()
+    quantities: tuple[Quantity, ...] | None = None
+    samples: tuple[Quantity, ...] = ()
     histograms: tuple[tuple[str, Bins], ...] = ()
 
     @property
@@ -53,20 +55,36 @@ class Task:
     @cached_property
     def table_quantities(self) -> tuple[Quantity, ...]:
         """Return what the table holds."""
-        return select(self.quantities, self.batch)
+        return self._placed(select(None, self.batch) if self.quantities is None else self.quantities)
 
     @cached_property
     def sample_quantities(self) -> tuple[Quantity, ...]:
         """Return what is kept of every net."""
-        return tuple(QUANTITIES[name] for name in self.samples)
+        return self._placed(self.samples)
+
+    @cached_property
+    def statistics(self) -> tuple[Quantity, ...]:
+        """Return the quantities that are functions, each with a column behind those that the kernels record."""
+        asked = (*(self.quantities or select(None, self.batch)), *self.samples)
+        functions = dict.fromkeys(q for q in asked if q.function is not None)
+        return tuple(replace(q, columns=(COLUMNS + place,)) for place, q in enumerate(functions))
+
+    def _placed(self, quantities: tuple[Quantity, ...]) -> tuple[Quantity, ...]:
+        columns = {q.name: q for q in self.statistics}
+        return tuple(columns.get(q.name, q) for q in quantities)
 
     @cached_property
     def wanted(self) -> NDArray[np.bool_]:
         """Return which columns of the record are wanted."""
-        wanted = np.zeros(COLUMNS, np.bool_)
+        wanted = np.zeros(COLUMNS + len(self.statistics), np.bool_)
         for quantity in (*self.table_quantities, *self.sample_quantities):
             wanted[list(quantity.columns)] = True
         return wanted
+
+    @property
+    def weight_gradients(self) -> bool:
+        """Return whether anything is wanted of dW."""
+        return bool(self.wanted[r.WEIGHT_GRADIENT + r.M2] or self.wanted[r.WEIGHT_GRADIENT_ZERO])
 
     @cached_property
     def backward(self) -> bool:
@@ -88,12 +106,14 @@ class Task:
             "sampler": self.sampler,
             "precision": self.precision,
             "saturation": self.saturation.hex(),
-            "quantities": self.quantities,
-            "samples": self.samples,
+            "quantities": self.quantities and [q.name for q in self.quantities],
+            "samples": [q.name for q in self.samples],
             "histograms": [[tensor, low.hex(), high.hex(), bins] for tensor, (low, high, bins) in self.histograms],
             "stream": STREAM_VERSION,
             "record": RECORD_VERSION,
         }
+        if own := [q for q in self.statistics if QUANTITIES.get(q.name) is None]:  # named by what they are
+            document["own"] = [[q.name, q.kind, q.whole, q.function and code_hash(q.function)] for q in own]
         return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
     def __eq__(self, other: object) -> bool:

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from stabsim.arguments import make_task
 from stabsim.checks import whole_number
 from stabsim.kernels import dense
-from stabsim.kernels.record import HISTOGRAMS
-from stabsim.layout import Layout, dense_sizes, side_by_side
 from stabsim.network import Network
 from stabsim.plan import Plan
+from stabsim.samplers.base import Layout, side_by_side
+from stabsim.samplers.dense import sizes as dense_sizes
 from stabsim.task import LARGEST_NET
 from stabsim.threads import single_threaded_blas
 
@@ -92,11 +92,11 @@ def trace(
     plan = Plan(task)
     sizes = dense_sizes(task)
     offsets = side_by_side(sizes, [dense.Z, dense.D, dense.S, dense.DZ, dense.DS, dense.W, dense.B, dense.DW])
-    (buffers,) = plan.allocate(Layout(sizes, offsets))
-    counts = np.zeros((len(HISTOGRAMS), len(plan.widths), 0), np.int64)
+    layout = Layout(sizes, offsets)
+    (buffers,) = plan.allocate(layout)
     with single_threaded_blas():
-        exponents = plan.simulate(net, buffers, offsets, counts, np.zeros((4, 2)), np.empty((1, *plan.blank.shape)))
-    exponents[dense.W, 1:] = plan.problem[5][1:]
+        exponents = plan.simulate(net, buffers, np.empty((1, *plan.blank.shape)), layout=layout)
+    exponents[dense.W, 1:] = plan.problem.weight_exponent[1:]
 
     def tensor(buffer: SupportsIndex, number: int, *shape: int) -> Floats:
         start = int(offsets[buffer, number])
@@ -116,6 +116,6 @@ def trace(
             dw = [np.outer(below, above) for below, above in zip(z, ds, strict=False)]
     else:
         dw = [tensor(dense.DW, number, *network.fans[number - 1]) for number in layers]
-    biased = any(plan.problem[7])
+    biased = plan.problem.bias_scale.any()
     b = [tensor(dense.B, i, n) if biased else np.zeros(n) for i, n in enumerate(network.widths[1:], start=1)]
     return Trace(z, [None, *s], [None, *d], dz, [None, *ds], [None, *w], [None, *b], [None, *dw])

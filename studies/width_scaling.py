@@ -11,9 +11,9 @@ import numpy as np
 
 from stabsim import figures
 from stabsim.arguments import SAMPLERS, make_task
-from stabsim.cost import keeps_all
 from stabsim.measuring import cost_of_net, measurable
 from stabsim.network import Network
+from stabsim.samplers import sampler_of
 from stabsim.study import Case, Collected, Drawing, Study
 from stabsim.theory.finite_width import log_norm
 from stabsim.verdicts import with_interval
@@ -134,7 +134,7 @@ def _mark_drawn_again(panel: Axes, rows: DataFrame, against: str) -> None:
         tasks = [
             make_task(Network((width,) * (depth + 1), "relu", "he_normal"), sampler=sampler) for width, depth in sizes
         ]
-        again = part[[not keeps_all(task) for task in tasks]]
+        again = part[[not sampler_of(task).keeps(task) for task in tasks]]
         looks = figures.line(index) | {"linestyle": "none", "markerfacecolor": "white"}
         panel.plot(again["value"], again["bytes"].where(again["bytes"] > 0), **looks)
     panel.plot(

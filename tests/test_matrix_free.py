@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 import stabsim
-from stabsim import Initializer, Network, cost
+from stabsim import Initializer, Network, samplers
 from stabsim.arguments import make_task
 from stabsim.kernels import blocks, frames, matrix_free, outer
 from stabsim.kernels import record as r
@@ -53,10 +53,10 @@ def test_what_is_drawn_again_is_what_would_have_been_kept(
         network = Network(WIDTHS, activation, Initializer(law.removeprefix("he_"), gain), bias)
         results = []
         for budget in (2**27, 0):
-            monkeypatch.setattr(cost, "KEEP_WEIGHTS", budget)
-            monkeypatch.setattr(cost, "KEEP_VECTORS", budget)
+            monkeypatch.setattr(samplers.matrix_free_batch, "KEEP_WEIGHTS", budget)
+            monkeypatch.setattr(samplers.matrix_free, "KEEP_VECTORS", budget)
             task = make_task(network, batch=batch, sampler="matrix_free", precision=precision)
-            assert cost.keeps_all(task) == (budget > 0)
+            assert samplers.sampler_of(task).keeps(task) == (budget > 0)
             results.append(run(network, batch=batch, precision=precision, histograms=histograms))
         assert results[0].table.equals(results[1].table)
         for tensor in histograms:
@@ -82,8 +82,8 @@ def test_nothing_need_be_kept(widths: tuple[int, ...], batch: int, law: str, mon
     """Shallow nets; wide ones, of which nothing is drawn ahead though all is kept; all ends of groups drawn ahead."""
     tables = []
     for budget in (2**27, 0):
-        monkeypatch.setattr(cost, "KEEP_WEIGHTS", budget)
-        monkeypatch.setattr(cost, "KEEP_VECTORS", budget)
+        monkeypatch.setattr(samplers.matrix_free_batch, "KEEP_WEIGHTS", budget)
+        monkeypatch.setattr(samplers.matrix_free, "KEEP_VECTORS", budget)
         tables.append(run(Network(widths, "relu", law), batch=batch).table)
     assert tables[0].equals(tables[1])
 
@@ -92,8 +92,8 @@ def test_nothing_need_be_kept(widths: tuple[int, ...], batch: int, law: str, mon
 @pytest.mark.parametrize("batch", [1, 2, 9])
 def test_asking_for_less_gives_the_same_numbers(batch: int, budget: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """One tensor at a time: without weight gradients frames are made in place, without others less is summed."""
-    monkeypatch.setattr(cost, "KEEP_WEIGHTS", budget)
-    monkeypatch.setattr(cost, "KEEP_VECTORS", budget)
+    monkeypatch.setattr(samplers.matrix_free_batch, "KEEP_WEIGHTS", budget)
+    monkeypatch.setattr(samplers.matrix_free, "KEEP_VECTORS", budget)
     names = [name for name, quantity in QUANTITIES.items() if quantity.smallest_batch <= batch]
     groups = {QUANTITIES[name].tensor for name in names}
     subsets = [tuple(name for name in names if QUANTITIES[name].tensor == tensor) for tensor in groups]
@@ -306,10 +306,9 @@ def ends_of_two_blocks(tail: float, nets: int) -> Numbers:
     options: dict[str, Any] = {"inputs": inputs, "output_gradient": np.ones((1, 4)), "precision": "float64"}
     plan = Plan(make_task(network, sampler="matrix_free", **options))
     (buffers,) = plan.allocate(plan.layout)
-    counts, bins = np.zeros((len(r.HISTOGRAMS), 2, 0), np.int64), np.zeros((len(r.HISTOGRAMS), 2))
     rows = []
     for number in range(nets):
-        plan.simulate(number, buffers, plan.layout.offsets, counts, bins, np.empty((1, *plan.blank.shape)))
+        plan.simulate(number, buffers, np.empty((1, *plan.blank.shape)))
         start = plan.layout.offsets[matrix_free.P, 1]
         projected = buffers[matrix_free.P][start : start + 4].sum()
         rows.append((buffers[matrix_free.DZ][1], buffers[matrix_free.DZ][0], projected))
@@ -321,7 +320,7 @@ def ends_of_two_blocks(tail: float, nets: int) -> Numbers:
 def test_the_sampler_takes_vectors_off_each_other_across_blocks(
     tail: float, budget: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cost, "KEEP_VECTORS", budget)
+    monkeypatch.setattr(samplers.matrix_free, "KEEP_VECTORS", budget)
     nets = 50_000
     first, last, projected = ends_of_two_blocks(tail, nets).T
     assert np.allclose(3.0 * first + tail * last, projected, rtol=0, atol=1e-13)

@@ -18,29 +18,22 @@ How weights are drawn and applied is for the samplers to say, in five functions:
 
 from __future__ import annotations
 
-from collections import namedtuple
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from stabsim.kernels import blocks, inputs, layer, philox
+from stabsim.kernels import blocks, inputs, layer, philox, statistics
 from stabsim.kernels import record as r
 from stabsim.kernels.compile import atom, kernel
+from stabsim.kernels.signature import Ask, make_ask, make_net
+from stabsim.kernels.statistics import observe
 from stabsim.kernels.views import as_matrix, borrow, flat
 
 # Buffers that every sampler of batches has: a layer's part starts at its offset; layers share a place where one at a
 # time is enough. (As np.int64, since Numba compiles a function anew for each Python integer that is a constant.)
 COMMON = 6
 Z, D, S, DZ, DS, B = (np.int64(i) for i in range(COMMON))
-
-# A net, where it is kept, and of how many layers vectors are drawn before they are needed; what is asked of it.
-Net = namedtuple(
-    "Net",
-    "seed number widths batch normal activation shape homogeneous weights weight_scale weight_exponent bias_law "
-    "bias_scale buffers offsets exponents ahead",
-)
-Ask = namedtuple("Ask", "wanted backward saturation pivots bins counts")
 
 # OpenBLAS has kernels without packing for products z W below this many multiply-adds: on AVX-512, 64 samples through
 # 128 x 128 units go at 106 GFLOP/s in groups of 32, and at 78 at once. (ds W^T has no such kernel that is faster.)
@@ -91,7 +84,7 @@ def start(net, ask, row, given, input_exponent):  # type: ignore[no-untyped-def]
     z = draw_inputs(net, given)
     net.exponents[Z, 0] = input_exponent
     layer.record_input(row, ask.wanted, z, ask.pivots[0], input_exponent)
-    blocks.add_to_histogram(ask.counts[layer.H_ACTIVATION, 0], z, input_exponent, ask.bins[layer.H_ACTIVATION])
+    observe(net, ask, row, statistics.ACTIVATION, 0, z, input_exponent)
 
 
 @atom
@@ -118,7 +111,7 @@ def pass_forward(factors, net, ask, row, l):  # type: ignore[no-untyped-def]
         multiply(left[first:last], right, s)
         if biased:
             layer.add_bias(s, b[0], exponent)
-        blocks.add_to_histogram(ask.counts[layer.H_PREACTIVATION, l], s, s_exponent, ask.bins[layer.H_PREACTIVATION])
+        observe(net, ask, row, statistics.PREACTIVATION, l, s, s_exponent)
         if by_sample:
             z_exponent = layer.exponent_after(layer.choose_regime(s, net.shape, s_exponent), s_exponent)
         group = np.int64(1) if by_sample else last - first
@@ -135,7 +128,8 @@ def pass_forward(factors, net, ask, row, l):  # type: ignore[no-untyped-def]
     net.exponents[S, l] = s_exponent
     layer.finish_activation(row, ask.wanted, z, whole(net, D, l), s_exponent, z_exponent)
     net.exponents[Z, l] = z_exponent + layer.normalize(z, squares / z.size)
-    blocks.add_to_histogram(ask.counts[layer.H_ACTIVATION, l], z, net.exponents[Z, l], ask.bins[layer.H_ACTIVATION])
+    observe(net, ask, row, statistics.ACTIVATION, l, z, net.exponents[Z, l])
+    observe(net, ask, row, statistics.DERIVATIVE, l, whole(net, D, l), np.int64(0))
 
 
 @kernel()
@@ -163,14 +157,10 @@ def pass_back(pull_back, weight_gradient, net, ask, row, l, exponent):  # type: 
     wanted = ask.wanted
     dz, ds = whole(net, DZ, l), whole(net, DS, l)
     net.exponents[DZ, l] = exponent
-    blocks.add_to_histogram(
-        ask.counts[layer.H_ACTIVATION_GRADIENT, l], dz, exponent, ask.bins[layer.H_ACTIVATION_GRADIENT]
-    )
+    observe(net, ask, row, statistics.ACTIVATION_GRADIENT, l, dz, exponent)
     exponent = layer.pass_back(row, wanted, dz, whole(net, D, l), ds, exponent)
     net.exponents[DS, l] = exponent
-    blocks.add_to_histogram(
-        ask.counts[layer.H_PREACTIVATION_GRADIENT, l], ds, exponent, ask.bins[layer.H_PREACTIVATION_GRADIENT]
-    )
+    observe(net, ask, row, statistics.PREACTIVATION_GRADIENT, l, ds, exponent)
     pull_back(net, l, ds, whole(net, DZ, l - 1))
     if wanted[r.WEIGHT_GRADIENT + r.M2] or wanted[r.WEIGHT_GRADIENT_ZERO]:
         weight_gradient(net, l, row, wanted, ds)
@@ -187,45 +177,37 @@ def sampler(
     """Return the function that `signature` describes, to be compiled."""
 
     def simulate_nets(  # type: ignore[no-untyped-def]
-        first_net, seed, widths, batch, buffers, offsets, exponents,
-        given, input_exponent, output_gradient, gradient_exponent, normal,
-        activation, shape, homogeneous, weights, weight_scale, weight_exponent, bias_law, bias_scale,
-        wanted, backward, saturation, pivots, bins, counts, blank, record,
-    ):  # fmt: skip
-        depth = widths.size - 1
-        ask = Ask(borrow(wanted), backward, saturation, borrow(pivots), borrow(bins), borrow(counts))
-        given, output_gradient = borrow(given), borrow(output_gradient)
-        no_row, no_counts = np.zeros(wanted.size), np.empty((counts.shape[0], depth + 1, 0), np.int64)
-        quiet = Ask(np.zeros(wanted.size, np.bool_), False, saturation, pivots, bins, no_counts)
+        first_net, seed, normal, activation, weights, bias_law, own, problem, given, memory, ask, record
+    ):
+        ask = make_ask(ask)
+        samples, output_gradient = borrow(given.inputs), borrow(given.output_gradient)
+        depth = problem.widths.size - 1
+        no_row, no_counts = np.zeros(ask.blank.shape[1]), np.empty((ask.counts.shape[0], depth + 1, 0), np.int64)
+        nothing = np.zeros(ask.wanted.size, np.bool_)
+        quiet = Ask(nothing, False, ask.saturation, ask.pivots, nothing, ask.bins, no_counts, ask.blank)
         for index in range(record.shape[0]):
-            net = Net(
-                seed, first_net + index, borrow(widths), batch, normal, activation, borrow(shape), homogeneous, weights,
-                borrow(weight_scale), borrow(weight_exponent), bias_law, borrow(bias_scale),
-                borrow(buffers), borrow(offsets), borrow(exponents), 0,
-            )  # fmt: skip
+            net = make_net(seed, first_net + index, normal, activation, weights, bias_law, own, problem, memory)
             rows = borrow(record)[index]
-            blocks.copy(flat(blank), flat(rows))
-            start(net, ask, rows[0], given, input_exponent)
+            blocks.copy(flat(ask.blank), flat(rows))
+            start(net, ask, rows[0], samples, given.input_exponent)
             for l in range(1, depth + 1):
                 prepare(net, l)
                 pass_forward(factors, net, ask, rows[l], l)
-            if not backward:
+            if not ask.backward:
                 continue
             dz = whole(net, DZ, depth)
             if output_gradient.shape[0] > 0:
                 blocks.copy(flat(output_gradient), flat(dz))
             else:
-                draw(normal, dz, seed, philox.OUTPUT_GRADIENT, depth, net.number, dz.dtype.type(1))
-            exponent = gradient_exponent
+                draw(net.normal, dz, seed, philox.OUTPUT_GRADIENT, depth, net.number, dz.dtype.type(1))
+            exponent = given.gradient_exponent
             for l in range(depth, 0, -1):
-                recall(net, quiet, no_row, given, l)
+                recall(net, quiet, no_row, samples, l)
                 exponent = pass_back(pull_back, weight_gradient, net, ask, rows[l], l, exponent)
             dz = whole(net, DZ, 0)
             net.exponents[DZ, 0] = exponent
             layer.add_input_gradient(rows[0], ask.wanted, dz)
             layer.finish_input_gradient(rows[0], dz.size, exponent)
-            blocks.add_to_histogram(
-                ask.counts[layer.H_ACTIVATION_GRADIENT, 0], dz, exponent, ask.bins[layer.H_ACTIVATION_GRADIENT]
-            )
+            observe(net, ask, rows[0], statistics.ACTIVATION_GRADIENT, 0, dz, exponent)
 
     return simulate_nets

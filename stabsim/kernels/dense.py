@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stabsim.kernels import batch, laws, layer, philox
+from stabsim.kernels import batch, layer, philox
 from stabsim.kernels.compile import atom, kernel
 from stabsim.kernels.signature import signature
 
@@ -70,4 +70,4 @@ def weight_gradient(net, l, row, wanted, ds):  # type: ignore[no-untyped-def]
 def dense_sampler(dtype: np.dtype[Any]) -> Any:
     """Return the compiled sampler of that precision; ``stabsim.plan`` makes its arguments."""
     simulate_nets = batch.sampler(prepare, factors, recall, pull_back, weight_gradient)
-    return kernel(signature(dtype, BUFFERS, laws.pointer(dtype)), cache=f"dense {dtype.name}")(simulate_nets)
+    return kernel(signature(dtype, BUFFERS), cache=f"dense {dtype.name}")(simulate_nets)

@@ -28,9 +28,6 @@ CURVE, CURVE_OF_SCALED, LINE_NEAR, LINE_FAR, LEVEL_FAR = range(5)
 # Mean squares outside 2^-RESCALE .. 2^RESCALE are brought back to about 1.
 RESCALE = 40
 
-# Histograms, in the order of ``record.HISTOGRAMS``.
-H_ACTIVATION, H_PREACTIVATION, H_ACTIVATION_GRADIENT, H_PREACTIVATION_GRADIENT = range(4)
-
 
 @kernel()
 def far_from_one(mean_square):  # type: ignore[no-untyped-def]

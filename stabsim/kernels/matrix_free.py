@@ -27,13 +27,12 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import boolean
 
-from stabsim.kernels import blocks, inputs, layer, philox
+from stabsim.kernels import blocks, inputs, layer, philox, statistics
 from stabsim.kernels import record as r
-from stabsim.kernels.batch import Ask, Net
 from stabsim.kernels.compile import CONTRACT, atom, kernel, wide_vectors
-from stabsim.kernels.signature import signature
+from stabsim.kernels.signature import make_ask, make_net, signature
+from stabsim.kernels.statistics import observe
 from stabsim.kernels.views import as_matrix, borrow, flat, stretch
 
 # Buffers of one net: a layer's p = z W, z, f' and h are kept or, of the others always, one block at a time. (h of
@@ -153,7 +152,7 @@ def start_layer(net, state, l):  # type: ignore[no-untyped-def]
     if net.bias_scale[l] != 0:
         exponent = max(exponent, 0)
     scale = net.weight_scale[l] * below[NORM]
-    if net.weights:
+    if net.orthogonal:
         longer = max(net.widths[l - 1], net.widths[l])
         work = net.buffers[S]
         scale *= math.sqrt(
@@ -195,27 +194,16 @@ def pass_forward(net, state, ask, l, given, row):  # type: ignore[no-untyped-def
         else:
             z, d = part(net, Z, l, first, size), part(net, D, l, first, size)
             _, s = draw_preactivation(net, state, l, first, size)
-            blocks.add_to_histogram(
-                ask.counts[layer.H_PREACTIVATION, l], s, s_exponent, ask.bins[layer.H_PREACTIVATION]
-            )
+            observe(net, ask, row, statistics.PREACTIVATION, l, as_matrix(s, 1, size), s_exponent)
             of_block = layer.activate(
-                row,
-                ask.wanted,
-                regime,
-                net.activation,
-                net.shape,
-                ask.saturation,
-                ask.pivots[l],
-                s,
-                z,
-                d,
-                s_exponent,
-                z_exponent,
-            )
+                row, ask.wanted, regime, net.activation, net.shape, ask.saturation, ask.pivots[l], s, z, d,
+                s_exponent, z_exponent,
+            )  # fmt: skip
+            observe(net, ask, row, statistics.DERIVATIVE, l, as_matrix(d, 1, size), np.int64(0))
         squares, rest = blocks.add_exactly(squares, rest, of_block)
-        blocks.add_to_histogram(ask.counts[layer.H_ACTIVATION, l], z, z_exponent, ask.bins[layer.H_ACTIVATION])
+        observe(net, ask, row, statistics.ACTIVATION, l, as_matrix(z, 1, size), z_exponent)
         if ask.backward and l < depth:
-            if net.weights:
+            if net.orthogonal:
                 h = draw_complement(net, l, first, size)
                 inner += blocks.dot(z, h)
                 complement += blocks.dot(h, h)
@@ -243,7 +231,7 @@ def recall(net, state, l, given, first, size):  # type: ignore[no-untyped-def]
             _, s = draw_preactivation(net, state, l, first, size)
             regime = np.int64(state[l, REGIME])
             layer.evaluate(regime, net.activation, net.shape, s, z, d, net.exponents[S, l])
-        if net.weights and l < net.widths.size - 1:
+        if net.orthogonal and l < net.widths.size - 1:
             draw_complement(net, l, first, size)
 
 
@@ -273,7 +261,7 @@ def pull_back(net, state, l, projected, squares):  # type: ignore[no-untyped-def
     along_h = below[INNER] / norm if alive else 0.0
     along = projected / below[NORM] if alive else 0.0
     b = net.weight_scale[l] * math.sqrt(squares)
-    if net.weights:
+    if net.orthogonal:
         fan_in = net.widths[l - 1]
         longer = max(fan_in, net.widths[l])
         beyond = -(-fan_in // philox.TILE) * philox.TILE
@@ -294,7 +282,7 @@ def gradient(net, l, first, size, a, b, debt, beyond, rest, dz):  # type: ignore
     So a block's |z|^2 has to be the number that `layer.activate` returned, which sums no more than a TILE at a time.
     """
     z, h = part(net, Z, l, first, size), part(net, H, l, first, size)
-    if not net.weights:
+    if not net.orthogonal:
         h = draw_complement(net, l, first, size)
         squares = beyond if size == net.widths[l] else blocks.power_sums_2(z, 0.0)[1]
         beyond, rest = blocks.add_exactly(beyond, rest, -squares)
@@ -327,13 +315,9 @@ def pass_back(  # type: ignore[no-untyped-def]
             blocks.copy(output_gradient[0, first : first + size], dz)
         else:
             draw(net.normal, dz, first, net.seed, philox.OUTPUT_GRADIENT, l, net.number, dz.dtype.type(1))
-        blocks.add_to_histogram(
-            ask.counts[layer.H_ACTIVATION_GRADIENT, l], dz, exponent, ask.bins[layer.H_ACTIVATION_GRADIENT]
-        )
+        observe(net, ask, row, statistics.ACTIVATION_GRADIENT, l, as_matrix(dz, 1, size), exponent)
         squares += layer.pass_part_back(row, ask.wanted, dz, part(net, D, l, first, size), ds)
-        blocks.add_to_histogram(
-            ask.counts[layer.H_PREACTIVATION_GRADIENT, l], ds, exponent, ask.bins[layer.H_PREACTIVATION_GRADIENT]
-        )
+        observe(net, ask, row, statistics.PREACTIVATION_GRADIENT, l, as_matrix(ds, 1, size), exponent)
         projected += blocks.dot(ds, part(net, P, l, first, size))
         if weight_gradients:
             seen = blocks.add_totals(seen, blocks.totals(ds))
@@ -357,52 +341,43 @@ def finish_backward(net, state, ask, given, a, b, exponent, row):  # type: ignor
         recall(net, state, 0, given, first, size)
         dz = scratch(net, DZ, size)
         debt, beyond, rest = gradient(net, 0, first, size, a, b, debt, beyond, rest, dz)
-        blocks.add_to_histogram(
-            ask.counts[layer.H_ACTIVATION_GRADIENT, 0], dz, exponent, ask.bins[layer.H_ACTIVATION_GRADIENT]
-        )
+        observe(net, ask, row, statistics.ACTIVATION_GRADIENT, 0, as_matrix(dz, 1, size), exponent)
         layer.add_input_gradient(row, ask.wanted, dz)
     layer.finish_input_gradient(row, width, exponent)
 
 
 def _simulate_nets(  # type: ignore[no-untyped-def]
-    first_net, seed, widths, batch, buffers, offsets, exponents,
-    given, input_exponent, output_gradient, gradient_exponent, normal,
-    activation, shape, homogeneous, weights, weight_scale, weight_exponent, bias_law, bias_scale,
-    wanted, backward, saturation, pivots, bins, counts, blank, record,
-):  # fmt: skip
-    depth = widths.size - 1
-    ask = Ask(borrow(wanted), backward, saturation, borrow(pivots), borrow(bins), borrow(counts))
-    given, output_gradient = borrow(given), borrow(output_gradient)
-    memory = np.zeros((depth + 1, STATE))
-    state = borrow(memory)
-    ahead = AHEAD // max(widths) if keeps_layers(offsets) else np.int64(0)
+    first_net, seed, normal, activation, weights, bias_law, own, problem, given, memory, ask, record
+):
+    ask = make_ask(ask)
+    samples, output_gradient = borrow(given.inputs), borrow(given.output_gradient)
+    depth = problem.widths.size - 1
+    ahead = memory.ahead
+    states = np.zeros((depth + 1, STATE))
+    state = borrow(states)
     for index in range(record.shape[0]):
-        net = Net(
-            seed, first_net + index, borrow(widths), batch, normal, activation, borrow(shape), homogeneous, weights,
-            borrow(weight_scale), borrow(weight_exponent), bias_law, borrow(bias_scale),
-            borrow(buffers), borrow(offsets), borrow(exponents), ahead,
-        )  # fmt: skip
+        net = make_net(seed, first_net + index, normal, activation, weights, bias_law, own, problem, memory)
         rows = borrow(record)[index]
-        blocks.copy(flat(blank), flat(rows))
-        exponents[Z, 0] = input_exponent
+        blocks.copy(flat(ask.blank), flat(rows))
+        net.exponents[Z, 0] = given.input_exponent
         for l in range(depth + 1):
             if ahead > 0 and l % ahead == 0:
                 draw_ahead(net, P, philox.PROJECTION, max(l, 1), min(l + ahead, depth + 1))
-                if backward and weights:
+                if ask.backward and net.orthogonal:
                     draw_ahead(net, H, philox.COMPLEMENT, l, min(l + ahead, depth))
-            pass_forward(net, state, ask, l, given, rows[l])
-        if backward:
-            a, b, exponent = 0.0, 0.0, gradient_exponent
+            pass_forward(net, state, ask, l, samples, rows[l])
+        if ask.backward:
+            a, b, exponent = 0.0, 0.0, given.gradient_exponent
             for l in range(depth, -1, -1):
-                if ahead > 0 and not weights and (l % ahead == ahead - 1 or l == depth):
+                if ahead > 0 and not net.orthogonal and (l % ahead == ahead - 1 or l == depth):
                     draw_ahead(net, H, philox.COMPLEMENT, l - l % ahead, min(l + 1, depth))
                 if l > 0:
-                    a, b, exponent = pass_back(net, state, ask, l, given, output_gradient, a, b, exponent, rows[l])
-            finish_backward(net, state, ask, given, a, b, exponent, rows[0])
-    memory[0, 0] = 0.0  # Numba frees an array after its last use, and would not see those of what was borrowed
+                    a, b, exponent = pass_back(net, state, ask, l, samples, output_gradient, a, b, exponent, rows[l])
+            finish_backward(net, state, ask, samples, a, b, exponent, rows[0])
+    states[0, 0] = 0.0  # Numba frees an array after its last use, and would not see those of what was borrowed
 
 
 @functools.cache
 def matrix_free_sampler(dtype: np.dtype[Any]) -> Any:
     """Return the compiled sampler of that precision; ``stabsim.plan`` makes its arguments."""
-    return kernel(signature(dtype, BUFFERS, boolean), cache=f"matrix_free {dtype.name}")(_simulate_nets)
+    return kernel(signature(dtype, BUFFERS), cache=f"matrix_free {dtype.name}")(_simulate_nets)

@@ -21,7 +21,6 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import boolean
 
 from stabsim.kernels import batch, blocks, frames, outer, philox
 from stabsim.kernels import record as r
@@ -38,7 +37,7 @@ U, G, C, UH, GV, R, V, K, M, WORK = (np.int64(i) for i in range(batch.COMMON, BU
 @atom
 def span(net, l, width):  # type: ignore[no-untyped-def]
     """Return how many columns a frame has beside vectors of ``width``."""
-    return max(net.widths[l - 1], net.widths[l]) if net.weights else width
+    return max(net.widths[l - 1], net.widths[l]) if net.orthogonal else width
 
 
 @atom
@@ -97,9 +96,9 @@ def draw_projection(net, l):  # type: ignore[no-untyped-def]
     rows, fan_out = net.batch, net.widths[l]
     scale = net.weight_scale[l]
     g = batch.part(net, G, l, 0, rows, span(net, l, fan_out))
-    unit = g.dtype.type(1) if net.weights else scale
+    unit = g.dtype.type(1) if net.orthogonal else scale
     batch.draw(net.normal, g, net.seed, philox.PROJECTION, l, net.number, unit)
-    if net.weights:
+    if net.orthogonal:
         keep_rows(g, batch.part(net, C, l, 0, rows, rows))
         frames.orthonormalize(g, 0, place(net, K, rows, rows), net.buffers[WORK])
         copy_scaled(g, g.dtype.type(scale * math.sqrt(g.shape[1])), place(net, R, rows, fan_out))
@@ -117,7 +116,7 @@ def factors(net, l):  # type: ignore[no-untyped-def]
     """Return C and, times the scale of W, G."""
     fan_out = net.widths[l]
     c = batch.part(net, C, l, 0, net.batch, net.batch)
-    return c, place(net, R, net.batch, fan_out) if net.weights else batch.part(net, G, l, 0, net.batch, fan_out)
+    return c, place(net, R, net.batch, fan_out) if net.orthogonal else batch.part(net, G, l, 0, net.batch, fan_out)
 
 
 @atom
@@ -174,9 +173,9 @@ def pull_back(net, l, ds, dz):  # type: ignore[no-untyped-def]
     blocks.copy(flat(frame(net, l)), flat(uh[:rows]))
     k, m = place(net, K, rows, 2 * rows), place(net, M, rows, rows)
     scale = net.weight_scale[l]
-    size = uh.dtype.type(1) if net.weights else scale
+    size = uh.dtype.type(1) if net.orthogonal else scale
     batch.draw(net.normal, uh[rows:], net.seed, philox.COMPLEMENT, l - 1, net.number, size)
-    if net.weights:
+    if net.orthogonal:
         gv = place(net, GV, 2 * rows, columns_out)
         blocks.copy(flat(batch.part(net, G, l, 0, rows, columns_out)), flat(gv[:rows]))
         unit = uh.dtype.type(scale * math.sqrt(columns))
@@ -221,7 +220,7 @@ def weight_gradient(net, l, row, wanted, ds):  # type: ignore[no-untyped-def]
         c = batch.part(net, C, l, 0, rows, rows)
         exponent = net.exponents[batch.Z, l - 1] + net.exponents[batch.DS, l]
         work = net.buffers[WORK]
-        if net.weights:
+        if net.orthogonal:
             unit = net.weight_scale[l] * math.sqrt(span(net, l, net.widths[l]))
             record_norm(row, z, ds, c, place(net, K, rows, 2 * rows), unit, exponent, work)
         else:
@@ -236,4 +235,4 @@ def weight_gradient(net, l, row, wanted, ds):  # type: ignore[no-untyped-def]
 def matrix_free_batch_sampler(dtype: np.dtype[Any]) -> Any:
     """Return the compiled sampler of that precision; ``stabsim.plan`` makes its arguments."""
     simulate_nets = batch.sampler(prepare, factors, recall, pull_back, weight_gradient)
-    return kernel(signature(dtype, BUFFERS, boolean), cache=f"matrix_free_batch {dtype.name}")(simulate_nets)
+    return kernel(signature(dtype, BUFFERS), cache=f"matrix_free_batch {dtype.name}")(simulate_nets)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 RECORD_VERSION = 2  # part of every stored result's identity: raise it when a number changes its meaning
 
-# Tensors of which values can be counted in a histogram.
-HISTOGRAMS = ("activation", "preactivation", "activation_gradient", "preactivation_gradient")
+# Tensors whose values pass by an observer: they can be counted in a histogram, or seen by a user's own statistics.
+OBSERVED = ("activation", "preactivation", "derivative", "activation_gradient", "preactivation_gradient")
 
 # Zeros of dW are counted by a table of all patterns of samples up to as many; above, by looking at all pairs of units.
 TABLE_SAMPLES = 12

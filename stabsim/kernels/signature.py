@@ -1,45 +1,106 @@
-"""The arguments that every sampler takes; ``stabsim.plan`` makes them."""
+"""The arguments that every sampler takes, in groups: `stabsim.plan` makes them, a sampler reads them as a `Net`.
+
+A new argument is a field of a group here, with its type beside it, and its value in ``stabsim/plan.py``.
+"""
 
 from __future__ import annotations
 
+from collections import namedtuple
 from typing import Any
 
 import numpy as np
 from numba import boolean, float32, float64, int64, types, uint64, void
 
-from stabsim.kernels import laws
+from stabsim.kernels import laws, statistics
+from stabsim.kernels.compile import atom
+from stabsim.kernels.views import borrow
+
+# What a net is, beside the functions that it is made of.
+Problem = namedtuple("Problem", "widths batch shape homogeneous orthogonal weight_scale weight_exponent bias_scale")
+# What goes in at either end; no rows: standard normals.
+Given = namedtuple("Given", "inputs input_exponent output_gradient gradient_exponent")
+# Where a net is kept.
+Memory = namedtuple("Memory", "buffers offsets exponents ahead")
+# What is asked of it.
+Ask = namedtuple("Ask", "wanted backward saturation pivots observed bins counts blank")
+
+# One net: all of that but what is asked, for the functions that work on it.
+Net = namedtuple(
+    "Net",
+    "seed number normal activation weights bias_law statistics widths batch shape homogeneous orthogonal "
+    "weight_scale weight_exponent bias_scale buffers offsets exponents ahead",
+)
 
 
-def signature(dtype: np.dtype[Any], buffers: int, weights: Any) -> Any:
+def signature(dtype: np.dtype[Any], buffers: int) -> Any:
     """Return the type of a sampler with so many buffers: its arguments, in order, with what each is."""
     real = float32 if dtype == np.float32 else float64
+    problem = {
+        "widths": int64[::1],  # (depth + 1,)
+        "batch": int64,
+        "shape": float64[:, :, ::1],  # of f (3, 2, 2): near 0, far from it, at 0; below and above; slope and offset
+        "homogeneous": boolean,  # whether nets are: f is, positively, and there is no bias
+        "orthogonal": boolean,  # matrix-free: whether weights are semi-orthogonal, else Gaussian
+        "weight_scale": real[::1],  # of each layer ...
+        "weight_exponent": int64[::1],  # ... times 2 to this
+        "bias_scale": real[::1],  # of each layer
+    }
+    given = {
+        "inputs": real[:, ::1],  # (samples, widths[0])
+        "input_exponent": int64,  # ... times 2 to this
+        "output_gradient": real[:, ::1],  # at the last layer (batch, widths[-1])
+        "gradient_exponent": int64,  # ... times 2 to this
+    }
+    memory = {
+        "buffers": types.UniTuple(real[::1], buffers),
+        "offsets": int64[:, ::1],  # (buffers, depth + 1): where a layer's part of a buffer starts
+        "exponents": int64[:, ::1],  # (buffers, depth + 1): left by the last net, 0 to start with
+        "ahead": int64,  # of how many layers vectors are drawn before they are needed
+    }
+    ask = {
+        "wanted": boolean[::1],  # columns of the record
+        "backward": boolean,  # whether to run backward
+        "saturation": float64,  # below this f' and the distance of f to its limit are saturated
+        "pivots": float64[::1],  # of the activations of each layer
+        "observed": boolean[::1],  # which tensors ``statistics`` is to see
+        "bins": float64[:, ::1],  # histograms: least value and bins a unit
+        "counts": int64[:, :, ::1],  # histograms: counts (tensor, layer, bins + 2)
+        "blank": float64[:, ::1],  # what the record of a net starts from (depth + 1, columns)
+    }
+    law = laws.pointer(dtype)
     return void(
         int64,  # number of the first net
         uint64,  # seed
-        int64[::1],  # widths (depth + 1,)
-        int64,  # batch
-        types.UniTuple(real[::1], buffers),
-        int64[:, ::1],  # offsets (BUFFERS, depth + 1): where a layer's part of a buffer starts
-        int64[:, ::1],  # exponents (BUFFERS, depth + 1): left by the last net, 0 to start with
-        real[:, ::1],  # inputs (samples, widths[0]); no rows: standard normals
-        int64,  # ... times 2 to this
-        real[:, ::1],  # gradient at the last layer (batch, widths[-1]); no rows: standard normals
-        int64,  # ... times 2 to this
-        laws.pointer(dtype),  # of standard normals
+        law,  # of standard normals
         types.FunctionType(void(real[::1], real[::1], real[::1])),  # activation
-        float64[:, :, ::1],  # its shape (3, 2, 2): near 0, far from it, at 0; below and above; slope and offset
-        boolean,  # whether nets are positively homogeneous: f is, and there is no bias
-        weights,  # their law, a pointer; matrix-free: whether they are semi-orthogonal, else Gaussian
-        real[::1],  # scale of the weights of each layer ...
-        int64[::1],  # ... times 2 to this
-        laws.pointer(dtype),  # of biases
-        real[::1],  # scale of the biases of each layer
-        boolean[::1],  # wanted columns of the record
-        boolean,  # whether to run backward
-        float64,  # below this f' and the distance of f to its limit are saturated
-        float64[::1],  # pivots of the activations of each layer
-        float64[:, ::1],  # histograms: least value and bins a unit
-        int64[:, :, ::1],  # histograms: counts (tensor, layer, bins + 2)
-        float64[:, ::1],  # what the record of a net starts from (depth + 1, COLUMNS)
-        float64[:, :, ::1],  # record (nets, depth + 1, COLUMNS)
-    )
+        law,  # of weights, where they are drawn
+        law,  # of biases
+        statistics.pointer(dtype),  # the user's own
+        _group(Problem, problem), _group(Given, given), _group(Memory, memory), _group(Ask, ask),
+        float64[:, :, ::1],  # record (nets, depth + 1, columns)
+    )  # fmt: skip
+
+
+def _group(cls: Any, fields: dict[str, Any]) -> Any:
+    assert tuple(fields) == cls._fields
+    return types.NamedTuple(tuple(fields.values()), cls)
+
+
+@atom
+def make_net(seed, number, normal, activation, weights, bias_law, own, problem, memory):  # type: ignore[no-untyped-def]
+    """Return a net with its arrays borrowed."""
+    return Net(
+        seed, number, normal, activation, weights, bias_law, own,
+        borrow(problem.widths), problem.batch, borrow(problem.shape), problem.homogeneous, problem.orthogonal,
+        borrow(problem.weight_scale), borrow(problem.weight_exponent), borrow(problem.bias_scale),
+        borrow(memory.buffers), borrow(memory.offsets), borrow(memory.exponents), memory.ahead,
+    )  # fmt: skip
+
+
+@atom
+def make_ask(ask):  # type: ignore[no-untyped-def]
+    """Return what is asked, its arrays borrowed."""
+    return Ask(
+        borrow(ask.wanted), ask.backward, ask.saturation, borrow(ask.pivots), borrow(ask.observed), borrow(ask.bins),
+        borrow(ask.counts), borrow(ask.blank),
+    )  # fmt: skip

@@ -1,0 +1,47 @@
+"""The samplers, one file each, and which one runs a task; ``sampler="auto"`` takes the cheaper."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from stabsim.quantities import QUANTITIES
+from stabsim.samplers import dense, matrix_free, matrix_free_batch
+from stabsim.samplers.base import Sampler
+from stabsim.task import Task
+
+SAMPLERS = (dense.SAMPLER, matrix_free.SAMPLER, matrix_free_batch.SAMPLER)
+NAMES = tuple(dict.fromkeys(sampler.name for sampler in SAMPLERS))
+
+
+def sampler_of(task: Task) -> Sampler:
+    """Return the sampler of a task, which names it.
+
+    Raises
+    ------
+    ValueError
+        If none of that name runs the task, with the reason.
+    """
+    reason = ""
+    for sampler in SAMPLERS:
+        if sampler.name == task.sampler:
+            reason = sampler.refuses(task)
+            if not reason:
+                return sampler
+    raise ValueError(f"sampler={task.sampler!r} {reason}")
+
+
+def choose(task: Task) -> str:
+    """Return the name of the cheaper sampler: by the geometric mean of all quantities and of few.
+
+    What is asked for must not change what is drawn, so it does not count.
+    """
+    named = [replace(task, sampler=name) for name in NAMES]
+    able = [each for each in named if any(s.name == each.sampler and not s.refuses(each) for s in SAMPLERS)]
+    return min(able, key=_squared_mean).sampler if able else NAMES[0]
+
+
+def _squared_mean(task: Task) -> float:
+    asked = (None, (QUANTITIES["activation_gradient_mean_square"],))
+    tasks = [replace(task, quantities=quantities, samples=(), histograms=()) for quantities in asked]
+    return math.prod(sampler_of(each).nanoseconds(each) for each in tasks)

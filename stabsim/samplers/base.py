@@ -1,0 +1,110 @@
+"""What a sampler is: the kernel that draws nets, where it keeps them, and what they cost."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stabsim.initializers import LAWS
+from stabsim.task import Task
+
+Integers = NDArray[np.int64]
+
+CACHE_LINE = 64  # bytes; layers start at multiples of as many numbers
+KEEP_WEIGHTS = 2**27  # bytes a thread: what is drawn for the forward pass is kept up to this, and drawn again above
+
+Terms = dict[str, float]  # how much of what is done
+Prices = Mapping[str, Terms]  # nanoseconds of each, by precision
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Sizes and offsets of each layer's part of each buffer, (buffers, depth + 1), in numbers.
+
+    ``ahead`` is of how many layers vectors are drawn before they are needed.
+    """
+
+    sizes: Integers
+    offsets: Integers
+    ahead: int = 0
+
+    @property
+    def lengths(self) -> list[int]:
+        """Return how long each buffer has to be."""
+        return [int(length) for length in (self.offsets + self.sizes).max(axis=1)]
+
+
+def side_by_side(sizes: Integers, buffers: Sequence[np.int64]) -> Integers:
+    """Return offsets that keep all layers of these buffers; those of the others share one place."""
+    offsets = np.zeros_like(sizes)
+    steps = -(-sizes[list(buffers)] // CACHE_LINE) * CACHE_LINE
+    offsets[list(buffers), 1:] = np.cumsum(steps, axis=1)[:, :-1]
+    return offsets
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """One way to draw nets; several of one name share out the batches.
+
+    Parameters
+    ----------
+    name : str
+        What the argument ``sampler`` calls it.
+    kernel : callable
+        From a dtype to the compiled function, whose arguments are those of ``kernels/signature.py``.
+    layout : callable
+        From a task to where the kernel keeps what it works on.
+    keeps : callable
+        From a task to whether what is drawn for the forward pass is kept for the backward pass.
+    kind : callable
+        From a task to the name of the prices that hold for it.
+    prices : mapping
+        Nanoseconds of each term by kind and precision: fitted on one core of an AMD EPYC (Zen 5) by
+        ``benchmarks/samplers.py --fit``. They are numbers of the package, not of the machine it runs on, so that a
+        task means the same nets everywhere.
+    terms : callable
+        From a task, a fan-in and a fan-out to how much of each term such a layer takes.
+    laws : tuple of str
+        Laws of the weights that it can draw: all of them unless told.
+    samples : range
+        Batches that it takes: all unless told.
+    """
+
+    name: str
+    kernel: Callable[[np.dtype[Any]], Callable[..., None]]
+    layout: Callable[[Task], Layout]
+    keeps: Callable[[Task], bool]
+    kind: Callable[[Task], str]
+    prices: Mapping[str, Prices]
+    terms: Callable[[Task, int, int], Terms]
+    laws: tuple[str, ...] = LAWS
+    samples: range = range(1, 2**32)
+
+    def refuses(self, task: Task) -> str:
+        """Return why a task cannot be run, in words; nothing if it can."""
+        law = task.network.weights.law
+        if law not in self.laws:
+            allowed = " or ".join(map(repr, self.laws))
+            return f"needs weights of law {allowed}, not {law!r}: only their law is known without their entries"
+        if not task.network.plain:
+            return f"draws feedforward nets without normalization and skip connections, not {task.network!r}"
+        few, many = self.samples.start, self.samples.stop - 1
+        return "" if task.batch in self.samples else f"takes batches of {few} to {many}, not {task.batch}"
+
+    def all_terms(self, task: Task) -> Terms:
+        """Return how much of each term one net takes."""
+        total: Terms = defaultdict(float)
+        for (fan_in, fan_out), layers in Counter(task.network.fans).items():
+            for name, number in self.terms(task, fan_in, fan_out).items():
+                total[name] += layers * number
+        return total
+
+    def nanoseconds(self, task: Task) -> float:
+        """Return about how long one net takes on one core."""
+        prices = self.prices[self.kind(task)][task.precision]
+        return sum(prices[name] * number for name, number in self.all_terms(task).items())
