@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stabsim.activations import Activation
+from stabsim.activations.compiled import block
 from stabsim.cost import nanoseconds
 from stabsim.kernels import dense, laws, layer, matrix_free, matrix_free_batch
 from stabsim.kernels import record as r
-from stabsim.kernels.pointwise_block import block
 from stabsim.layout import CACHE_LINE, Layout, layout
 from stabsim.moments import Sums, summarize
 from stabsim.quantities import QUANTITIES
