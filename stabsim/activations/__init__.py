@@ -30,7 +30,7 @@ from stabsim.activations import (
     softplus,
     softsign,
     tanh,
-)  # fmt: skip
+)
 from stabsim.activations.base import Activation, ClosedForm
 from stabsim.activations.own import code_hash
 

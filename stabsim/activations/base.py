@@ -31,6 +31,17 @@ class ClosedForm:
         d E f(v)^2 / d q of q.
     largest_variance : float, default 1e12
         Up to which they hold, to 12 digits.
+
+    Examples
+    --------
+    >>> means = ClosedForm(
+    ...     product=lambda p, q, c: p * q * (1 + 2 * c * c),
+    ...     derivative_product=lambda p, q, c: 4 * c * np.sqrt(p * q),
+    ...     mean=lambda q: q,
+    ...     derivative_mean=np.zeros_like,
+    ...     slope=lambda q: 6 * q,
+    ... )
+    >>> square = Activation("square", lambda x: x * x, lambda x: 2 * x, gaussian_means=lambda: means)
     """
 
     product: Callable[[Floats, Floats, Floats], Floats]
@@ -130,6 +141,7 @@ class Activation:
 
         Examples
         --------
+        >>> from stabsim.activations import activation
         >>> activation("leaky_relu").evaluate("derivative", -3)
         0.01
         """
