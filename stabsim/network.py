@@ -145,9 +145,11 @@ class Network:
 
     def to_json(self) -> str:
         """Return canonical JSON: sorted keys, no spaces, floats as hexadecimal strings, which are exact."""
+        from stabsim.activations import fingerprint
+
         document = {field.name: getattr(self, field.name) for field in fields(self)}
         document |= {
-            "activation": self.activation.fingerprint,
+            "activation": fingerprint(self.activation),
             "weights": _hexadecimal(asdict(self.weights)),
             "bias_std": self.bias_std.hex(),
             "skip": self.skip and _hexadecimal(asdict(self.skip)),

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stabsim.activations import Activation
+from stabsim.activations.compiled import block
 from stabsim.kernels import laws, layer
 from stabsim.kernels import record as r
-from stabsim.kernels.pointwise_block import block
 from stabsim.kernels.signature import Ask, Given, Memory, Problem
 from stabsim.moments import Sums, summarize
 from stabsim.own_statistics import compiled

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stabsim.kernels import record as r
-from stabsim.kernels.pointwise_block import code_hash
+from stabsim.activations.own import code_hash
 from stabsim.kernels.record import COLUMNS, RECORD_VERSION
 from stabsim.network import Network
 from stabsim.quantities import QUANTITIES, Quantity, select

@@ -17,10 +17,11 @@ import pytest
 from numpy.typing import NDArray
 
 from stabsim import names
-from stabsim.activations import ACTIVATIONS, Activation, activation, block
+from stabsim.activations import ACTIVATIONS, Activation, activation, fingerprint, is_registered
+from stabsim.activations.compiled import block
+from stabsim.activations.own import POINTS
 from stabsim.kernels import elementary
 from stabsim.kernels.elementary import tanh
-from stabsim.kernels.pointwise_block import POINTS
 from tests.test_elementary import ulps
 
 SPECS = [*ACTIVATIONS, "linear(alpha=-0.3, beta=0.7)", "leaky_relu(slope=0.25)", "elu(alpha=0.7)"]
@@ -221,7 +222,7 @@ def test_any_length(size: int) -> None:
 def test_spelling_round_trip(spec: str) -> None:
     entry = activation(spec)
     assert activation(str(entry)) == entry and activation(entry) is entry
-    assert entry.fingerprint == str(entry) and entry.registered
+    assert fingerprint(entry) == str(entry) and is_registered(entry)
     assert hash(pickle.loads(pickle.dumps(entry))) == hash(entry)
     assert names.parse(str(entry))[1] == dict(entry.parameters)
     assert entry.name in ACTIVATIONS and all(len(line) == 2 for line in entry.asymptotes or ())
@@ -270,7 +271,7 @@ def test_own_activation_in_plain_python(dtype: str) -> None:
     sigma = 1 / (1 + np.exp(-1.5 * s.astype(float)))
     np.testing.assert_allclose(z, s * sigma, rtol=0, atol=8 * EPSILON[dtype])
     np.testing.assert_allclose(d, sigma * (1 + 1.5 * s * (1 - sigma)), rtol=0, atol=8 * EPSILON[dtype])
-    assert str(mine) == "own(rate=1.5)" and not mine.registered
+    assert str(mine) == "own(rate=1.5)" and not is_registered(mine)
 
 
 def test_own_activation_from_elementary_functions() -> None:
@@ -331,6 +332,18 @@ def test_what_cannot_be_compiled_is_told_in_one_line(f: Any, derivative: Any, me
         (("own", abs, abs, None, {}, (math.nan,)), ValueError, "kink"),
         (("own", abs, abs, None, {}, (), (0, 1)), ValueError, "asymptotes must be ((slope, offset), (slope, offset))"),
         (("own", abs, abs, None, {}, (), ((0, 1), (math.inf, 1))), ValueError, "asymptote must be a finite number"),
+        (("own", abs, abs, None, {}, (), None, False, 1), TypeError, "affine must be True or False, not 1"),
+        (("own", abs, abs, None, {}, (), None, False, True), ValueError, "must be one line twice, not None"),
+        (
+            ("own", abs, abs, None, {}, (), ((0, 1), (1, 1)), False, True),
+            ValueError,
+            "must be one line twice, not ((0.0",
+        ),
+        (
+            ("own", abs, abs, None, {}, (), None, False, False, "", 1),
+            TypeError,
+            "gaussian_means of activation 'own' must",
+        ),
     ],
 )
 def test_bad_activations(arguments: Any, error: type[Exception], message: str) -> None:
@@ -351,26 +364,27 @@ def test_fingerprints_tell_own_functions_apart(monkeypatch: pytest.MonkeyPatch) 
         return own(lambda x: (lambda y: GLOBAL * y)(x), lambda _: 2.0)
 
     plain = [own(lambda x: x, lambda _: 1), own(lambda x: x + 1, lambda _: 1), own(lambda x: x + 2, lambda _: 1)]
-    before = [entry.fingerprint for entry in (*plain, scaled(2), scaled(3), from_global())]
+    before = [fingerprint(entry) for entry in (*plain, scaled(2), scaled(3), from_global())]
     assert len(set(before)) == len(before)
-    assert scaled(2).fingerprint == scaled(2).fingerprint
-    assert own(lambda x: tanh(x), lambda x: 1 - tanh(x) ** 2).fingerprint not in before
-    assert own(lambda x: x, lambda _: 1, name="tanh").fingerprint.startswith("tanh (None, False) sha256:")
+    assert fingerprint(scaled(2)) == fingerprint(scaled(2))
+    assert fingerprint(own(lambda x: tanh(x), lambda x: 1 - tanh(x) ** 2)) not in before
+    assert fingerprint(own(lambda x: x, lambda _: 1, name="tanh")).startswith("tanh (None, False) sha256:")
     lines = ((0.0, 0.0), (1.0, 0.0))
-    assert own(lambda x: x, lambda _: 1, asymptotes=lines).fingerprint not in before
+    assert fingerprint(own(lambda x: x, lambda _: 1, asymptotes=lines)) not in before
     monkeypatch.setattr(sys.modules[__name__], "GLOBAL", 4.0)
-    assert from_global().fingerprint not in before
+    assert fingerprint(from_global()) not in before
 
 
 def test_fingerprint_refuses_what_it_cannot_identify() -> None:
     thing = object()
     with pytest.raises(TypeError, match="cannot identify <object"):
-        _ = own(lambda x: (thing, x)[1], lambda _: 1).fingerprint
+        fingerprint(own(lambda x: (thing, x)[1], lambda _: 1))
 
 
 SECOND_PROCESS = """
 import numpy as np
-from stabsim.activations import activation, block
+from stabsim.activations import activation
+from stabsim.activations.compiled import block
 from stabsim.kernels import compile
 for spec in ("tanh", "leaky_relu(slope=0.3)", "leaky_relu(slope=0.4)"):
     compiled = block(activation(spec), "float32")
@@ -399,6 +413,7 @@ def test_what_is_said_of_a_users_function_is_held_against_it() -> None:
     for promise, words in (
         ({"positively_homogeneous": True}, "positively_homogeneous of activation 'mine'"),
         ({"asymptotes": ((0, 0), (0, 0))}, "asymptotes of activation 'mine' say that"),
+        ({"asymptotes": ((1, 0), (1, 0)), "affine": True}, "affine of activation 'mine' say that"),
     ):
         mine = Activation("mine", lambda x: math.tanh(x), slope, **promise)
         with pytest.raises(ValueError, match=words):

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
-from stabsim.activations import ACTIVATIONS, activation, block
-from stabsim.kernels import dense, laws, matrix_free, matrix_free_batch, sums
+import stabsim
+from stabsim.activations import ACTIVATIONS, activation
+from stabsim.activations.compiled import block
+from stabsim.kernels import compile, dense, laws, matrix_free, matrix_free_batch, sums
 
 PRECISIONS = [np.dtype(name) for name in ("float32", "float64")]
 
@@ -19,7 +23,8 @@ RUN_AS_OTHERS = """
 import sys
 import numpy as np
 from numba import float32, types, void
-from stabsim.activations import activation, block
+from stabsim.activations import activation
+from stabsim.activations.compiled import block
 from stabsim.kernels.compile import kernel
 
 loops = [block(activation(name), "float32") for name in sys.argv[1:]]
@@ -69,3 +74,15 @@ def test_what_two_processes_have_cached_a_third_can_tell_apart(tmp_path: Path) -
         run(name)
     relu, sigmoid = run("relu", "sigmoid")
     assert relu == 0 and 0.2 < sigmoid < 0.3
+
+
+def test_what_is_compiled_is_part_of_the_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "stabsim"
+    shutil.copytree(Path(stabsim.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(compile, "_PACKAGE", package)
+    hashes = [compile.source_hash.__wrapped__()]
+    for name in ("kernels/philox.py", "activations/relu.py", "plan.py"):
+        with (package / name).open("a") as file:
+            file.write("# edited\n")
+        hashes.append(compile.source_hash.__wrapped__())
+    assert len(set(hashes[:3])) == 3 and hashes[3] == hashes[2]

@@ -1,7 +1,11 @@
 import json
 import math
+import os
 import pickle
+import subprocess
+import sys
 from dataclasses import FrozenInstanceError, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -215,3 +219,34 @@ def test_a_users_own_activation_is_hashed_but_not_restored() -> None:
     assert networks[0].content_hash != networks[1].content_hash
     with pytest.raises(ValueError, match="a user's own activation is code"):
         Network.from_json(networks[0].to_json())
+
+
+OWN_ACTIVATION = """
+import math
+from stabsim import Activation, Network
+
+RATE = 2.0
+
+
+def f(x, shift):
+    return math.tanh(RATE * x + shift)
+
+
+def derivative(x, shift):
+    return RATE * (1 - f(x, shift) ** 2)
+
+
+print(Network((4, 2), Activation("mine", f, derivative, parameters={"shift": 0.5}), "he_normal").content_hash)
+"""
+
+
+def test_a_users_own_activation_has_one_hash_in_every_process(tmp_path: Path) -> None:
+    hashes = set()
+    for seed in "12":
+        script = tmp_path / seed / "own.py"  # wherever the code lies
+        script.parent.mkdir()
+        script.write_text(OWN_ACTIVATION)
+        environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(__file__).parent.parent)}
+        command = [sys.executable, str(script)]
+        hashes.add(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+    assert len(hashes) == 1

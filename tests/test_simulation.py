@@ -400,15 +400,36 @@ def test_a_target_of_what_may_be_zero_is_refused_by_name() -> None:
 
 
 # A user's own activation.
-def test_a_users_own_activation_is_one_like_the_others() -> None:
-    softplus = Activation("mine", f=lambda x: math.log(1 + math.exp(x)), derivative=lambda x: 1 / (1 + math.exp(-x)))
-    tables = [
-        stabsim.simulate(Network((6, 8, 5), each, "he_normal"), nets=50, batch=2, precision="float64").table
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("sampler", ["dense", "matrix_free"])
+def test_a_users_own_activation_is_one_like_the_others(sampler: str, batch: int, precision: str) -> None:
+    softplus = Activation(
+        "mine", f=lambda x: max(x, 0) + math.log1p(math.exp(-abs(x))), derivative=lambda x: 1 / (1 + math.exp(-x)),
+        asymptotes=((0, 0), (1, 0)),
+    )  # fmt: skip
+    options: dict[str, Any] = {"nets": 50, "batch": batch, "sampler": sampler, "precision": precision}
+    own, registered = (
+        stabsim.simulate(Network((6, 8, 5), each, "he_normal"), **options).table
         for each in (softplus, activation("softplus"))
-    ]
-    own, registered = (table[table["quantity"] != "activation_saturated_fraction"] for table in tables)
-    assert list(own["quantity"]) == list(registered["quantity"])
-    assert np.allclose(own["estimate"], registered["estimate"], rtol=1e-9, atol=1e-12)
+    )
+    assert list(own.columns) == COLUMNS and list(own["quantity"]) == list(registered["quantity"])
+    relative, absolute = {"float32": (1e-4, 1e-5), "float64": (1e-9, 1e-12)}[precision]
+    for column in ("estimate", "std_error"):
+        np.testing.assert_allclose(own[column], registered[column], rtol=relative, atol=absolute)
+    for column in ("theory", "infinite_width"):
+        assert own[column].notna().any()
+        np.testing.assert_allclose(own[column], registered[column], rtol=1e-9, atol=1e-12)
+
+
+def test_theory_knows_a_users_own_straight_line() -> None:
+    mine = Activation("mine", lambda x: 0.5 * x + 0.1, lambda _: 0.5, asymptotes=((0.5, 0.1),) * 2, affine=True)
+    own, registered = (
+        stabsim.simulate(Network((6, 8, 5), each, "he_normal"), nets=2).table["theory"]
+        for each in (mine, "linear(alpha=0.5, beta=0.1)")
+    )
+    np.testing.assert_array_equal(own, registered)
+    assert own.notna().sum() > 10
 
 
 def test_overflow_is_said() -> None:

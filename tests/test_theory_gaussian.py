@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import stabsim
-from stabsim.activations import ACTIVATIONS, Activation, activation
+from stabsim.activations import ACTIVATIONS, Activation, ClosedForm, activation
 from stabsim.theory.closed_forms import arc_cosine, closed_form
 from stabsim.theory.gains import DIRECTIONS, centered_gain, gain, published_gain
 from stabsim.theory.gaussian import at_correlation, moments, pair_moments
@@ -24,8 +25,8 @@ from stabsim.theory.quadrature import QuadratureError
 from tests.checks import WRONG, assert_agrees, must_fail
 
 FIELDS = ("mean", "mean_square", "derivative_mean", "derivative_mean_square", "slope")
-CLOSED = ["linear(alpha=-0.7, beta=0.3)", "relu", "leaky_relu(slope=0.2)", "leaky_relu(slope=-1)", "erf", "sine"]
 SPECS = [*ACTIVATIONS, "linear(alpha=-0.7, beta=0.3)", "leaky_relu(slope=0.2)", "elu(alpha=0.4)"]
+CLOSED = [spec for spec in (*SPECS, "leaky_relu(slope=-1)") if closed_form(activation(spec)) is not None]
 CORRELATIONS = np.array([-1.0, -0.999, -0.7, -0.2, 0.0, 0.1, 0.5, 0.9, 0.999, 1.0])
 variances = st.floats(1e-6, 100.0)
 
@@ -166,6 +167,78 @@ def test_a_users_own_activation() -> None:
     hidden = Activation("hidden", f=lambda x: max(x, 0.3), derivative=lambda x: 1.0 if x > 0.3 else 0.0)
     known = Activation("known", f=hidden.f, derivative=hidden.derivative, kinks=(0.3,))
     assert moments(hidden).mean_square == pytest.approx(moments(known).mean_square, rel=1e-9)  # a kink that is not told
+
+
+SQUARED_RELU = Activation(
+    "squared_relu", lambda x: x * x if x > 0 else 0.0, lambda x: 2.0 * x if x > 0 else 0.0, kinks=(0.0,)
+)
+ITS_MEANS: dict[str, Any] = {
+    "product": lambda p, q, c: 1.5 * p * q * arc_cosine(2, c),
+    "derivative_product": lambda p, q, c: 2.0 * np.sqrt(p) * np.sqrt(q) * arc_cosine(1, c),
+    "mean": lambda q: 0.5 * q,
+    "derivative_mean": lambda q: math.sqrt(2.0 / math.pi) * np.sqrt(q),
+    "slope": lambda q: 3.0 * q,
+}
+
+
+def squared_relu(**changed: Any) -> Activation:
+    return dataclasses.replace(SQUARED_RELU, gaussian_means=lambda: ClosedForm(**ITS_MEANS | changed))
+
+
+def test_a_users_own_closed_form_is_used() -> None:
+    own = squared_relu()
+    assert own == SQUARED_RELU and closed_form(SQUARED_RELU) is None
+    assert moments(own, 1e9).mean_square == 1.5e18
+    closed, by_quadrature = moments(own, 0.7), moments(own, 0.7, closed=False)
+    for name in FIELDS:
+        assert getattr(closed, name) == pytest.approx(getattr(by_quadrature, name), rel=1e-12)
+    with_parameter = Activation(
+        "wave", lambda x, rate: math.sin(rate * x), lambda x, rate: rate * math.cos(rate * x), parameters={"rate": 2.0},
+        gaussian_means=lambda rate: ClosedForm(
+            lambda p, q, c: np.exp(-0.5 * rate**2 * (p + q)) * np.sinh(rate**2 * np.sqrt(p * q) * c),
+            lambda p, q, c: rate**2 * np.exp(-0.5 * rate**2 * (p + q)) * np.cosh(rate**2 * np.sqrt(p * q) * c),
+            np.zeros_like,
+            lambda q: rate * np.exp(-0.5 * rate**2 * q),
+            lambda q: rate**2 * np.exp(-2.0 * rate**2 * q),
+        ),
+    )  # fmt: skip
+    assert moments(with_parameter, 1.0).mean_square == pytest.approx(0.5 * (1 - math.exp(-8.0)), rel=1e-12)
+
+
+@pytest.mark.parametrize("spec", ["erf", "sine", "linear(alpha=-0.7, beta=0.3)"])
+def test_a_closed_form_of_the_registry_passes_the_check_of_a_users(spec: str) -> None:
+    entry = activation(spec)
+    means = entry.gaussian_means
+    assert means is not None and closed_form(entry) is not None
+    copied = dataclasses.replace(entry, gaussian_means=lambda *parameters: means(*parameters))
+    assert closed_form(copied) is not closed_form(entry)
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"product": lambda p, q, c: p * q * (1 + 2 * c * c)}, " is 1.29 at p = 0.3, q = 2.5, c = -0.6, but quad"),
+        ({"derivative_product": lambda p, q, c: 1.00001 * np.sqrt(p * q) * c}, "derivative_product of the closed form"),
+        (
+            {"mean": lambda q: q},
+            "mean of the closed form of activation 'squared_relu' is 2.5 at q = 2.5, but",
+        ),
+        ({"mean": lambda q: np.nan * q}, "is nan at q = 2.5, but quadrature finds 1.25"),
+        ({"derivative_mean": lambda q: 0.0}, "must return an array of the shape (3,) of its arguments, not ()"),
+        ({"slope": lambda q: 3.00001 * q}, "slope of the closed form of activation 'squared_relu' is 7.50002 at"),
+        ({"slope": lambda q: 1 / 0}, "slope of the closed form of activation 'squared_relu' fails: division by zero"),
+    ],
+)
+def test_a_wrong_closed_form_is_refused(changed: dict[str, Any], told: str) -> None:
+    assert closed_form(squared_relu()) is not None  # equal, but for the closed form
+    with pytest.raises(ValueError, match=rf"^[^\n]*{re.escape(told)}[^\n]*$"):
+        closed_form(squared_relu(**changed))
+
+
+def test_gaussian_means_that_are_no_closed_form_are_refused() -> None:
+    wrong = dataclasses.replace(SQUARED_RELU, gaussian_means=lambda: 3)  # type: ignore[arg-type, return-value]
+    with pytest.raises(TypeError, match="gaussian_means of activation 'squared_relu' must return a ClosedForm, not 3"):
+        closed_form(wrong)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@
   allows fused multiply-add and forgets the sign of zero; ``REASSOCIATE`` also lets a sum be
   reordered, which is what makes it a vector sum.
 - ``error_model="numpy"``: division by zero gives inf or NaN as IEEE says, without a branch in the loop.
-- The cache directory carries a hash of all sources of this folder, since Numba checks only the file
-  in which a cached function stands and would go on using a stale callee from another file.
+- The cache directory carries a hash of all sources that are compiled, since Numba checks only the file
+  in which a cached function stands and would go on using a stale callee from another file. They lie in
+  this folder and in that of the activations, whose scalar functions are inlined into the loops.
 """
 
 from __future__ import annotations
@@ -29,15 +30,16 @@ from numba.extending import intrinsic, register_jitable
 CONTRACT = frozenset({"contract", "nsz"})
 REASSOCIATE = frozenset({"contract", "nsz", "reassoc"})
 
-_SOURCES = Path(__file__).resolve().parent
+_PACKAGE = Path(__file__).resolve().parent.parent
+_COMPILED = ("activations", "kernels")  # folders
 
 
 @functools.cache
 def source_hash() -> str:
     """Return the first 16 hex digits of a SHA-256: all compiled sources, Numba's version and this processor."""
     digest = hashlib.sha256(repr((numba.__version__, get_host_cpu_name(), get_host_cpu_features().flatten())).encode())
-    for path in sorted(_SOURCES.rglob("*.py")):
-        digest.update(path.relative_to(_SOURCES).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    for path in sorted(path for folder in _COMPILED for path in (_PACKAGE / folder).rglob("*.py")):
+        digest.update(path.relative_to(_PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 
 

@@ -128,7 +128,7 @@ def _slopes(activation: Activation) -> tuple[float, float] | None:
 
 def _affine(activation: Activation) -> tuple[float, float] | None:
     """Return (alpha, beta) if f(x) = alpha x + beta."""
-    return activation.asymptotes[1] if activation.name == "linear" and activation.asymptotes else None
+    return activation.asymptotes[1] if activation.affine and activation.asymptotes else None
 
 
 def _forward(p: ExactLaws) -> tuple[Floats, Floats]:

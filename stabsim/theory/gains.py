@@ -132,7 +132,7 @@ def published_gain(activation: str | Activation, source: str = "pytorch") -> flo
     chosen = activations.activation(activation)
     if source not in SOURCES:
         raise unknown("source of gains", source, SOURCES)
-    if not chosen.registered:
+    if not activations.is_registered(chosen):
         return None
     if source == "pytorch" and chosen.name == "leaky_relu":
         return math.sqrt(2.0 / (1.0 + chosen.parameters["slope"] ** 2))

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from scipy.fft import dct
 
 from stabsim import activations, checks
-from stabsim.activations import Activation
+from stabsim.activations import Activation, ClosedForm
 from stabsim.theory import quadrature
-from stabsim.theory.closed_forms import ClosedForm, closed_form
+from stabsim.theory.closed_forms import closed_form
 
 Floats = NDArray[np.float64]
 Value = TypeVar("Value", float, Floats)

@@ -53,9 +53,10 @@ def slope_variation(activation: str | Activation, variance: float = 1.0) -> floa
     if chosen.positively_homogeneous and chosen.asymptotes is not None:
         below, above = (slope**2 for slope, _ in chosen.asymptotes)
         return ((above - below) / (above + below)) ** 2
-    if chosen.registered and chosen.name == "hard_tanh":  # (1 - p) / p, p = P(|s| < 1)
+    registered = activations.is_registered(chosen)
+    if registered and chosen.name == "hard_tanh":  # (1 - p) / p, p = P(|s| < 1)
         return float(erfc(1.0 / math.sqrt(2.0 * q)) / erf(1.0 / math.sqrt(2.0 * q)))
-    if chosen.registered and chosen.name == "erf":  # (1 + 4 q) / sqrt(1 + 8 q) - 1
+    if registered and chosen.name == "erf":  # (1 + 4 q) / sqrt(1 + 8 q) - 1
         return math.expm1(0.5 * math.log1p(16.0 * q * q / (1.0 + 8.0 * q)))
     return _by_quadrature(chosen, math.sqrt(q))
 

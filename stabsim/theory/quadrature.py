@@ -17,7 +17,8 @@ import numpy as np
 from numpy.polynomial import legendre
 from numpy.typing import NDArray
 
-from stabsim.activations import Activation, block
+from stabsim.activations import Activation
+from stabsim.activations.compiled import block
 
 Floats = NDArray[np.float64]
 

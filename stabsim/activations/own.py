@@ -1,98 +1,16 @@
-"""An activation as a compiled loop over a block, and what is checked and hashed of a user's own functions."""
+"""A user's own functions: what is checked of them, and their hash."""
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import itertools
 from collections.abc import Callable
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numba
 import numpy as np
-from numba import types
 from numba.core.dispatcher import Dispatcher
 
-from stabsim.kernels.compile import CONTRACT, kernel, wide_vectors
-
-if TYPE_CHECKING:
-    from stabsim.activations import Activation
-
-
-def block(activation: Activation, dtype: Any) -> Any:
-    """Return the compiled loop void(s, z, d): z = f(s) and d = f'(s), for contiguous arrays of one length.
-
-    Parameters
-    ----------
-    activation : Activation
-        Of the registry, or a user's own, whose derivative is checked first.
-    dtype : dtype
-        float32 or float64.
-
-    Raises
-    ------
-    ValueError
-        If the dtype is another one, f' does not match f, or Numba cannot compile a function.
-
-    Examples
-    --------
-    >>> import stabsim.activations
-    >>> s, z, d = np.array([-1.0, 2.0]), np.empty(2), np.empty(2)
-    >>> block(stabsim.activations.relu(), "float64")(s, z, d)
-    >>> z, d
-    (array([0., 2.]), array([0., 1.]))
-    """
-    precision = np.dtype(dtype).name
-    if precision not in ("float32", "float64"):
-        raise ValueError(f"dtype must be float32 or float64, not {dtype!r}")
-    return _block(activation, precision)
-
-
-@functools.cache
-def _block(activation: Activation, precision: str) -> Any:
-    if activation.registered:
-        return _compile(activation.f, activation.derivative, activation, precision, cache=True)
-    check_functions(activation)
-    number = numba.from_dtype(np.dtype(precision))
-    atoms = []
-    for role in ("f", "derivative"):
-        function = getattr(activation, role)
-        if isinstance(function, BuiltinFunctionType):
-            raise TypeError(
-                f"{role} of activation {str(activation)!r} must be a Python function, such as "
-                f"lambda x: {function.__name__}(x), not the built-in itself"
-            )
-        atom = function if isinstance(function, Dispatcher) else kernel(fastmath=CONTRACT)(function)
-        try:
-            atom.compile((number,) * (1 + len(activation.parameters)))
-        except Exception as error:
-            raise ValueError(
-                f"Numba cannot compile {role} of activation {str(activation)!r}: {_reason(error)}"
-            ) from error
-        atoms.append(atom)
-    # Never cached on disk: Numba would not see what the user's functions refer to.
-    return _compile(atoms[0], atoms[1], activation, precision, cache=False)
-
-
-def _compile(f: Any, derivative: Any, activation: Activation, precision: str, *, cache: bool) -> Any:
-    number = numba.from_dtype(np.dtype(precision))
-    parameters = tuple(np.dtype(precision).type(value) for value in activation.parameters.values())
-
-    @kernel(
-        types.void(number[::1], number[::1], number[::1]),
-        fastmath=CONTRACT,
-        cache=f"{activation} {precision}" if cache else None,
-    )
-    def loop(s, z, d):  # type: ignore[no-untyped-def]
-        wide_vectors()
-        for i in range(s.size):
-            x = s[i]  # read once: LLVM cannot know that z is not s, and would compute their common parts twice
-            z[i] = f(x, *parameters)
-            d[i] = derivative(x, *parameters)
-
-    return loop
-
+from stabsim.activations.base import Activation
 
 # Where a user's functions are tried: at sizes from 0.001 to 50, on both sides of 0.
 POINTS = tuple(float(sign * size) for size in np.geomspace(1.1e-3, 49.7, 48) for sign in (-1, 1))
@@ -104,8 +22,8 @@ def check_functions(activation: Activation) -> None:
     Raises
     ------
     ValueError
-        If f or f' fails or they do not match, or f is not as its asymptotes or homogeneity say, with the point and
-        both values.
+        If f or f' fails or they do not match, or f is not as its asymptotes, homogeneity or affinity say, with the
+        point and both values.
     """
     for x in POINTS:
         step = 1e-5 * max(1.0, abs(x))
@@ -129,6 +47,9 @@ def check_functions(activation: Activation) -> None:
             )
         if activation.positively_homogeneous:
             _hold(activation, 1024 * x, 1024 * activation.evaluate("f", x), "positively_homogeneous")
+        if activation.affine and activation.asymptotes is not None:
+            slope, offset = activation.asymptotes[0]
+            _hold(activation, x, slope * x + offset, "affine")
     for sign, (slope, offset) in zip((-1, 1), activation.asymptotes or (), strict=False):
         _hold(activation, sign * 2.0**30, slope * sign * 2.0**30 + offset, "asymptotes")
 
@@ -139,13 +60,6 @@ def _hold(activation: Activation, x: float, expected: float, promise: str) -> No
         raise ValueError(
             f"{promise} of activation {str(activation)!r} say that f({x:.6g}) is {expected:.6g}, but it is {found:.6g}"
         )
-
-
-def _reason(error: Exception) -> str:
-    """Numba's own sentence out of its many lines."""
-    lines = [line.strip(" >") for line in str(error).splitlines()]
-    told = [line for line in lines if line and not line.startswith("Failed in")]
-    return " ".join(itertools.takewhile(lambda line: not line.startswith(("File ", "There are", "During")), told))
 
 
 def code_hash(*functions: Callable[..., Any]) -> str:
