@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from stabsim.arguments import make_task
 from stabsim.checks import number, whole_number
-from stabsim.moments import Estimate, Looks, Sums, estimate, relative_error
+from stabsim.estimates import Estimate, Looks, estimate, relative_error
+from stabsim.moments import Sums
 from stabsim.names import unknown
 from stabsim.network import Network
 from stabsim.plan import Plan

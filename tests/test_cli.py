@@ -159,7 +159,7 @@ NET = ("--activation", "relu", "--weights", "he_normal", "--nets", "4")
         (["simulate", "--widths", "3,3", *NET, "--threads", "0"], "threads must be an integer from 1 to 1024, not 0"),
         (["simulate", "--widths", "3,3", *NET, "--quantities", "norm"], "unknown quantity 'norm'"),
         (["simulate", "--widths", "3,3", *NET, "--output", "no/such/x.csv"], "there is no folder no/such"),
-        (["simulate", "--widths", "3,3", *NET, "--target-rel-error", "1"], "must be a finite number > 0 and < 1, not 1.0"),
+        (["simulate", "--widths", "3,3", *NET, "--target-rel-error", "1"], "be a finite number > 0 and < 1, not 1.0"),
         (["simulate", "--widths", "3,3", *NET, "--target-rel-error", "0.1"], "name quantities without preactivation_m"),
     ],
 )  # fmt: skip

@@ -24,7 +24,10 @@ FORBIDDEN = {
     "stabsim.activations": ("stabsim.simulation", "stabsim.store", "stabsim.study", "stabsim.figures", "stabsim.cli"),
     "stabsim.initializers": ("stabsim.simulation", "stabsim.store", "stabsim.study", "stabsim.figures", "stabsim.cli"),
     "stabsim.quantities": ("stabsim.simulation", "stabsim.store", "stabsim.study", "stabsim.figures", "stabsim.cli"),
-    "stabsim.moments": ("stabsim.simulation", "stabsim.store", "stabsim.study", "stabsim.figures", "stabsim.cli"),
+    "stabsim.moments": (
+        "stabsim.estimates", "stabsim.simulation", "stabsim.store", "stabsim.study", "stabsim.figures", "stabsim.cli",
+    ),
+    "stabsim.estimates": ("stabsim.simulation", "stabsim.store", "stabsim.study", "stabsim.figures", "stabsim.cli"),
     "stabsim.theory": (
         "stabsim.kernels", "stabsim.simulation", "stabsim.plan", "stabsim.store", "stabsim.figures", "stabsim.cli",
     ),
