@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from stabsim.chunk import FORMAT_VERSION, one_line, write_atomically
 from stabsim.moments import Sums
 from stabsim.plan import Plan
-from stabsim.simulation import Result
+from stabsim.result import Result
 from stabsim.store import Store, task_key
 from stabsim.study import Case, Collected, Study, Verdict
 

@@ -21,6 +21,9 @@ from stabsim.quantities import Quantity
 
 Looks = Literal["one", "every"]
 
+# Where the top 1% of nets hold more than this share of the sum of mean squares, the plain mean has not converged.
+UNCONVERGED = 0.2
+
 ENOUGH_ON_TOP = 10  # nets in the top 1%, for their share to be what it is in the long run
 NARROWEST_AT = (
     500  # nets, of confidence sequences: 3.04 standard errors; 3.35 at 100, 3.34 at 10,000, 3.96 at a million
@@ -150,23 +153,6 @@ def _wilson(value: Floats, error: Floats, count: Integers, quantile: _Quantile) 
         half = z / (1 + z**2 / effective) * np.sqrt(value * (1 - value) / effective + z**2 / (4 * effective**2))
     low, high = np.maximum(middle - half, 0.0), np.minimum(middle + half, 1.0)
     return np.where(value == 0, 0.0, low), np.where(value == 1, 1.0, high)
-
-
-def relative_error(quantity: Quantity, found: Estimate, smallest_fraction: float) -> Floats:
-    """Return how far the further end of each interval is from the estimate, by the estimate; inf without either.
-
-    Of a log10 norm it is that of the norm, whose natural log moves as much. That of a fraction below
-    ``smallest_fraction`` is by that: a fraction of 0 has no relative error, and one of 10^-6 none that can be reached.
-    """
-    with np.errstate(invalid="ignore", divide="ignore"):
-        distance = np.maximum(found.ci_high - found.estimate, found.estimate - found.ci_low)
-        size = np.abs(found.estimate)
-        if quantity.statistic == "log10_norm":
-            size = np.full_like(size, math.log10(math.e))
-        elif quantity.kind == "fraction":
-            size = np.maximum(size, smallest_fraction)
-        relative = np.where(distance == 0, 0.0, distance / size)
-    return np.where(np.isnan(relative), np.inf, relative)
 
 
 def top_share(tail: Integers, nets: Integers, top: float = 0.01) -> Floats:

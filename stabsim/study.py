@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
 
-    from stabsim.simulation import Result
+    from stabsim.result import Result
 
 SCALES = ("quick", "paper")
 

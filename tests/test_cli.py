@@ -194,7 +194,7 @@ def test_a_table_that_cannot_be_written_is_one_line(call: Call) -> None:
 
 
 def test_a_warning_of_a_simulation_is_one_line(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stabsim.simulation.Result.overflowed", lambda _: ["left the range"], raising=False)
+    monkeypatch.setattr("stabsim.result.Result.overflowed", lambda _: ["left the range"], raising=False)
     status, out, err = call("simulate", "--widths", "3,3", *NET)
     assert (status, err) == (0, "stabsim simulate: left the range\n") and "4 nets of" in out
 

@@ -18,12 +18,12 @@ from stabsim.estimates import (
     Estimate,
     degrees_of_freedom,
     estimate,
-    relative_error,
     time_uniform,
     top_share,
 )
 from stabsim.moments import Sums
 from stabsim.quantities import QUANTITIES
+from stabsim.target import relative_error
 from tests import naive
 
 Numbers = NDArray[Any]

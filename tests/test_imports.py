@@ -20,20 +20,20 @@ MODULES = {
 FORBIDDEN = {
     "stabsim.checks": ("stabsim",),
     "stabsim.names": ("stabsim.kernels", "stabsim.network", "stabsim.activations", "stabsim.task"),
-    "stabsim.network": ("stabsim.simulation", "stabsim.store", "stabsim.study", "stabsim.figures", "stabsim.cli"),
-    "stabsim.activations": ("stabsim.simulation", "stabsim.store", "stabsim.study", "stabsim.figures", "stabsim.cli"),
-    "stabsim.initializers": ("stabsim.simulation", "stabsim.store", "stabsim.study", "stabsim.figures", "stabsim.cli"),
-    "stabsim.quantities": ("stabsim.simulation", "stabsim.store", "stabsim.study", "stabsim.figures", "stabsim.cli"),
-    "stabsim.moments": (
-        "stabsim.estimates", "stabsim.simulation", "stabsim.store", "stabsim.study", "stabsim.figures", "stabsim.cli",
-    ),
-    "stabsim.estimates": ("stabsim.simulation", "stabsim.store", "stabsim.study", "stabsim.figures", "stabsim.cli"),
+    "stabsim.network": ("stabsim.result", "stabsim.store", "stabsim.study", "stabsim.figures", "stabsim.cli"),
+    "stabsim.activations": ("stabsim.result", "stabsim.store", "stabsim.study", "stabsim.figures", "stabsim.cli"),
+    "stabsim.initializers": ("stabsim.result", "stabsim.store", "stabsim.study", "stabsim.figures", "stabsim.cli"),
+    "stabsim.quantities": ("stabsim.result", "stabsim.store", "stabsim.study", "stabsim.figures", "stabsim.cli"),
+    "stabsim.moments": ("stabsim.estimates", "stabsim.result", "stabsim.store", "stabsim.figures", "stabsim.cli"),
+    "stabsim.estimates": ("stabsim.result", "stabsim.store", "stabsim.study", "stabsim.figures", "stabsim.cli"),
     "stabsim.theory": (
-        "stabsim.kernels", "stabsim.simulation", "stabsim.plan", "stabsim.store", "stabsim.figures", "stabsim.cli",
+        "stabsim.kernels", "stabsim.result", "stabsim.plan", "stabsim.store", "stabsim.figures", "stabsim.cli",
     ),
+    "stabsim.target": ("stabsim.result", "stabsim.store", "stabsim.study", "stabsim.figures", "stabsim.cli"),
+    "stabsim.result": ("stabsim.simulation", "stabsim.store", "stabsim.study", "stabsim.figures", "stabsim.cli"),
     "stabsim.simulation": ("stabsim.store", "stabsim.study", "stabsim.figures", "stabsim.cli"),
-    "stabsim.store": ("stabsim.simulation", "stabsim.study", "stabsim.figures", "stabsim.cli"),
-    "stabsim.figures": ("stabsim.simulation", "stabsim.plan", "stabsim.kernels", "stabsim.tracing", "stabsim.cli"),
+    "stabsim.store": ("stabsim.result", "stabsim.study", "stabsim.figures", "stabsim.cli"),
+    "stabsim.figures": ("stabsim.result", "stabsim.plan", "stabsim.kernels", "stabsim.tracing", "stabsim.cli"),
     "stabsim": ("tests", "benchmarks", "studies"),
 }  # fmt: skip
 

@@ -26,7 +26,8 @@ from stabsim.collect import (
 from stabsim.discovery import StudyError, calling, files, load
 from stabsim.measuring import cost_of_net
 from stabsim.network import Network
-from stabsim.simulation import Result, simulate
+from stabsim.result import Result
+from stabsim.simulation import simulate
 from stabsim.store import Store
 from stabsim.study import Case, Collected, Drawing, Study, Verdict
 from stabsim.task import Task

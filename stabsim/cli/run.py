@@ -10,6 +10,7 @@ import click
 from stabsim.cli.group import INTERRUPTED
 from stabsim.cli.selection import Chosen, for_each, naming, study_options
 from stabsim.cli.usage import between
+from stabsim.threads import MOST_THREADS
 
 if TYPE_CHECKING:
     from stabsim.study import Collected, Study, Verdict
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 @click.command()
 @study_options
 @click.option("--engine", type=click.Choice(["local"]), default="local", show_default=True, help="Where it is run.")
-@click.option("--threads", type=int, callback=between(1, 1024), metavar="N", help="One per processor unless given.")
+@click.option(
+    "--threads", type=int, callback=between(1, MOST_THREADS), metavar="N", help="One per processor unless given."
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be simulated, and simulate nothing.")
 @click.pass_obj
 def command(
@@ -73,8 +76,8 @@ def run(chosen: Chosen, scale: str, seed: int, out: Path, threads: int | None) -
     """Simulate, draw and judge one study."""
     from stabsim.cli.progress import LiveProgress, say_if_compiling
     from stabsim.collect import chunks_directory, collect, progress, write_tasks
-    from stabsim.simulation import count_threads
     from stabsim.store import Store
+    from stabsim.threads import count_threads
 
     study = chosen.study
     with Store(chunks_directory(out, study.name)) as store:

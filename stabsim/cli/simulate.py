@@ -11,7 +11,7 @@ import click
 from stabsim.cli.usage import usage
 
 if TYPE_CHECKING:
-    from stabsim.simulation import Result
+    from stabsim.result import Result
 
 DEEPEST = 1_000_000
 
@@ -97,8 +97,10 @@ def command(
     from stabsim.checks import whole_number
     from stabsim.cli.progress import LiveProgress, say_if_compiling
     from stabsim.network import Network
-    from stabsim.simulation import check_target, count_threads, simulate
+    from stabsim.simulation import simulate
+    from stabsim.target import check_target
     from stabsim.task import LARGEST_NET
+    from stabsim.threads import count_threads
 
     widths = chosen_widths(depth, width, widths)
     parameters = f"--activation={activation!r}, --weights={weights!r} and --bias-std={bias_std}"
