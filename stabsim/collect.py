@@ -22,12 +22,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stabsim.chunk import FORMAT_VERSION, one_line, write_atomically
+from stabsim.chunk import one_line, write_atomically
 from stabsim.moments import Sums
 from stabsim.plan import Plan
 from stabsim.result import Result
 from stabsim.store import Store, task_key
 from stabsim.study import Case, Collected, Study, Verdict
+from stabsim.versions import CHUNK_VERSION
 
 # Called with (label, nets done, nets wanted, function that merges what there is) after each chunk.
 Report = Callable[[str, int, int, Callable[[], Result]], None]
@@ -68,7 +69,7 @@ class Work:
         # What the task leaves to the version of the package is named too: no version reads what another one cut.
         common = json.loads(self.case.task.key) | {
             "chunk_nets": self.plan.chunk_nets,
-            "format": FORMAT_VERSION,
+            "format": CHUNK_VERSION,
             "quantities": [quantity.name for quantity in self.case.task.table_quantities],
         }
         whole = _canonical(common)

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stabsim.kernels.record import COLUMNS, RECORD_VERSION
+from stabsim.kernels.record import COLUMNS
 from stabsim.network import Network
 from stabsim.quantities import QUANTITIES, Quantity, select
+from stabsim.versions import RECORD_VERSION, STREAM_VERSION
 
 SAMPLERS = ("auto", "dense", "matrix_free")
 PRECISIONS = ("float32", "float64")
@@ -77,8 +78,6 @@ class Task:
     @property
     def key(self) -> str:
         """Return canonical JSON of all that affects the answer, arrays by their SHA-256."""
-        from stabsim.kernels.philox import STREAM_VERSION
-
         document = {
             "network": json.loads(self.network.to_json()),
             "batch": self.batch,

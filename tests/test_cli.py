@@ -112,7 +112,8 @@ def test_help_and_version(call: Call) -> None:
     status, out, _ = call()
     assert status == 0 and all(f"\n  {verb} " in out for verb in VERBS)
     assert call("--help") == (0, out, "")
-    assert call("--version")[1].startswith("stabsim 0.")
+    version, formats = call("--version")[1].splitlines()
+    assert version.startswith("stabsim 0.") and formats.startswith("stream 1, record 2, chunk 1, table 1, ")
     assert f"[{'|'.join(declarations.SCALES)}]" in call("run", "--help")[1]
 
 

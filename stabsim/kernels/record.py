@@ -7,8 +7,6 @@ Kernels add to a record that holds 0 where a column is wanted, and NaN where it 
 
 from __future__ import annotations
 
-RECORD_VERSION = 2  # part of every stored result's identity: raise it when a number changes its meaning
-
 # Tensors of which values can be counted in a histogram.
 HISTOGRAMS = ("activation", "preactivation", "activation_gradient", "preactivation_gradient")
 
