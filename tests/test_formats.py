@@ -101,7 +101,7 @@ def test_stored_chunks_are_read_and_written_the_same() -> None:
 
 
 def test_todays_case_asks_for_the_stored_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert {task_key(chunk.text): chunk.text for chunk in Work(CASE).parts} == Store(STORE).tasks()
+    assert {task_key(chunk.text): chunk.text for chunk in Work(CASE).chunks} == Store(STORE).tasks()
     shutil.copytree(STORE, tmp_path / "chunks")
     before = tree(tmp_path / "chunks")
     monkeypatch.setattr("stabsim.plan.Plan.run", None)
@@ -119,7 +119,7 @@ def test_a_chunk_of_another_version_is_not_read(version: str, monkeypatch: pytes
     path = next(STORE.glob("*/*.npz"))
     first, last = name_range(path.name) or (0, 0)
     with pytest.raises(ValueError, match="holds task"):
-        decode(path.read_bytes(), task_key(Work(CASE).parts[0].text), first, last)
+        decode(path.read_bytes(), task_key(Work(CASE).chunks[0].text), first, last)
 
 
 # --- the table ---------------------------------------------------------------------------------------

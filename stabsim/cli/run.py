@@ -9,16 +9,25 @@ import click
 
 from stabsim.cli.group import INTERRUPTED
 from stabsim.cli.selection import Chosen, for_each, naming, study_options
-from stabsim.cli.usage import between
+from stabsim.cli.usage import between, usage
+from stabsim.engines import ENGINES, Engine, engine
 from stabsim.threads import MOST_THREADS
 
 if TYPE_CHECKING:
     from stabsim.study import Collected, Study, Verdict
 
 
+def by_name(_context: click.Context, _option: click.Parameter, name: str) -> Engine:
+    """Return an engine."""
+    with usage():
+        return engine(name)
+
+
 @click.command()
 @study_options
-@click.option("--engine", type=click.Choice(["local"]), default="local", show_default=True, help="Where it is run.")
+@click.option(
+    "--engine", callback=by_name, metavar="|".join(ENGINES), default="local", show_default=True, help="Where it is run."
+)
 @click.option(
     "--threads", type=int, callback=between(1, MOST_THREADS), metavar="N", help="One per processor unless given."
 )
@@ -31,7 +40,7 @@ def command(
     scale: str,
     seed: int,
     out: Path,
-    engine: str,
+    engine: Engine,
     threads: int | None,
     dry_run: bool,
 ) -> int:
@@ -45,7 +54,7 @@ def command(
             if dry_run:
                 tell(chosen, out)
             else:
-                run(chosen, scale, seed, out, threads)
+                run(chosen, scale, seed, out, engine, threads)
 
     try:
         return for_each(studies, everything, scale, seed, only, do)
@@ -72,7 +81,7 @@ def tell(chosen: Chosen, out: Path) -> None:
     click.echo(f"  {total.missing} of {total.chunks} chunks missing, each up to about a second of one core")
 
 
-def run(chosen: Chosen, scale: str, seed: int, out: Path, threads: int | None) -> None:
+def run(chosen: Chosen, scale: str, seed: int, out: Path, engine: Engine, threads: int | None) -> None:
     """Simulate, draw and judge one study."""
     from stabsim.cli.progress import LiveProgress, say_if_compiling
     from stabsim.collect import chunks_directory, collect, progress, write_tasks
@@ -91,7 +100,7 @@ def run(chosen: Chosen, scale: str, seed: int, out: Path, threads: int | None) -
         else:
             click.echo(f"{study.name}: all {found.chunks} chunks are stored, nothing is simulated")
         with LiveProgress() as show:
-            collected = collect(chosen.cases, scale, store, count_threads(threads), show)
+            collected = collect(chosen.cases, scale, store, count_threads(threads), show, engine)
         collected = measured(chosen, collected, out)
         try:
             draw(chosen, collected, out)

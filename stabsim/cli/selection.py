@@ -75,16 +75,17 @@ def for_each(
     only : Study or None
         The study whose file is run as a script: then there is no other.
     do : callable
-        Raises StoreError, StudyError, MemoryError, OverflowError, TypeError or ValueError where it fails.
+        Raises StoreError, StudyError, EngineError, MemoryError, OverflowError, TypeError or ValueError where it fails.
     """
     from stabsim.chunk import StoreError
     from stabsim.discovery import StudyError, load
+    from stabsim.engines import EngineError
 
     status = 0
     for name, path in _found(names, everything, only).items():
         try:
             do(_choose(only or load(path), path, scale, seed))
-        except (StoreError, StudyError, MemoryError, OverflowError, TypeError, ValueError) as error:
+        except (StoreError, StudyError, EngineError, MemoryError, OverflowError, TypeError, ValueError) as error:
             click.echo(f"stabsim: {name}: {str(error) or type(error).__name__}", err=True)
             status = 1
     return status
