@@ -9,12 +9,13 @@ import click
 
 from stabsim.cli.group import INTERRUPTED
 from stabsim.cli.selection import Chosen, for_each, naming, study_options
+from stabsim.cli.text import echo_columns, echo_wrapped, rests_on
 from stabsim.cli.usage import between, usage
 from stabsim.engines import ENGINES, Engine, engine
 from stabsim.threads import MOST_THREADS
 
 if TYPE_CHECKING:
-    from stabsim.study import Collected, Study, Verdict
+    from stabsim.study import Collected, Study
 
 
 def by_name(_context: click.Context, _option: click.Parameter, name: str) -> Engine:
@@ -65,7 +66,6 @@ def command(
 
 def tell(chosen: Chosen, out: Path) -> None:
     """Print the cases of a study and what is missing of each."""
-    from stabsim.cli.text import echo_columns
     from stabsim.collect import chunks_directory, progress
     from stabsim.store import Store
 
@@ -138,7 +138,9 @@ def judge(chosen: Chosen, collected: Collected, seed: int, out: Path) -> None:
     study = chosen.study
     with calling("verdicts", chosen.path):
         verdicts = study.checked_verdicts(collected)
-    print_verdicts(verdicts)
+    for verdict in verdicts:
+        click.echo(f"  {verdict.claim}  {verdict.verdict}: {rests_on(verdict)}")
+        echo_wrapped(verdict.note, " " * 7)
     save_verdicts(study, verdicts, collected.scale, seed, out / "results" / study.name / "verdicts.json")
 
 
@@ -147,17 +149,3 @@ def print_figures(files: list[Path]) -> None:
     for path in files:
         if path.suffix == ".png":
             click.echo(f"  {path}, .pdf, .svg and .csv")
-
-
-def print_verdicts(verdicts: list[Verdict]) -> None:
-    """Print each verdict with the number that it rests on and, below, its note."""
-    import textwrap
-
-    from stabsim.cli.text import interval
-
-    for verdict in verdicts:
-        theory = "" if verdict.theory != verdict.theory else f", theory {verdict.theory:.6g}"
-        number = f"{verdict.estimate:.6g} {interval(verdict.ci_low, verdict.ci_high)}{theory}"
-        click.echo(f"  {verdict.claim}  {verdict.verdict}: {number}")
-        for line in textwrap.wrap(verdict.note, 100):
-            click.echo(f"       {line}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stabsim.cli.text import counted, echo_columns, interval, number
 from stabsim.cli.usage import usage
 
 if TYPE_CHECKING:
@@ -152,7 +153,6 @@ def chosen_widths(depth: int | None, width: int | None, widths: tuple[int, ...] 
 
 def report(result: Result) -> None:
     """Print each quantity at the layer where signals have come through the whole net."""
-    from stabsim.cli.text import counted, echo_columns, interval
     from stabsim.quantities import QUANTITIES
 
     click.echo(
@@ -162,9 +162,8 @@ def report(result: Result) -> None:
     rows: list[tuple[str, ...]] = [("quantity", "layer", "estimate", "interval", "theory")]
     for name, group in result.table.groupby("quantity", observed=True, sort=False):
         row = group.iloc[0 if QUANTITIES[str(name)].backward else -1]
-        theory = "" if row["theory"] != row["theory"] else f"{row['theory']:.6g}"
         span = interval(row["ci_low"], row["ci_high"])
-        rows.append((str(name), str(row["layer"]), f"{row['estimate']:.6g}", span, theory))
+        rows.append((str(name), str(row["layer"]), number(row["estimate"]), span, number(row["theory"])))
     echo_columns(rows, indent="  ")
     for line in result.unconverged():
         click.echo(f"few nets own the mean, which has not converged: {line}")
