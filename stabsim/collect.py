@@ -145,9 +145,7 @@ def progress(cases: Iterable[Case], store: Store) -> Progress:
     return Progress(stored, len(chunks), len(store.damaged))
 
 
-def collect(
-    cases: Iterable[Case], scale: str, store: Store, threads: int, report: Report, engine: Engine = local
-) -> Collected:
+def collect(cases: Iterable[Case], store: Store, threads: int, report: Report, engine: Engine = local) -> Collected:
     """Return the results of all cases, simulating what the store lacks: its lock must be held.
 
     Each chunk is stored as it arrives, and is in the results of every case that has it.
@@ -171,13 +169,13 @@ def collect(
                 report(label, each.nets, case.nets, each.result)
     if waiting:
         raise EngineError(f"the engine ended with {len(waiting)} of {len(missing)} chunks left out")
-    return Collected(scale, tuple((each.work.case, each.result()) for each in gathered))
+    return Collected(tuple((each.work.case, each.result()) for each in gathered))
 
 
-def read(cases: Iterable[Case], scale: str, store: Store) -> Collected:
+def read(cases: Iterable[Case], store: Store) -> Collected:
     """Return the results of all cases from a store that lacks nothing."""
     gathered, _ = _gather(cases, store)
-    return Collected(scale, tuple((each.work.case, each.result()) for each in gathered))
+    return Collected(tuple((each.work.case, each.result()) for each in gathered))
 
 
 def _gather(cases: Iterable[Case], store: Store) -> tuple[list[Gathered], dict[Chunk, list[int]]]:
@@ -198,14 +196,14 @@ def measurements_file(study: Study, scale: str, out: Path) -> Path:
     return out / "results" / study.name / f"measured_{scale}.csv"
 
 
-def with_measurements(study: Study, collected: Collected, path: Path) -> Collected:
+def with_measurements(study: Study, collected: Collected, scale: str, path: Path) -> Collected:
     """Return what was collected together with what the study measures, taken now unless the file is there."""
     import pandas
 
     if study.measure is None:
         return collected
     if not path.exists():
-        write_atomically(path, study.measure(collected.scale).to_csv(index=False).encode())
+        write_atomically(path, study.measure(scale).to_csv(index=False).encode())
     return replace(collected, measurements=pandas.read_csv(path))
 
 

@@ -126,7 +126,6 @@ class Drawing:
 class Collected:
     """Every case of a study with its result, in the order of the cases, and what was measured."""
 
-    scale: str
     results: tuple[tuple[Case, Result], ...]
     measurements: pandas.DataFrame | None = None
 

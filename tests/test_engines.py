@@ -49,7 +49,7 @@ def last_first(ranges: Sequence[Range], threads: int) -> Generator[tuple[int, Su
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("whole")
     with Store(directory) as store:
-        collect(CASES, "quick", store, 1, quiet)
+        collect(CASES, store, 1, quiet)
     return directory
 
 
@@ -60,8 +60,8 @@ PROCESSES = functools.partial(backward, pool=SPAWN)
 @pytest.mark.parametrize("other", [last_first, backward, PROCESSES], ids=["last first", "threads", "processes"])
 def test_chunks_of_another_engine_are_the_same_in_any_order(other: Engine, tmp_path: Path, whole: Path) -> None:
     with Store(tmp_path) as store, Store(whole) as first:
-        found = collect(CASES, "quick", store, 2, quiet, other)
-        assert found.table.equals(collect(CASES, "quick", first, 1, quiet).table)
+        found = collect(CASES, store, 2, quiet, other)
+        assert found.table.equals(collect(CASES, first, 1, quiet).table)
     assert tree(tmp_path) == tree(whole)
 
 
@@ -83,9 +83,9 @@ def test_an_engine_that_dies_loses_only_what_had_not_arrived(tmp_path: Path, who
 
     with Store(tmp_path) as store:
         with pytest.raises(OSError, match="the worker is gone"):
-            collect(CASES, "quick", store, 1, quiet, dying)
+            collect(CASES, store, 1, quiet, dying)
         assert progress(CASES, store).stored == 2
-        collect(CASES, "quick", store, 1, quiet, local)
+        collect(CASES, store, 1, quiet, local)
     assert tree(tmp_path) == tree(whole)
 
 
@@ -102,7 +102,7 @@ def test_an_engine_that_leaves_chunks_out_is_refused(call: Call, monkeypatch: py
 def test_progress_is_told_of_each_case(tmp_path: Path) -> None:
     told = []
     with Store(tmp_path) as store:
-        collect(CASES, "quick", store, 1, lambda *what: told.append((*what[:3], what[3]().nets)), last_first)
+        collect(CASES, store, 1, lambda *what: told.append((*what[:3], what[3]().nets)), last_first)
     two, one = "case 2 of 2 (2)", "case 1 of 2 (1)"
     assert told == [
         (two, 904, 5000, 904),

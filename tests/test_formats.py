@@ -80,7 +80,7 @@ def quiet(*_: object) -> None:
 
 def result() -> Result:
     """Return what the stored chunks add up to."""
-    ((_, found),) = read([CASE], "quick", Store(STORE)).results
+    ((_, found),) = read([CASE], Store(STORE)).results
     return found
 
 
@@ -107,7 +107,7 @@ def test_todays_case_asks_for_the_stored_chunks(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("stabsim.plan.Plan.run", None)
     with Store(tmp_path / "chunks") as store:
         assert progress([CASE], store).missing == 0
-        collect([CASE], "quick", store, 1, quiet)
+        collect([CASE], store, 1, quiet)
     (tmp_path / "chunks" / ".lock").unlink()
     assert tree(tmp_path / "chunks") == before
 
@@ -189,7 +189,7 @@ def write() -> None:
     DATA.mkdir(exist_ok=True)
     if not STORE.exists():
         with Store(STORE) as store:
-            collect([CASE], "quick", store, 1, quiet)
+            collect([CASE], store, 1, quiet)
         (STORE / ".lock").unlink()
     if not TABLE.exists():
         result().to_csv(TABLE)

@@ -55,7 +55,7 @@ def command(
             if dry_run:
                 tell(chosen, out)
             else:
-                run(chosen, scale, seed, out, engine, threads)
+                run(chosen, out, engine, threads)
 
     try:
         return for_each(studies, everything, scale, seed, only, do)
@@ -81,7 +81,7 @@ def tell(chosen: Chosen, out: Path) -> None:
     click.echo(f"  {total.missing} of {total.chunks} chunks missing, each up to about a second of one core")
 
 
-def run(chosen: Chosen, scale: str, seed: int, out: Path, engine: Engine, threads: int | None) -> None:
+def run(chosen: Chosen, out: Path, engine: Engine, threads: int | None) -> None:
     """Simulate, draw and judge one study."""
     from stabsim.cli.progress import LiveProgress, say_if_compiling
     from stabsim.collect import chunks_directory, collect, progress, write_tasks
@@ -100,12 +100,12 @@ def run(chosen: Chosen, scale: str, seed: int, out: Path, engine: Engine, thread
         else:
             click.echo(f"{study.name}: all {found.chunks} chunks are stored, nothing is simulated")
         with LiveProgress() as show:
-            collected = collect(chosen.cases, scale, store, count_threads(threads), show, engine)
+            collected = collect(chosen.cases, store, count_threads(threads), show, engine)
         collected = measured(chosen, collected, out)
         try:
             draw(chosen, collected, out)
         finally:  # a verdict needs no figure
-            judge(chosen, collected, seed, out)
+            judge(chosen, collected, out)
 
 
 def measured(chosen: Chosen, collected: Collected, out: Path) -> Collected:
@@ -113,11 +113,11 @@ def measured(chosen: Chosen, collected: Collected, out: Path) -> Collected:
     from stabsim.collect import measurements_file, with_measurements
     from stabsim.discovery import calling
 
-    path = measurements_file(chosen.study, collected.scale, out)
+    path = measurements_file(chosen.study, chosen.scale, out)
     if chosen.study.measure is not None and not path.exists():
         click.echo(f"{chosen.study.name}: measuring this machine into {path}")
     with calling("measure", chosen.path):
-        return with_measurements(chosen.study, collected, path)
+        return with_measurements(chosen.study, collected, chosen.scale, path)
 
 
 def draw(chosen: Chosen, collected: Collected, out: Path) -> None:
@@ -130,7 +130,7 @@ def draw(chosen: Chosen, collected: Collected, out: Path) -> None:
     print_figures(files)
 
 
-def judge(chosen: Chosen, collected: Collected, seed: int, out: Path) -> None:
+def judge(chosen: Chosen, collected: Collected, out: Path) -> None:
     """Print the verdicts and save them."""
     from stabsim.collect import save_verdicts
     from stabsim.discovery import calling
@@ -141,7 +141,7 @@ def judge(chosen: Chosen, collected: Collected, seed: int, out: Path) -> None:
     for verdict in verdicts:
         click.echo(f"  {verdict.claim}  {verdict.verdict}: {rests_on(verdict)}")
         echo_wrapped(verdict.note, " " * 7)
-    save_verdicts(study, verdicts, collected.scale, seed, out / "results" / study.name / "verdicts.json")
+    save_verdicts(study, verdicts, chosen.scale, chosen.seed, out / "results" / study.name / "verdicts.json")
 
 
 def print_figures(files: list[Path]) -> None:

@@ -52,10 +52,12 @@ def study_options(function: Function) -> Function:
 
 @dataclass(frozen=True)
 class Chosen:
-    """A study with its file and the cases of this run."""
+    """A study with its file, and the cases that it has at a scale with a seed."""
 
     study: Study
     path: Path
+    scale: str
+    seed: int
     cases: tuple[Case, ...]
 
 
@@ -106,7 +108,7 @@ def _choose(study: Study, path: Path, scale: str, seed: int) -> Chosen:
     from stabsim.discovery import calling
 
     with calling("cases", path):
-        return Chosen(study, path, study.checked_cases(scale, seed))
+        return Chosen(study, path, scale, seed, study.checked_cases(scale, seed))
 
 
 def _found(names: tuple[str, ...], everything: bool, only: Study | None) -> dict[str, Path]:
