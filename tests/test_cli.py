@@ -102,6 +102,7 @@ from stabsim.cli.group import VERBS, group
 for verb in VERBS:
     group.main([verb, "--help"], standalone_mode=False)
 group.main(["--help"], standalone_mode=False)
+group.main(["--version"], standalone_mode=False)
 print({"numpy", "numba", "pandas", "scipy", "matplotlib", "seaborn", "rich"} & set(sys.modules))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
