@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from stabsim.activations import Activation
     from stabsim.initializers import Initializer
     from stabsim.network import Network, Skip
-    from stabsim.simulation import Result, simulate
+    from stabsim.result import Result
+    from stabsim.simulation import simulate
     from stabsim.tracing import Trace, trace
 
 __version__ = "0.1.0"
@@ -21,7 +22,7 @@ _HOMES = {
     "Initializer": "stabsim.initializers",
     "Network": "stabsim.network",
     "Skip": "stabsim.network",
-    "Result": "stabsim.simulation",
+    "Result": "stabsim.result",
     "simulate": "stabsim.simulation",
     "Trace": "stabsim.tracing",
     "trace": "stabsim.tracing",

@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-FORMAT_VERSION = 1  # part of every task's canonical JSON: raise it when the layout of a chunk changes
 TEMPORARY = ".temporary"
 
 _NAME = re.compile(r"([0-9]{9,})-([0-9]{9,})\.npz")

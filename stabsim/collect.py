@@ -16,18 +16,21 @@ import contextlib
 import functools
 import json
 import math
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stabsim.chunk import FORMAT_VERSION, one_line, write_atomically
+from stabsim.chunk import one_line, write_atomically
+from stabsim.engines import Engine, EngineError, Range, local
 from stabsim.moments import Sums
 from stabsim.plan import Plan
-from stabsim.simulation import Result
+from stabsim.result import Result
 from stabsim.store import Store, task_key
 from stabsim.study import Case, Collected, Study, Verdict
+from stabsim.versions import CHUNK_VERSION
 
 # Called with (label, nets done, nets wanted, function that merges what there is) after each chunk.
 Report = Callable[[str, int, int, Callable[[], Result]], None]
@@ -38,22 +41,26 @@ def chunks_directory(out: Path, study: str) -> Path:
     return out / "results" / study / "chunks"
 
 
-class Part(NamedTuple):
-    """A chunk of a case: nets ``first`` .. ``last - 1``, in the folder of the canonical JSON ``text``."""
+class Chunk(NamedTuple):
+    """Nets ``first`` .. ``last - 1`` of a case, stored in the folder of the canonical JSON ``text``."""
 
     text: str
     first: int
     last: int
 
-    @property
-    def nets(self) -> int:
-        """Return how many nets it holds."""
-        return self.last - self.first
+    def read(self, store: Store) -> Sums | None:
+        """Return the sums, if the store holds them whole."""
+        arrays = store.read(task_key(self.text), self.first, self.last)
+        return None if arrays is None else Sums.from_arrays(arrays)
+
+    def write(self, store: Store, sums: Sums) -> None:
+        """Store the sums; the lock must be held."""
+        store.write(store.task(self.text), self.first, self.last, sums.to_arrays())
 
 
 @dataclass(frozen=True)
 class Work:
-    """A case, and the parts that it is done in: the same wherever and whenever it is done."""
+    """A case, and the chunks that it is done in: the same wherever and whenever it is done."""
 
     case: Case
 
@@ -63,17 +70,17 @@ class Work:
         return Plan(self.case.task)
 
     @cached_property
-    def parts(self) -> tuple[Part, ...]:
+    def chunks(self) -> tuple[Chunk, ...]:
         """Return the chunks in their order."""
         # What the task leaves to the version of the package is named too: no version reads what another one cut.
-        common = json.loads(self.case.task.key) | {
+        common = json.loads(self.case.task.identity) | {
             "chunk_nets": self.plan.chunk_nets,
-            "format": FORMAT_VERSION,
+            "format": CHUNK_VERSION,
             "quantities": [quantity.name for quantity in self.case.task.table_quantities],
         }
         whole = _canonical(common)
         return tuple(
-            Part(
+            Chunk(
                 whole if last - first == self.plan.chunk_nets else _canonical(common | {"range": [first, last]}),
                 first,
                 last,
@@ -81,31 +88,34 @@ class Work:
             for first, last in self.plan.chunks(self.case.nets)
         )
 
-    def read(self, store: Store) -> dict[Part, Sums]:
-        """Return the parts that the store holds whole."""
-        found = {part: store.read(task_key(part.text), part.first, part.last) for part in self.parts}
-        return {part: Sums.from_arrays(arrays) for part, arrays in found.items() if arrays is not None}
-
-    def merge(self, sums: dict[Part, Sums]) -> Result:
-        """Merge parts in their order, in whichever order they were made."""
-        return Result(self.plan, functools.reduce(Sums.merge, (sums[part] for part in self.parts if part in sums)))
-
-    def complete(self, store: Store, threads: int, label: str, report: Report) -> Result:
-        """Simulate and store the parts that the store lacks; return the result of all."""
-        sums = self.read(store)
-        missing = [part for part in self.parts if part not in sums]
-        if missing:
-            made = self.plan.run([(part.first, part.last) for part in missing], threads)
-            with contextlib.closing(made):  # stops its threads
-                for part, one in zip(missing, made, strict=True):
-                    store.write(store.task(part.text), part.first, part.last, one.to_arrays())
-                    sums[part] = one
-                    report(label, sum(each.nets for each in sums), self.case.nets, lambda: self.merge(sums))
-        return self.merge(sums)
-
 
 def _canonical(document: dict[str, Any]) -> str:
     return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+class Gathered:
+    """What there is of a case: chunks are merged in their order, and those that come early wait for the ones before."""
+
+    def __init__(self, case: Case) -> None:
+        self.work = Work(case)
+        self.nets = 0
+        self._merged: Sums | None = None
+        self._awaited = deque(self.work.chunks)
+        self._early: dict[Chunk, Sums] = {}
+
+    def add(self, chunk: Chunk, sums: Sums) -> None:
+        """Add one chunk."""
+        self.nets += sums.nets
+        self._early[chunk] = sums
+        while self._awaited and self._awaited[0] in self._early:
+            following = self._early.pop(self._awaited.popleft())
+            self._merged = following if self._merged is None else self._merged.merge(following)
+
+    def result(self) -> Result:
+        """Return the result of all that there is."""
+        parts = [self._merged] if self._merged is not None else []
+        parts += [self._early[chunk] for chunk in self._awaited if chunk in self._early]
+        return Result(self.work.plan, functools.reduce(Sums.merge, parts))
 
 
 @dataclass(frozen=True)
@@ -124,31 +134,61 @@ class Progress:
 
 def write_tasks(cases: Iterable[Case], store: Store) -> None:
     """Write every ``task.json`` of the cases that is missing or damaged; the lock must be held."""
-    for text in sorted({part.text for case in cases for part in Work(case).parts}):
+    for text in sorted({chunk.text for case in cases for chunk in Work(case).chunks}):
         store.task(text)
 
 
 def progress(cases: Iterable[Case], store: Store) -> Progress:
     """Return how much of the cases is stored, reading every chunk; the same chunk of two cases counts once."""
-    parts = {part for case in cases for part in Work(case).parts}
-    stored = sum(store.read(task_key(part.text), part.first, part.last) is not None for part in parts)
-    return Progress(stored, len(parts), len(store.damaged))
+    chunks = {chunk for case in cases for chunk in Work(case).chunks}
+    stored = sum(store.read(task_key(chunk.text), chunk.first, chunk.last) is not None for chunk in chunks)
+    return Progress(stored, len(chunks), len(store.damaged))
 
 
-def collect(cases: Iterable[Case], scale: str, store: Store, threads: int, report: Report) -> Collected:
-    """Return the results of all cases, simulating what the store lacks: its lock must be held."""
-    cases = tuple(cases)
-    results = []
-    for number, case in enumerate(cases, start=1):
-        label = f"case {number} of {len(cases)} ({case.label})"
-        results.append((case, Work(case).complete(store, threads, label, report)))
-    return Collected(scale, tuple(results))
+def collect(cases: Iterable[Case], store: Store, threads: int, report: Report, engine: Engine = local) -> Collected:
+    """Return the results of all cases, simulating what the store lacks: its lock must be held.
+
+    Each chunk is stored as it arrives, and is in the results of every case that has it.
+
+    Raises
+    ------
+    EngineError
+        If the engine leaves a chunk out.
+    """
+    gathered, missing = _gather(cases, store)
+    ranges = [Range(gathered[owners[0]].work.plan, chunk.first, chunk.last) for chunk, owners in missing.items()]
+    waiting = dict(enumerate(missing.items()))
+    with contextlib.closing(engine(ranges, threads)) as arriving:
+        for place, sums in arriving:
+            chunk, owners = waiting.pop(place)
+            chunk.write(store, sums)
+            for number in owners:
+                each, case = gathered[number], gathered[number].work.case
+                each.add(chunk, sums)
+                label = f"case {number + 1} of {len(gathered)} ({case.label})"
+                report(label, each.nets, case.nets, each.result)
+    if waiting:
+        raise EngineError(f"the engine ended with {len(waiting)} of {len(missing)} chunks left out")
+    return Collected(tuple((each.work.case, each.result()) for each in gathered))
 
 
-def read(cases: Iterable[Case], scale: str, store: Store) -> Collected:
+def read(cases: Iterable[Case], store: Store) -> Collected:
     """Return the results of all cases from a store that lacks nothing."""
-    works = [Work(case) for case in cases]
-    return Collected(scale, tuple((work.case, work.merge(work.read(store))) for work in works))
+    gathered, _ = _gather(cases, store)
+    return Collected(tuple((each.work.case, each.result()) for each in gathered))
+
+
+def _gather(cases: Iterable[Case], store: Store) -> tuple[list[Gathered], dict[Chunk, list[int]]]:
+    """Read what is stored; return all cases, and each chunk that is missing with the places of its cases."""
+    gathered = [Gathered(case) for case in cases]
+    missing: dict[Chunk, list[int]] = {}
+    for number, each in enumerate(gathered):
+        for chunk in each.work.chunks:
+            if (sums := chunk.read(store)) is not None:
+                each.add(chunk, sums)
+            else:
+                missing.setdefault(chunk, []).append(number)
+    return gathered, missing
 
 
 def measurements_file(study: Study, scale: str, out: Path) -> Path:
@@ -156,14 +196,14 @@ def measurements_file(study: Study, scale: str, out: Path) -> Path:
     return out / "results" / study.name / f"measured_{scale}.csv"
 
 
-def with_measurements(study: Study, collected: Collected, path: Path) -> Collected:
+def with_measurements(study: Study, collected: Collected, scale: str, path: Path) -> Collected:
     """Return what was collected together with what the study measures, taken now unless the file is there."""
     import pandas
 
     if study.measure is None:
         return collected
     if not path.exists():
-        write_atomically(path, study.measure(collected.scale).to_csv(index=False).encode())
+        write_atomically(path, study.measure(scale).to_csv(index=False).encode())
     return replace(collected, measurements=pandas.read_csv(path))
 
 

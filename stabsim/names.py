@@ -12,6 +12,8 @@ from collections.abc import Collection, Iterable, Mapping
 
 from stabsim.checks import number
 
+LISTED = 12  # known names in an error about an unknown one, at most
+
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CALL = re.compile(rf"\s*(?P<name>{_WORD.pattern})\s*(?:\((?P<arguments>.*)\))?\s*", re.DOTALL)
 _ARGUMENT = re.compile(rf"\s*(?P<key>{_WORD.pattern})\s*=\s*(?P<value>.*?)\s*", re.DOTALL)
@@ -84,7 +86,7 @@ def format_name(name: str, parameters: Mapping[str, float | str]) -> str:
 
 
 def unknown(kind: str, value: object, known: Iterable[str]) -> ValueError:
-    """Return the error for a name that is not among the known ones, which it lists with the nearest first.
+    """Return the error for a name that is not among the known ones, of which it lists the nearest `LISTED`.
 
     Examples
     --------
@@ -96,8 +98,9 @@ def unknown(kind: str, value: object, known: Iterable[str]) -> ValueError:
     def likeness(name: str) -> float:
         return SequenceMatcher(None, str(value).lower(), name.lower()).ratio()
 
-    listed = ", ".join(sorted(known, key=likeness, reverse=True))
-    return ValueError(f"unknown {kind} {value!r}; known, nearest first: {listed}")
+    nearest = sorted(known, key=likeness, reverse=True)
+    more = f" and {len(nearest) - LISTED} more" if len(nearest) > LISTED else ""
+    return ValueError(f"unknown {kind} {value!r}; known, nearest first: {', '.join(nearest[:LISTED])}{more}")
 
 
 def check_parameters(name: str, parameters: Iterable[str], known: Collection[str]) -> None:

@@ -6,9 +6,11 @@ import functools
 from typing import Any
 
 import numpy as np
+from numba import float64
 
 from stabsim.kernels import record as r
 from stabsim.kernels import statistics
+from stabsim.own_functions import compile_function
 from stabsim.quantities import Quantity
 
 
@@ -18,11 +20,15 @@ def compiled(quantities: tuple[Quantity, ...], dtype: np.dtype[Any]) -> Any:
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If Numba cannot compile the function of one of them.
     """
     parts = []
     for quantity in quantities:
-        build = statistics.of_matrices if quantity.whole else statistics.of_values
-        parts.append(build(quantity.function, r.OBSERVED.index(quantity.tensor), quantity.columns[0]))
+        build, argument = (
+            (statistics.of_matrices, float64[:, ::1]) if quantity.whole else (statistics.of_values, float64)
+        )
+        assert quantity.function is not None
+        function = compile_function(quantity.function, (argument,), f"function of quantity {quantity.name!r}")
+        parts.append(build(function, r.OBSERVED.index(quantity.tensor), quantity.columns[0]))
     return statistics.compile_statistics(parts, dtype)

@@ -26,7 +26,6 @@ from typing import Any, Self
 from numpy.typing import NDArray
 
 from stabsim.chunk import (
-    FORMAT_VERSION,
     TEMPORARY,
     Arrays,
     StoreError,
@@ -38,8 +37,6 @@ from stabsim.chunk import (
     one_line,
     write_atomically,
 )
-
-__all__ = ["FORMAT_VERSION", "Arrays", "Store", "StoreError", "task_key"]
 
 _KEY = re.compile(r"[0-9a-f]{32}")  # 128 bits of the SHA-256
 _DAMAGED = ".damaged"

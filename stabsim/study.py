@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
 
-    from stabsim.simulation import Result
+    from stabsim.result import Result
 
 SCALES = ("quick", "paper")
 
@@ -78,7 +78,7 @@ class Case:
 
     def seeded(self, seed: int) -> Case:
         """Return the case with the seed that it has in a run: SHA-256 of the run's seed and the task's key."""
-        digest = hashlib.sha256(f"{seed}\n{self.task.key}".encode()).digest()
+        digest = hashlib.sha256(f"{seed}\n{self.task.identity}".encode()).digest()
         return replace(self, task=replace(self.task, seed=int.from_bytes(digest[:8], "big")))
 
 
@@ -126,7 +126,6 @@ class Drawing:
 class Collected:
     """Every case of a study with its result, in the order of the cases, and what was measured."""
 
-    scale: str
     results: tuple[tuple[Case, Result], ...]
     measurements: pandas.DataFrame | None = None
 

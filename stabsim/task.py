@@ -12,17 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stabsim.kernels import record as r
-from stabsim.activations.own import code_hash
-from stabsim.kernels.record import COLUMNS, RECORD_VERSION
+from stabsim.kernels.record import COLUMNS
 from stabsim.network import Network
+from stabsim.own_functions import code_hash
 from stabsim.quantities import QUANTITIES, Quantity, select
+from stabsim.versions import RECORD_VERSION, STREAM_VERSION
 
-SAMPLERS = ("auto", "dense", "matrix_free")
-PRECISIONS = ("float32", "float64")
 LARGEST_SEED = 2**64 - 1
 LARGEST_NET = 2**32  # nets are numbered by one word of the random numbers' counter
-LARGEST_GROUP = 2**32  # and groups of numbers within a layer by another
-NUMBERS_A_GROUP = {"float32": 4, "float64": 2}
 
 Floats = NDArray[np.float64]
 Bins = tuple[float, float, int]
@@ -32,7 +29,7 @@ Bins = tuple[float, float, int]
 class Task:
     """A network and how it is run; `stabsim.simulate` says what each argument is.
 
-    Tasks are equal when their keys are: the canonical JSON of everything that affects the answer.
+    Tasks are equal when their identities are: the canonical JSON of everything that affects the answer.
     """
 
     network: Network
@@ -93,10 +90,8 @@ class Task:
         return gradients or any(tensor.endswith("gradient") for tensor, _ in self.histograms)
 
     @property
-    def key(self) -> str:
+    def identity(self) -> str:
         """Return canonical JSON of all that affects the answer, arrays by their SHA-256."""
-        from stabsim.kernels.philox import STREAM_VERSION
-
         document = {
             "network": json.loads(self.network.to_json()),
             "batch": self.batch,
@@ -117,12 +112,12 @@ class Task:
         return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
     def __eq__(self, other: object) -> bool:
-        """Compare by key."""
-        return self.key == other.key if isinstance(other, Task) else NotImplemented
+        """Compare by identity."""
+        return self.identity == other.identity if isinstance(other, Task) else NotImplemented
 
     def __hash__(self) -> int:
-        """Hash the key."""
-        return hash(self.key)
+        """Hash the identity."""
+        return hash(self.identity)
 
 
 def _digest(array: Floats | None) -> str | None:

@@ -10,10 +10,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from stabsim.checks import whole_number
+
+MOST_THREADS = 1024
+
 
 def available() -> int:
     """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def count_threads(threads: int | None) -> int:
+    """Return a checked number of threads; None: one per processor."""
+    return available() if threads is None else whole_number("threads", threads, 1, MOST_THREADS)
 
 
 def available_memory() -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stabsim.simulation import UNCONVERGED
+from stabsim.estimates import UNCONVERGED
 from stabsim.study import Verdict
 
 if TYPE_CHECKING:

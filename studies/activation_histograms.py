@@ -14,7 +14,7 @@ import numpy as np
 from stabsim import figures
 from stabsim.arguments import make_task
 from stabsim.network import Network
-from stabsim.simulation import Result
+from stabsim.result import Result
 from stabsim.study import Case, Collected, Drawing, Study, Verdict
 from stabsim.verdicts import judge, pick, select
 

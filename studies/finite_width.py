@@ -10,8 +10,8 @@ import numpy as np
 
 from stabsim import figures
 from stabsim.arguments import make_task
+from stabsim.estimates import UNCONVERGED
 from stabsim.network import Network
-from stabsim.simulation import UNCONVERGED
 from stabsim.study import Case, Collected, Drawing, Study, Verdict
 from stabsim.theory.finite_width import log_norm, log_normal_spread
 from stabsim.theory.zeros import dead_probability

@@ -102,6 +102,7 @@ from stabsim.cli.group import VERBS, group
 for verb in VERBS:
     group.main([verb, "--help"], standalone_mode=False)
 group.main(["--help"], standalone_mode=False)
+group.main(["--version"], standalone_mode=False)
 print({"numpy", "numba", "pandas", "scipy", "matplotlib", "seaborn", "rich"} & set(sys.modules))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -112,7 +113,8 @@ def test_help_and_version(call: Call) -> None:
     status, out, _ = call()
     assert status == 0 and all(f"\n  {verb} " in out for verb in VERBS)
     assert call("--help") == (0, out, "")
-    assert call("--version")[1].startswith("stabsim 0.")
+    version, formats = call("--version")[1].splitlines()
+    assert version.startswith("stabsim 0.") and formats.startswith("stream 1, record 2, chunk 1, table 1, ")
     assert f"[{'|'.join(declarations.SCALES)}]" in call("run", "--help")[1]
 
 
@@ -159,7 +161,7 @@ NET = ("--activation", "relu", "--weights", "he_normal", "--nets", "4")
         (["simulate", "--widths", "3,3", *NET, "--threads", "0"], "threads must be an integer from 1 to 1024, not 0"),
         (["simulate", "--widths", "3,3", *NET, "--quantities", "norm"], "unknown quantity 'norm'"),
         (["simulate", "--widths", "3,3", *NET, "--output", "no/such/x.csv"], "there is no folder no/such"),
-        (["simulate", "--widths", "3,3", *NET, "--target-rel-error", "1"], "a finite number > 0 and < 1, not 1.0"),
+        (["simulate", "--widths", "3,3", *NET, "--target-rel-error", "1"], "be a finite number > 0 and < 1, not 1.0"),
         (["simulate", "--widths", "3,3", *NET, "--target-rel-error", "0.1"], "name quantities without preactivation_m"),
     ],
 )  # fmt: skip
@@ -194,7 +196,7 @@ def test_a_table_that_cannot_be_written_is_one_line(call: Call) -> None:
 
 
 def test_a_warning_of_a_simulation_is_one_line(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stabsim.simulation.Result.overflowed", lambda _: ["left the range"], raising=False)
+    monkeypatch.setattr("stabsim.result.Result.overflowed", lambda _: ["left the range"], raising=False)
     status, out, err = call("simulate", "--widths", "3,3", *NET)
     assert (status, err) == (0, "stabsim simulate: left the range\n") and "4 nets of" in out
 

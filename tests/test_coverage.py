@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 import stabsim
 from stabsim import Network, Result, theory
 from stabsim.arguments import make_task
-from stabsim.moments import Estimate, Moments, Sums, estimate
+from stabsim.estimates import Estimate, estimate
+from stabsim.moments import Moments, Sums
 from stabsim.plan import Plan
 from stabsim.quantities import QUANTITIES
 from tests.checks import WRONG, must_fail

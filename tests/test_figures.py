@@ -235,17 +235,6 @@ def test_dot_plot_draws_equal_dots_apart(width: float, monkeypatch: pytest.Monke
     assert {*NAMES, "backward", "forward", "theory", "gain"} <= set(found) and found.count("theory") == 1
 
 
-def test_histogram_has_area_one() -> None:
-    counts, edges = np.histogram(np.random.default_rng(0).normal(size=1000), bins=[-3.0, -1.0, -0.5, 0.0, 2.0, 5.0])
-    with figures.style():
-        _, axes = figures.panels()
-        steps = figures.histogram_steps(axes[0, 0], edges, counts)
-        empty = figures.histogram_steps(axes[0, 0], [0.0, 1.0], [0])
-    values, drawn_edges, _ = steps.get_data()
-    assert np.isclose(np.sum(values * np.diff(drawn_edges)), 1.0)
-    assert empty.get_data()[0].tolist() == [0.0]
-
-
 def test_bad_arguments_are_named() -> None:
     with figures.style():
         _, ((axes,),) = figures.panels()
@@ -264,8 +253,6 @@ def test_bad_arguments_are_named() -> None:
         figures.dot_plot(axes, table, rows="activation", by="quantity")
     with pytest.raises(ValueError, match="lacks 'relu'"):
         figures.dot_plot(axes, table[table["layer"] == 0], rows="quantity", by="activation", order=["tanh"])
-    with pytest.raises(ValueError, match=r"counts of shape \(3,\)"):
-        figures.histogram_steps(axes, [0, 1, 2], [1, 2, 3])
 
 
 @given(positions=st.lists(st.floats(-50, 150), min_size=1, max_size=12), gap=st.floats(0.1, 20.0))
@@ -293,7 +280,7 @@ DRAW = """
         figures.against_depth(axes[0, 0], depth_table(), by="activation", scale="exponent")
         figures.heat_map(axes[0, 1], cell_table(20, 20), rows="layer", columns="width", center=0.0)
         figures.heat_map(axes[1, 0], cell_table(3, 3), rows="layer", columns="width")
-        figures.histogram_steps(axes[1, 1], [0, 1, 3], [4, 2])
+        figures.dot_plot(axes[1, 1], cell_table(3, 2), rows="layer", by="width")
         figures.panel_labels(axes.flat)
     for path in figures.save(figure, "example", sys.argv[1], depth_table()):
         print(path.name, hashlib.sha256(path.read_bytes()).hexdigest())

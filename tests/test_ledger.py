@@ -388,12 +388,12 @@ def test_every_verdict_of_a_study_changes_with_what_it_is_told(name: str, tmp_pa
     study = load(files()[name])
     cases = [dataclasses.replace(case, nets=min(case.nets, NETS[name])) for case in study.checked_cases("quick")]
     with Store(tmp_path) as store:
-        collected = collect(cases, "quick", store, 2, lambda *_: None)
+        collected = collect(cases, store, 2, lambda *_: None)
     assert typed_in(study, collected) == []
 
 
 def test_a_typed_in_verdict_is_found() -> None:
-    collected = Collected("quick", ())
+    collected = Collected(())
     vars(collected)["table"] = pandas.DataFrame({"estimate": [1.0], "ci_low": [0.9], "ci_high": [1.1]})
 
     def verdicts(found: Collected) -> Iterable[Verdict]:

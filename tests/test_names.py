@@ -72,3 +72,11 @@ def test_a_word_that_could_not_be_read_back_is_not_written(value: str) -> None:
 def test_unknown_names_list_the_nearest_first() -> None:
     error = names.unknown("activation", "Leaky-ReLU", ["tanh", "relu", "leaky_relu", "silu"])
     assert str(error) == "unknown activation 'Leaky-ReLU'; known, nearest first: leaky_relu, relu, silu, tanh"
+
+
+@pytest.mark.parametrize(("known", "more"), [(12, ""), (13, " and 1 more"), (58, " and 46 more")])
+def test_of_many_names_the_nearest_twelve_are_listed(known: int, more: str) -> None:
+    claims = [f"A{number:02d}" for number in range(known)]
+    listed = str(names.unknown("claim", "A7", claims)).partition("nearest first: ")[2]
+    assert listed.startswith("A07, A17, " if known > 17 else "A07, ") and listed.endswith(more)
+    assert listed.count("A") == 12

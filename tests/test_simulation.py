@@ -17,9 +17,9 @@ from sklearn.datasets import load_digits
 import stabsim
 from stabsim import Activation, Initializer, Network, Result
 from stabsim.activations import ACTIVATIONS, activation
-from stabsim.moments import relative_error, time_uniform
+from stabsim.estimates import time_uniform
 from stabsim.quantities import QUANTITIES
-from stabsim.simulation import FEWEST_NETS
+from stabsim.target import FEWEST_NETS, relative_error
 from tests.checks import WRONG, assert_agrees, must_fail
 
 Numbers = NDArray[Any]

@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from stabsim.chunk import Arrays, decode, encode
-from stabsim.store import Store, StoreError, task_key
+from stabsim.chunk import Arrays, StoreError, decode, encode
+from stabsim.store import Store, task_key
 
 TEXT = '{"format":1,"network":"an example"}'
 KEY = task_key(TEXT)
@@ -389,7 +389,8 @@ def test_a_forked_child_does_not_keep_the_lock(tmp_path: Path) -> None:
 def test_two_processes_contend_and_one_wins(tmp_path: Path) -> None:
     script = """
         import sys, time
-        from stabsim.store import Store, StoreError
+        from stabsim.chunk import StoreError
+        from stabsim.store import Store
         time.sleep(max(0.0, float(sys.argv[2]) - time.time()))
         try:
             with Store(sys.argv[1]):
@@ -408,7 +409,8 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path) -> None:
     script = f"""
         import resource, sys
         import numpy as np
-        from stabsim.store import Store, StoreError
+        from stabsim.chunk import StoreError
+        from stabsim.store import Store
         with Store(sys.argv[1]) as store:
             key = store.task('{TEXT}')
             store.write(key, 0, 1, {{"sums": np.zeros(100)}})

@@ -26,7 +26,8 @@ from stabsim.collect import (
 from stabsim.discovery import StudyError, calling, files, load
 from stabsim.measuring import cost_of_net
 from stabsim.network import Network
-from stabsim.simulation import Result, simulate
+from stabsim.result import Result
+from stabsim.simulation import simulate
 from stabsim.store import Store
 from stabsim.study import Case, Collected, Drawing, Study, Verdict
 from stabsim.task import Task
@@ -101,7 +102,7 @@ def test_verdicts_are_spelled_and_complete() -> None:
             Verdict("B06", wrong, 1.0, 0.9, 1.1)
 
     b07, b06 = (Verdict(claim, "holds", 1.0, 0.9, 1.1) for claim in ("B07", "B06"))
-    found = Collected("quick", ())
+    found = Collected(())
     assert study(claims=("B06", "B07"), verdicts=lambda _: [b07, b06]).checked_verdicts(found) == [b06, b07]
     with pytest.raises(ValueError, match="no verdict on B06"):
         study(claims=("B06", "B07"), verdicts=lambda _: [b07]).checked_verdicts(found)
@@ -115,7 +116,7 @@ def test_verdicts_are_spelled_and_complete() -> None:
 def test_collected_table_is_that_of_simulate_with_tags(tmp_path: Path) -> None:
     cases = study([Case(task(), 5000, {"kind": "a"}), Case(task(batch=2), 100, {"kind": "b"})]).checked_cases("quick")
     with Store(tmp_path) as store:
-        collected = collect(cases, "quick", store, 1, quiet)
+        collected = collect(cases, store, 1, quiet)
     table = collected.table
     assert list(table.columns[:3]) == ["kind", "quantity", "layer"]
     for case in cases:
@@ -124,17 +125,17 @@ def test_collected_table_is_that_of_simulate_with_tags(tmp_path: Path) -> None:
         )
         rows = table[table["kind"] == case.tags["kind"]].drop(columns="kind").reset_index(drop=True)
         assert rows.astype({"quantity": str}).equals(direct.table.astype({"quantity": str}))
-    assert read(cases, "quick", Store(tmp_path)).table.equals(table)
+    assert read(cases, Store(tmp_path)).table.equals(table)
 
 
 def test_collecting_again_simulates_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cases = study([Case(task(), 10_000)]).checked_cases("quick")
     with Store(tmp_path) as store:
-        collect(cases, "quick", store, 2, quiet)
+        collect(cases, store, 2, quiet)
     before = tree(tmp_path)
     monkeypatch.setattr("stabsim.plan.Plan.run", None)
     with Store(tmp_path) as store:
-        collect(cases, "quick", store, 2, quiet)
+        collect(cases, store, 2, quiet)
     assert tree(tmp_path) == before
 
 
@@ -149,8 +150,8 @@ def test_more_nets_reuse_whole_chunks_and_none_is_counted_twice(tmp_path: Path) 
         assert Work(case).plan.chunk_nets == 4096
         made.clear()
         with Store(tmp_path) as store:
-            (_, result) = collect([case], "quick", store, 1, note).results[0]
-            (_, fresh) = collect([case], "quick", store, 1, note).results[0]
+            (_, result) = collect([case], store, 1, note).results[0]
+            (_, fresh) = collect([case], store, 1, note).results[0]
         assert (len(made), result.nets) == (new, nets)
         direct = simulate(case.task.network, nets=nets, seed=case.task.seed, quantities=QUANTITIES)
         assert result.table.equals(direct.table) and fresh.table.equals(direct.table)
@@ -160,7 +161,7 @@ def test_more_nets_reuse_whole_chunks_and_none_is_counted_twice(tmp_path: Path) 
 def test_interrupted_between_chunks_and_resumed_gives_the_same_bytes(tmp_path: Path) -> None:
     cases = study([Case(task(), 9000, {"b": 1}), Case(task(batch=2), 5000, {"b": 2})]).checked_cases("quick")
     with Store(tmp_path / "whole") as store:
-        collect(cases, "quick", store, 1, quiet)
+        collect(cases, store, 1, quiet)
 
     def interrupt(label: str, done: int, wanted: int, current: Callable[[], Result]) -> None:
         assert current().nets == done
@@ -169,7 +170,7 @@ def test_interrupted_between_chunks_and_resumed_gives_the_same_bytes(tmp_path: P
     stops = 0
     while progress(cases, Store(tmp_path / "pieces")).missing:
         with Store(tmp_path / "pieces") as store, pytest.raises(KeyboardInterrupt):
-            collect(cases, "quick", store, 2, interrupt)
+            collect(cases, store, 2, interrupt)
         stops += 1
     assert stops == 5 and tree(tmp_path / "pieces") == tree(tmp_path / "whole")
 
@@ -177,7 +178,7 @@ def test_interrupted_between_chunks_and_resumed_gives_the_same_bytes(tmp_path: P
 def test_damaged_chunk_is_set_aside_and_simulated_again(tmp_path: Path) -> None:
     cases = study([Case(task(), 9000)]).checked_cases("quick")
     with Store(tmp_path) as store:
-        table = collect(cases, "quick", store, 1, quiet).table
+        table = collect(cases, store, 1, quiet).table
     before = tree(tmp_path)
     middle = next(tmp_path.glob("*/000004096-*.npz"))
     middle.write_bytes(middle.read_bytes()[:-1])
@@ -185,7 +186,7 @@ def test_damaged_chunk_is_set_aside_and_simulated_again(tmp_path: Path) -> None:
         progress(cases, Store(tmp_path)), stored=2, damaged=1
     )
     with Store(tmp_path) as store:
-        again = collect(cases, "quick", store, 1, quiet).table
+        again = collect(cases, store, 1, quiet).table
         assert [path for path, _ in store.damaged] == [middle]
     assert again.equals(table)
     (aside,) = tmp_path.rglob("*.damaged")
@@ -197,7 +198,7 @@ def test_a_chunk_of_two_cases_is_simulated_and_counted_once(tmp_path: Path) -> N
     cases = study([Case(task(), 5000, {"a": 1}), Case(task(), 4096, {"a": 2})]).checked_cases("quick")
     with Store(tmp_path) as store:
         assert progress(cases, store).missing == 2
-        collect(cases, "quick", store, 1, quiet)
+        collect(cases, store, 1, quiet)
         assert progress(cases, store).missing == 0
 
 
@@ -211,15 +212,15 @@ def test_what_depends_on_the_machine_is_measured_once(tmp_path: Path) -> None:
         taken.append(scale)
         return pandas.DataFrame({"seconds": [0.1 + len(taken)]})
 
-    collected = Collected("quick", ())
+    collected = Collected(())
     with pytest.raises(ValueError, match="nothing was measured"):
         _ = collected.measured
     path = measurements_file(study(measure=measure), "quick", tmp_path)
     path.parent.mkdir(parents=True)
     for _ in range(2):
-        assert with_measurements(study(measure=measure), collected, path).measured["seconds"].tolist() == [1.1]
+        assert with_measurements(study(measure=measure), collected, "quick", path).measured["seconds"].tolist() == [1.1]
     assert taken == ["quick"]
-    assert with_measurements(study(), collected, path) is collected
+    assert with_measurements(study(), collected, "quick", path) is collected
 
 
 def test_a_net_is_measured_in_a_process_of_its_own() -> None:
@@ -233,7 +234,7 @@ def test_a_net_is_measured_in_a_process_of_its_own() -> None:
 
 def test_figures_are_named_by_their_parts_and_are_the_same_bytes(tmp_path: Path) -> None:
     with Store(tmp_path / "chunks") as store:
-        collected = collect([Case(task(), 10)], "quick", store, 1, quiet)
+        collected = collect([Case(task(), 10)], store, 1, quiet)
 
     def draw(parts: tuple[str, ...]) -> Study:
         drawings = [Drawing(Figure(), collected.table, part) for part in parts]
@@ -312,4 +313,4 @@ def test_errors_of_a_study_name_the_function_and_the_line(tmp_path: Path) -> Non
         "from stabsim.study import Study\ndef draw(c):\n    return {}[1]\nstudy = Study('a', '', list, draw)"
     )
     with pytest.raises(StudyError, match=r"draw of .*a.py: line 3: KeyError: 1"), calling("draw", path):
-        save_figures(load(path), Collected("quick", ()), tmp_path)
+        save_figures(load(path), Collected(()), tmp_path)

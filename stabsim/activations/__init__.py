@@ -32,7 +32,7 @@ from stabsim.activations import (
     tanh,
 )
 from stabsim.activations.base import Activation, ClosedForm
-from stabsim.activations.own import code_hash
+from stabsim.own_functions import code_hash
 
 __all__ = ["ACTIVATIONS", "Activation", "ClosedForm", "activation", "fingerprint", "is_registered"]
 

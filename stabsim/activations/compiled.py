@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import functools
-import itertools
-from types import BuiltinFunctionType
 from typing import Any
 
 import numba
 import numpy as np
-from numba.core.dispatcher import Dispatcher
 
 from stabsim.activations import Activation, is_registered
 from stabsim.activations.own import check_functions
-from stabsim.kernels.compile import CONTRACT, kernel
 from stabsim.kernels.pointwise import compile_loop
+from stabsim.own_functions import compile_function
 
 
 def block(activation: Activation, dtype: Any) -> Any:
@@ -53,28 +50,9 @@ def _block(activation: Activation, precision: str) -> Any:
         return compile_loop(activation.f, activation.derivative, parameters, precision, f"{activation} {precision}")
     check_functions(activation)
     number = numba.from_dtype(np.dtype(precision))
-    atoms = []
-    for role in ("f", "derivative"):
-        function = getattr(activation, role)
-        if isinstance(function, BuiltinFunctionType):
-            raise TypeError(
-                f"{role} of activation {str(activation)!r} must be a Python function, such as "
-                f"lambda x: {function.__name__}(x), not the built-in itself"
-            )
-        atom = function if isinstance(function, Dispatcher) else kernel(fastmath=CONTRACT)(function)
-        try:
-            atom.compile((number,) * (1 + len(parameters)))
-        except Exception as error:
-            raise ValueError(
-                f"Numba cannot compile {role} of activation {str(activation)!r}: {_reason(error)}"
-            ) from error
-        atoms.append(atom)
-    # Never cached on disk: Numba would not see what the user's functions refer to.
-    return compile_loop(atoms[0], atoms[1], parameters, precision, cache=None)
-
-
-def _reason(error: Exception) -> str:
-    """Numba's own sentence out of its many lines."""
-    lines = [line.strip(" >") for line in str(error).splitlines()]
-    told = [line for line in lines if line and not line.startswith("Failed in")]
-    return " ".join(itertools.takewhile(lambda line: not line.startswith(("File ", "There are", "During")), told))
+    arguments = (number,) * (1 + len(parameters))
+    f, derivative = (
+        compile_function(getattr(activation, role), arguments, f"{role} of activation {str(activation)!r}")
+        for role in ("f", "derivative")
+    )
+    return compile_loop(f, derivative, parameters, precision, cache=None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,13 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stabsim.cli.text import counted, interval
+from stabsim.cli.text import counted, echo_wrapped, rests_on
 from stabsim.cli.usage import usage
 
 if TYPE_CHECKING:
     from stabsim.ledger import Entry, Ledger
 
-COLUMNS = 100
 INDENT = " " * 5
 KINDS = ("holds", "holds when", "fails")
 
@@ -112,15 +110,7 @@ def echo_claim(claim: str, entries: Sequence[Entry], width: int) -> None:
 def verdict_lines(entry: Entry, width: int) -> list[str]:
     """Return a verdict with its origin and its numbers in columns; a verdict with a condition has its own line."""
     found = entry.verdict
-    theory = "" if found.theory != found.theory else f", theory {found.theory:.6g}"
-    number = f"{found.estimate:.6g} {interval(found.ci_low, found.ci_high)}{theory}"
-    origin = f"{entry.study:{width}}  {entry.scale}  {number}"
+    origin = f"{entry.study:{width}}  {entry.scale}  {rests_on(found)}"
     if found.verdict in KINDS:
         return [f"{found.verdict:5}  {origin}"]
     return [found.verdict, f"{'':5}  {origin}"]
-
-
-def echo_wrapped(text: str, start: str) -> None:
-    """Print text in lines of at most ``COLUMNS`` characters, those after the first indented as far as its start."""
-    for line in textwrap.wrap(text, COLUMNS, initial_indent=start, subsequent_indent=" " * len(start)):
-        click.echo(line)

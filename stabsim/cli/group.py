@@ -16,6 +16,7 @@ import click
 
 from stabsim import __version__
 from stabsim.names import unknown
+from stabsim.versions import VERSIONS
 
 if TYPE_CHECKING:
     from stabsim.study import Study
@@ -40,7 +41,9 @@ class Verbs(click.Group):
 
 
 @click.command(cls=Verbs, invoke_without_command=True)
-@click.version_option(__version__, message="stabsim %(version)s")
+@click.version_option(
+    __version__, message="stabsim %(version)s\n" + ", ".join(f"{name} {number}" for name, number in VERSIONS.items())
+)
 @click.pass_context
 def group(context: click.Context) -> None:
     """Random deep nets by the thousand: signals and gradients with confidence intervals, next to theory."""

@@ -25,13 +25,13 @@ def command(only: Study | None, studies: tuple[str, ...], everything: bool, scal
 
     def do(chosen: Chosen) -> None:
         with naming(out):
-            files = plot(chosen, scale, seed, out)
+            files = plot(chosen, out)
         print_figures(files)
 
     return for_each(studies, everything or not studies, scale, seed, only, do)
 
 
-def plot(chosen: Chosen, scale: str, seed: int, out: Path) -> list[Path]:
+def plot(chosen: Chosen, out: Path) -> list[Path]:
     """Draw one study."""
     from stabsim.collect import chunks_directory, measurements_file, progress, read, save_figures, with_measurements
     from stabsim.discovery import StudyError, calling
@@ -40,14 +40,13 @@ def plot(chosen: Chosen, scale: str, seed: int, out: Path) -> list[Path]:
     name = chosen.study.name
     store = Store(chunks_directory(out, name))
     found = progress(chosen.cases, store)
-    options = f" --scale {scale}" + (f" --seed {seed}" if seed else "") + (f" --out {out}" if out != Path() else "")
+    seed, folder = f" --seed {chosen.seed}" if chosen.seed else "", f" --out {out}" if out != Path() else ""
+    again = f"stabsim run {name} --scale {chosen.scale}{seed}{folder}"
     if found.missing:
-        raise StudyError(
-            f"{found.missing} of {found.chunks} chunks are missing or damaged: stabsim run {name}{options}"
-        )
-    path = measurements_file(chosen.study, scale, out)
+        raise StudyError(f"{found.missing} of {found.chunks} chunks are missing or damaged: {again}")
+    path = measurements_file(chosen.study, chosen.scale, out)
     if chosen.study.measure is not None and not path.exists():
-        raise StudyError(f"{path} is missing: stabsim run {name}{options} measures it")
-    collected = with_measurements(chosen.study, read(chosen.cases, scale, store), path)
+        raise StudyError(f"{path} is missing: {again} measures it")
+    collected = with_measurements(chosen.study, read(chosen.cases, store), chosen.scale, path)
     with calling("draw", chosen.path):
         return save_figures(chosen.study, collected, out / "figures")

@@ -13,7 +13,7 @@ import click
 from stabsim.cli.text import counted
 
 if TYPE_CHECKING:
-    from stabsim.simulation import Result
+    from stabsim.result import Result
 
 # What best tells signals that live from those that die, with the end where they have come through every layer.
 HEADLINES = ("activation_gradient_log10_norm", "activation_log10_norm")

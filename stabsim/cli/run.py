@@ -9,16 +9,29 @@ import click
 
 from stabsim.cli.group import INTERRUPTED
 from stabsim.cli.selection import Chosen, for_each, naming, study_options
-from stabsim.cli.usage import between
+from stabsim.cli.text import echo_columns, echo_wrapped, rests_on
+from stabsim.cli.usage import between, usage
+from stabsim.engines import ENGINES, Engine, engine
+from stabsim.threads import MOST_THREADS
 
 if TYPE_CHECKING:
-    from stabsim.study import Collected, Study, Verdict
+    from stabsim.study import Collected, Study
+
+
+def by_name(_context: click.Context, _option: click.Parameter, name: str) -> Engine:
+    """Return an engine."""
+    with usage():
+        return engine(name)
 
 
 @click.command()
 @study_options
-@click.option("--engine", type=click.Choice(["local"]), default="local", show_default=True, help="Where it is run.")
-@click.option("--threads", type=int, callback=between(1, 1024), metavar="N", help="One per processor unless given.")
+@click.option(
+    "--engine", callback=by_name, metavar="|".join(ENGINES), default="local", show_default=True, help="Where it is run."
+)
+@click.option(
+    "--threads", type=int, callback=between(1, MOST_THREADS), metavar="N", help="One per processor unless given."
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be simulated, and simulate nothing.")
 @click.pass_obj
 def command(
@@ -28,7 +41,7 @@ def command(
     scale: str,
     seed: int,
     out: Path,
-    engine: str,
+    engine: Engine,
     threads: int | None,
     dry_run: bool,
 ) -> int:
@@ -42,7 +55,7 @@ def command(
             if dry_run:
                 tell(chosen, out)
             else:
-                run(chosen, scale, seed, out, threads)
+                run(chosen, out, engine, threads)
 
     try:
         return for_each(studies, everything, scale, seed, only, do)
@@ -53,7 +66,6 @@ def command(
 
 def tell(chosen: Chosen, out: Path) -> None:
     """Print the cases of a study and what is missing of each."""
-    from stabsim.cli.text import echo_columns
     from stabsim.collect import chunks_directory, progress
     from stabsim.store import Store
 
@@ -69,12 +81,12 @@ def tell(chosen: Chosen, out: Path) -> None:
     click.echo(f"  {total.missing} of {total.chunks} chunks missing, each up to about a second of one core")
 
 
-def run(chosen: Chosen, scale: str, seed: int, out: Path, threads: int | None) -> None:
+def run(chosen: Chosen, out: Path, engine: Engine, threads: int | None) -> None:
     """Simulate, draw and judge one study."""
     from stabsim.cli.progress import LiveProgress, say_if_compiling
     from stabsim.collect import chunks_directory, collect, progress, write_tasks
-    from stabsim.simulation import count_threads
     from stabsim.store import Store
+    from stabsim.threads import count_threads
 
     study = chosen.study
     with Store(chunks_directory(out, study.name)) as store:
@@ -88,12 +100,12 @@ def run(chosen: Chosen, scale: str, seed: int, out: Path, threads: int | None) -
         else:
             click.echo(f"{study.name}: all {found.chunks} chunks are stored, nothing is simulated")
         with LiveProgress() as show:
-            collected = collect(chosen.cases, scale, store, count_threads(threads), show)
+            collected = collect(chosen.cases, store, count_threads(threads), show, engine)
         collected = measured(chosen, collected, out)
         try:
             draw(chosen, collected, out)
         finally:  # a verdict needs no figure
-            judge(chosen, collected, seed, out)
+            judge(chosen, collected, out)
 
 
 def measured(chosen: Chosen, collected: Collected, out: Path) -> Collected:
@@ -101,11 +113,11 @@ def measured(chosen: Chosen, collected: Collected, out: Path) -> Collected:
     from stabsim.collect import measurements_file, with_measurements
     from stabsim.discovery import calling
 
-    path = measurements_file(chosen.study, collected.scale, out)
+    path = measurements_file(chosen.study, chosen.scale, out)
     if chosen.study.measure is not None and not path.exists():
         click.echo(f"{chosen.study.name}: measuring this machine into {path}")
     with calling("measure", chosen.path):
-        return with_measurements(chosen.study, collected, path)
+        return with_measurements(chosen.study, collected, chosen.scale, path)
 
 
 def draw(chosen: Chosen, collected: Collected, out: Path) -> None:
@@ -118,7 +130,7 @@ def draw(chosen: Chosen, collected: Collected, out: Path) -> None:
     print_figures(files)
 
 
-def judge(chosen: Chosen, collected: Collected, seed: int, out: Path) -> None:
+def judge(chosen: Chosen, collected: Collected, out: Path) -> None:
     """Print the verdicts and save them."""
     from stabsim.collect import save_verdicts
     from stabsim.discovery import calling
@@ -126,8 +138,10 @@ def judge(chosen: Chosen, collected: Collected, seed: int, out: Path) -> None:
     study = chosen.study
     with calling("verdicts", chosen.path):
         verdicts = study.checked_verdicts(collected)
-    print_verdicts(verdicts)
-    save_verdicts(study, verdicts, collected.scale, seed, out / "results" / study.name / "verdicts.json")
+    for verdict in verdicts:
+        click.echo(f"  {verdict.claim}  {verdict.verdict}: {rests_on(verdict)}")
+        echo_wrapped(verdict.note, " " * 7)
+    save_verdicts(study, verdicts, chosen.scale, chosen.seed, out / "results" / study.name / "verdicts.json")
 
 
 def print_figures(files: list[Path]) -> None:
@@ -135,17 +149,3 @@ def print_figures(files: list[Path]) -> None:
     for path in files:
         if path.suffix == ".png":
             click.echo(f"  {path}, .pdf, .svg and .csv")
-
-
-def print_verdicts(verdicts: list[Verdict]) -> None:
-    """Print each verdict with the number that it rests on and, below, its note."""
-    import textwrap
-
-    from stabsim.cli.text import interval
-
-    for verdict in verdicts:
-        theory = "" if verdict.theory != verdict.theory else f", theory {verdict.theory:.6g}"
-        number = f"{verdict.estimate:.6g} {interval(verdict.ci_low, verdict.ci_high)}{theory}"
-        click.echo(f"  {verdict.claim}  {verdict.verdict}: {number}")
-        for line in textwrap.wrap(verdict.note, 100):
-            click.echo(f"       {line}")

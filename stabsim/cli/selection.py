@@ -52,10 +52,12 @@ def study_options(function: Function) -> Function:
 
 @dataclass(frozen=True)
 class Chosen:
-    """A study with its file and the cases of this run."""
+    """A study with its file, and the cases that it has at a scale with a seed."""
 
     study: Study
     path: Path
+    scale: str
+    seed: int
     cases: tuple[Case, ...]
 
 
@@ -75,16 +77,17 @@ def for_each(
     only : Study or None
         The study whose file is run as a script: then there is no other.
     do : callable
-        Raises StoreError, StudyError, MemoryError, OverflowError, TypeError or ValueError where it fails.
+        Raises StoreError, StudyError, EngineError, MemoryError, OverflowError, TypeError or ValueError where it fails.
     """
     from stabsim.chunk import StoreError
     from stabsim.discovery import StudyError, load
+    from stabsim.engines import EngineError
 
     status = 0
     for name, path in _found(names, everything, only).items():
         try:
             do(_choose(only or load(path), path, scale, seed))
-        except (StoreError, StudyError, MemoryError, OverflowError, TypeError, ValueError) as error:
+        except (StoreError, StudyError, EngineError, MemoryError, OverflowError, TypeError, ValueError) as error:
             click.echo(f"stabsim: {name}: {str(error) or type(error).__name__}", err=True)
             status = 1
     return status
@@ -105,7 +108,7 @@ def _choose(study: Study, path: Path, scale: str, seed: int) -> Chosen:
     from stabsim.discovery import calling
 
     with calling("cases", path):
-        return Chosen(study, path, study.checked_cases(scale, seed))
+        return Chosen(study, path, scale, seed, study.checked_cases(scale, seed))
 
 
 def _found(names: tuple[str, ...], everything: bool, only: Study | None) -> dict[str, Path]:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stabsim.cli.text import counted, echo_columns, interval, number
 from stabsim.cli.usage import usage
 
 if TYPE_CHECKING:
-    from stabsim.simulation import Result
+    from stabsim.result import Result
 
 DEEPEST = 1_000_000
 
@@ -97,8 +98,10 @@ def command(
     from stabsim.checks import whole_number
     from stabsim.cli.progress import LiveProgress, say_if_compiling
     from stabsim.network import Network
-    from stabsim.simulation import check_target, count_threads, simulate
+    from stabsim.simulation import simulate
+    from stabsim.target import check_target
     from stabsim.task import LARGEST_NET
+    from stabsim.threads import count_threads
 
     widths = chosen_widths(depth, width, widths)
     parameters = f"--activation={activation!r}, --weights={weights!r} and --bias-std={bias_std}"
@@ -150,7 +153,6 @@ def chosen_widths(depth: int | None, width: int | None, widths: tuple[int, ...] 
 
 def report(result: Result) -> None:
     """Print each quantity at the layer where signals have come through the whole net."""
-    from stabsim.cli.text import counted, echo_columns, interval
     from stabsim.quantities import QUANTITIES
 
     click.echo(
@@ -160,9 +162,8 @@ def report(result: Result) -> None:
     rows: list[tuple[str, ...]] = [("quantity", "layer", "estimate", "interval", "theory")]
     for name, group in result.table.groupby("quantity", observed=True, sort=False):
         row = group.iloc[0 if QUANTITIES[str(name)].backward else -1]
-        theory = "" if row["theory"] != row["theory"] else f"{row['theory']:.6g}"
         span = interval(row["ci_low"], row["ci_high"])
-        rows.append((str(name), str(row["layer"]), f"{row['estimate']:.6g}", span, theory))
+        rows.append((str(name), str(row["layer"]), number(row["estimate"]), span, number(row["theory"])))
     echo_columns(rows, indent="  ")
     for line in result.unconverged():
         click.echo(f"few nets own the mean, which has not converged: {line}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stabsim.cli.selection import Chosen, existing_out_option, for_each, naming, seed_option
+from stabsim.cli.text import echo_columns
 
 if TYPE_CHECKING:
     from stabsim.study import Study
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 @click.pass_obj
 def command(only: Study | None, studies: tuple[str, ...], seed: int, out: Path) -> int:
     """Say how much of each study is stored."""
-    from stabsim.cli.text import echo_columns
     from stabsim.collect import chunks_directory, progress
     from stabsim.store import Store
     from stabsim.study import SCALES

@@ -1,6 +1,6 @@
 """Figures: a style, plots of tidy tables, and files with stable bytes."""
 
-from stabsim.figures.plots import against_depth, dot_plot, heat_map, histogram_steps, panel_labels, set_scale
+from stabsim.figures.plots import against_depth, dot_plot, heat_map, panel_labels, set_scale
 from stabsim.figures.style import COLUMN, DIVERGING, MARKERS, PAGE, PALETTE, SEQUENTIAL, line, panels, save, style
 
 __all__ = [
@@ -13,7 +13,6 @@ __all__ = [
     "against_depth",
     "dot_plot",
     "heat_map",
-    "histogram_steps",
     "line",
     "panel_labels",
     "panels",

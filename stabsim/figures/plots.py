@@ -15,8 +15,8 @@ from matplotlib.collections import QuadMesh
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle, StepPatch
-from numpy.typing import ArrayLike, NDArray
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
 
 from stabsim.figures import style
 from stabsim.figures.labels import EndLabels
@@ -307,37 +307,6 @@ def dot_plot(
     if len(legend) > 1:
         axes.legend(handles=legend, loc="best", handlelength=1.0)
     return handles
-
-
-def histogram_steps(
-    axes: Axes, edges: ArrayLike, counts: ArrayLike, *, index: int = 0, label: str | None = None, fill: bool = True
-) -> StepPatch:
-    """Draw a histogram as a density of area 1: counts over their sum and the width of their bin.
-
-    Parameters
-    ----------
-    axes : Axes
-        Where to draw.
-    edges : array (bins + 1,)
-        Of the bins, shape (bins + 1,), increasing.
-    counts : array (bins,)
-        Shape (bins,), not negative.
-    index : int
-        Which color of the palette.
-    label : str, optional
-        For a legend.
-    fill : bool
-        Fill it lightly.
-    """
-    edges, counts = np.asarray(edges, float), np.asarray(counts, float)
-    if edges.ndim != 1 or counts.shape != (len(edges) - 1,):
-        raise ValueError(f"counts of shape {counts.shape} do not fit edges of shape {edges.shape}: one less is needed")
-    total = counts.sum()
-    density = counts / (total * np.diff(edges)) if total > 0 else counts
-    color = style.line(index)["color"]
-    if fill:
-        axes.stairs(density, edges, fill=True, color=color, alpha=0.2, linewidth=0)
-    return axes.stairs(density, edges, color=color, label=label, linewidth=1.0)
 
 
 def panel_labels(panels: Iterable[Axes], titles: Sequence[str] | None = None) -> None:

@@ -19,8 +19,6 @@ from stabsim.kernels.compile import atom
 from stabsim.kernels.elementary import log, sincos_turn, truncated_normal_quantile
 from stabsim.kernels.precision import by_precision
 
-STREAM_VERSION = 1  # part of every result's identity: raise it when any net changes by more than rounding
-
 # Purposes: the fourth counter word. Two draws with different purposes never share a counter.
 INPUT = np.uint32(0)
 WEIGHT = np.uint32(1)

@@ -7,8 +7,6 @@ Kernels add to a record that holds 0 where a column is wanted, and NaN where it 
 
 from __future__ import annotations
 
-RECORD_VERSION = 2  # part of every stored result's identity: raise it when a number changes its meaning
-
 # Tensors whose values pass by an observer: they can be counted in a histogram, or seen by a user's own statistics.
 OBSERVED = ("activation", "preactivation", "derivative", "activation_gradient", "preactivation_gradient")
 
