@@ -1,11 +1,11 @@
 """A study: the cases that it simulates, the figures that it draws and the claims that it puts to the test.
 
-A study is one file ``studies/NAME.py`` that ends with::
+A study is one file ``studies/NAME.py`` that ends with, ``run_script`` being of ``stabsim.cli``::
 
     study = Study(name="NAME", title="...", claims=("B06",), cases=cases, draw=draw, verdicts=verdicts)
 
     if __name__ == "__main__":
-        study.main()
+        run_script(study)
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from stabsim.checks import whole_number
 from stabsim.names import unknown
@@ -243,11 +243,3 @@ class Study:
         if missing := [claim for claim in self.claims if claim not in {verdict.claim for verdict in verdicts}]:
             raise ValueError(f"study {self.name!r} has no verdict on {', '.join(missing)}")
         return sorted(verdicts, key=lambda verdict: list(self.claims).index(verdict.claim))
-
-    def main(self) -> NoReturn:
-        """Do what ``stabsim run NAME`` does, with the options of the command line."""
-        import sys
-
-        from stabsim.cli import main
-
-        main(["run", self.name, *sys.argv[1:]], study=self)

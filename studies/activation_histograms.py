@@ -13,6 +13,7 @@ import numpy as np
 
 from stabsim import figures
 from stabsim.arguments import make_task
+from stabsim.cli import run_script
 from stabsim.network import Network
 from stabsim.result import Result
 from stabsim.study import Case, Collected, Drawing, Study, Verdict
@@ -164,4 +165,4 @@ study = Study(
 )
 
 if __name__ == "__main__":
-    study.main()
+    run_script(study)

@@ -11,6 +11,7 @@ import numpy as np
 from stabsim import figures
 from stabsim.activations import ACTIVATIONS
 from stabsim.arguments import make_task
+from stabsim.cli import run_script
 from stabsim.network import Network
 from stabsim.study import Case, Collected, Drawing, Study, Verdict
 from stabsim.theory.gains import DIRECTIONS, centered_gain, gain, published_gain
@@ -284,4 +285,4 @@ study = Study(
 )
 
 if __name__ == "__main__":
-    study.main()
+    run_script(study)

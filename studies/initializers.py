@@ -10,6 +10,7 @@ import numpy as np
 from stabsim import figures
 from stabsim.activations import ACTIVATIONS, activation
 from stabsim.arguments import make_task
+from stabsim.cli import run_script
 from stabsim.initializers import INITIALIZERS
 from stabsim.network import Network
 from stabsim.study import Case, Collected, Drawing, Study, Verdict
@@ -148,4 +149,4 @@ study = Study(
 )
 
 if __name__ == "__main__":
-    study.main()
+    run_script(study)

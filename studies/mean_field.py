@@ -16,6 +16,7 @@ import numpy as np
 
 from stabsim import figures, theory
 from stabsim.arguments import make_task
+from stabsim.cli import run_script
 from stabsim.initializers import Initializer
 from stabsim.network import Network
 from stabsim.study import Case, Collected, Drawing, Study, Verdict
@@ -250,4 +251,4 @@ study = Study(
 )
 
 if __name__ == "__main__":
-    study.main()
+    run_script(study)

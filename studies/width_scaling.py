@@ -11,6 +11,7 @@ import numpy as np
 
 from stabsim import figures
 from stabsim.arguments import SAMPLERS, make_task
+from stabsim.cli import run_script
 from stabsim.measuring import cost_of_net, measurable
 from stabsim.network import Network
 from stabsim.samplers import sampler_of
@@ -167,4 +168,4 @@ study = Study(
 )
 
 if __name__ == "__main__":
-    study.main()
+    run_script(study)

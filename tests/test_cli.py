@@ -32,6 +32,7 @@ from tests.test_store import tree
 STUDY = '''
 """Eight chunks of a tenth of a second."""
 
+from stabsim.cli import run_script
 from stabsim.figures import against_depth, panels
 from stabsim.network import Network
 from stabsim.study import Case, Drawing, Study, Verdict
@@ -61,7 +62,7 @@ def verdicts(collected):
 study = Study(name="tiny", title="A tiny study", cases=cases, draw=draw, claims=("X01",), verdicts=verdicts)
 
 if __name__ == "__main__":
-    study.main()
+    run_script(study)
 '''
 
 Call = Callable[..., tuple[int, str, str]]

@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 import ast
-import functools
-from pathlib import Path
 
 import pytest
 
-import stabsim
-
-PACKAGE = Path(stabsim.__file__).parent
-MODULES = {
-    ".".join(("stabsim", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
-    for path in sorted(PACKAGE.rglob("*.py"))
-}
+from tests.sources import MODULES, doors, imports, reached
 
 # From the sums over nets up: a module imports none that stands behind it.
 UPWARD = (
@@ -40,34 +32,6 @@ FORBIDDEN = {
 SLOW = ("pandas", "seaborn", "matplotlib", "scipy.stats", "sklearn", "rich")
 
 
-@functools.cache
-def imports(module: str, *, at_once: bool = False) -> set[str]:
-    """Return every module that a module imports (``from a import b`` is a and a.b); at once: outside functions."""
-    tree = ast.parse(MODULES[module].read_text())
-    package = module if MODULES[module].name == "__init__.py" else module.rpartition(".")[0]
-    inside = {
-        inner
-        for outer in ast.walk(tree)
-        if isinstance(outer, ast.FunctionDef | ast.AsyncFunctionDef) or _only_for_types(outer)
-        for inner in ast.walk(outer)
-    }
-    found = set()
-    for node in ast.walk(tree):
-        if at_once and node in inside:
-            continue
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
-            source = ".".join([*above, *([node.module] if node.module else [])])
-            found |= {source} | {f"{source}.{alias.name}" for alias in node.names}
-    return found
-
-
-def _only_for_types(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-
-
 def within(name: str, package: str) -> bool:
     return name == package or name.startswith(package + ".")
 
@@ -88,9 +52,12 @@ def test_no_import_points_down(part: str) -> None:
 def test_data_flows_one_way(place: int) -> None:
     for module in MODULES:
         if within(module, UPWARD[place]):
-            allowed = {"stabsim.cli"} if module == "stabsim.study" else set()  # of a study's script: see below
-            behind = tuple(name for name in UPWARD[place + 1 :] if name not in allowed)
-            assert not offenses(module, behind), module
+            assert not offenses(module, UPWARD[place + 1 :]), module
+
+
+def test_no_room_imports_itself_through_others() -> None:
+    """Whatever the reason: types only, or inside a function."""
+    assert not {name for name in doors() if name in reached(name)}
 
 
 def test_kernels_import_only_kernels() -> None:
@@ -101,11 +68,9 @@ def test_kernels_import_only_kernels() -> None:
 
 
 def test_nobody_imports_the_command_line() -> None:
-    """Only the entry point of a study's script calls it, and imports it then."""
     for module in MODULES:
         if not within(module, "stabsim.cli"):
-            found = imports(module, at_once=module == "stabsim.study")
-            assert not any(within(name, "stabsim.cli") for name in found), module
+            assert not offenses(module, ("stabsim.cli",)), module
 
 
 def test_only_the_cuda_package_imports_cuda() -> None:

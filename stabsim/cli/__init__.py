@@ -1,5 +1,5 @@
 """The command line: ``stabsim VERB``, one file a verb."""
 
-from stabsim.cli.group import main
+from stabsim.cli.group import main, run_script
 
-__all__ = ["main"]
+__all__ = ["main", "run_script"]

@@ -59,9 +59,14 @@ def main(arguments: Sequence[str] | None = None, study: Study | None = None) -> 
     arguments : sequence of str, optional
         Those of the process unless given.
     study : Study, optional
-        The only study there is: for the file of a study that is run as a script.
+        The only study there is; see `run_script`.
     """
     sys.exit(_status(arguments, study))
+
+
+def run_script(study: Study) -> NoReturn:
+    """Do what ``stabsim run NAME`` does, with the options of the process: for the file of a study that is a script."""
+    main(["run", study.name, *sys.argv[1:]], study)
 
 
 def _status(arguments: Sequence[str] | None, study: Study | None) -> int:

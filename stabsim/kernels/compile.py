@@ -78,13 +78,16 @@ def kernel(
     (seen: a sigmoid that was a SiLU). It also has a directory of its own, since Numba keeps all variants of a function
     in one numbered index, which two processes that compile different ones at the same time overwrite.
 
-    ``apart`` keeps a function out of its callers. What an ``atom`` calls is inlined with it, which is faster for small
-    loops (all kept apart: 1.2 to 1.5 times slower) and slower for the largest, whose constants LLVM then loads anew in
-    each turn (normals: 0.48 instead of 0.42 ns).
+    A function that others call is inlined into them, which is faster for small loops (all kept apart: 1.2 to 1.5 times
+    slower); said outright, since Numba would else pass on the wish of whichever caller is compiled first. ``apart``
+    keeps a function out of its callers: the largest loops, whose constants LLVM would load anew in each turn (normals:
+    0.48 instead of 0.42 ns), and what takes long to compile and little to call (frames and backward products of batches:
+    42 instead of 28 s for the sampler, and no slower). What takes a whole `Net` is never apart: copying it at a call
+    costs as much as a narrow layer.
     """
     options: dict[str, Any] = {"nogil": True, "fastmath": set(fastmath), "error_model": "numpy"}
-    if apart:
-        options["forceinline"] = False
+    if signature is None:
+        options["forceinline"] = not apart
 
     def decorate(function: Callable[..., Any]) -> Any:
         if cache is None:

@@ -135,7 +135,7 @@ def orthonormalize_panel(panel, lengths, nothing, r):  # type: ignore[no-untyped
     return least
 
 
-@kernel()
+@kernel(apart=True)
 def orthonormalize(rows, start, c, work):  # type: ignore[no-untyped-def]
     """Turn rows into C times a frame, in place; the first ``start`` rows are one already.
 

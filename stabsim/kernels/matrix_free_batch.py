@@ -131,7 +131,7 @@ def recall(net, quiet, row, given, l):  # type: ignore[no-untyped-def]
         make_frame(net, l)
 
 
-@kernel(apart=True)  # inlined, the sampler takes a quarter more time to compile, and no less to run
+@kernel(apart=True)
 def gaussian_back(v, g, uh, k, m, t, work):  # type: ignore[no-untyped-def]
     """Make a frame of dS = M V, and write k = [M (V G^T - H U^T), M], so that dZ = k [U; H]."""
     rows = v.shape[0]
