@@ -81,9 +81,9 @@ def kernel(
     A function that others call is inlined into them, which is faster for small loops (all kept apart: 1.2 to 1.5 times
     slower); said outright, since Numba would else pass on the wish of whichever caller is compiled first. ``apart``
     keeps a function out of its callers: the largest loops, whose constants LLVM would load anew in each turn (normals:
-    0.48 instead of 0.42 ns), and what takes long to compile and little to call (frames and backward products of batches:
-    42 instead of 28 s for the sampler, and no slower). What takes a whole `Net` is never apart: copying it at a call
-    costs as much as a narrow layer.
+    0.48 instead of 0.42 ns), and what takes long to compile and little to call (frames and backward products of
+    batches: 42 instead of 28 s for the sampler, and no slower). What takes a whole `Net` is never apart: copying it at
+    a call costs as much as a narrow layer.
     """
     options: dict[str, Any] = {"nogil": True, "fastmath": set(fastmath), "error_model": "numpy"}
     if signature is None:
