@@ -29,23 +29,38 @@ def command() -> None:
 
 
 def compile_all() -> None:
-    """Run a few nets of each activation, law and sampler in both precisions."""
-    from stabsim.activations import ACTIVATIONS
-    from stabsim.arguments import PRECISIONS
-    from stabsim.initializers import LAWS, Initializer
-    from stabsim.network import Network
-    from stabsim.simulation import simulate
+    """Compile both precisions, each in a process of its own: Numba compiles one function at a time."""
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
 
-    for precision in PRECISIONS:
-        for activation in ACTIVATIONS:
-            simulate(Network((2, 2), activation, "normal"), nets=1, precision=precision)
-        for law in LAWS:
-            weights = Initializer(law=law, bias_law="uniform")
-            simulate(Network((2, 2), "linear", weights, bias_std=1.0), nets=1, precision=precision, sampler="dense")
-        for batch in (1, 2):
-            simulate(
-                Network((2, 2), "linear", "normal"), nets=1, precision=precision, sampler="matrix_free", batch=batch
-            )
+    from stabsim.arguments import PRECISIONS
+
+    with ProcessPoolExecutor(len(PRECISIONS), get_context("spawn")) as pool:
+        for _ in pool.map(compile_precision, PRECISIONS):
+            pass
+
+
+def compile_precision(precision: str) -> None:
+    """Compile every entry of the registries that a kernel calls, and every kernel."""
+    import numpy as np
+
+    from stabsim.activations import ACTIVATIONS
+    from stabsim.activations.compiled import block
+    from stabsim.initializers import LAWS
+    from stabsim.kernels import laws, sums
+    from stabsim.own_statistics import compiled
+    from stabsim.samplers import SAMPLERS
+
+    dtype = np.dtype(precision)
+    for factory in ACTIVATIONS.values():
+        block(factory(), dtype)
+    for law in LAWS:
+        laws.law(law, dtype)
+    for sampler in SAMPLERS:
+        sampler.kernel(dtype)
+    compiled((), dtype)
+    sums.sum_record()
+    sums.log2_mean_squares()
 
 
 def prune(kept: Path) -> int:

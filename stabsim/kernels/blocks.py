@@ -154,23 +154,39 @@ def count_saturated(preactivation, activation, lower, upper, bound):  # type: ig
     return count
 
 
+@kernel(fastmath=REASSOCIATE)
+def count_signs(values):  # type: ignore[no-untyped-def]
+    """Return how many values are below 0, and how many above.
+
+    Instead of the least and the greatest: of those LLVM makes no vector code (128 float32: 230 ns).
+    """
+    wide_vectors()
+    negative = np.int32(0)
+    positive = np.int32(0)
+    for i in range(values.size):
+        negative = np.int32(negative + one_if(values[i] < 0))
+        positive = np.int32(positive + one_if(values[i] > 0))
+    return negative, positive
+
+
 @kernel()
 def totals(values):  # type: ignore[no-untyped-def]
-    """Return the sum, the sum of squares, the number of zeros, the least and the greatest value."""
+    """Return the sum, the sum of squares, and how many values are 0, below 0 and above 0."""
     s1, s2, zeros = power_sums_2(values, 0.0)
-    return s1, s2, np.float64(zeros), np.float64(np.min(values)), np.float64(np.max(values))
+    negative, positive = count_signs(values)
+    return s1, s2, np.float64(zeros), np.float64(negative), np.float64(positive)
 
 
 @kernel()
 def no_totals():  # type: ignore[no-untyped-def]
     """Return the totals of no values."""
-    return 0.0, 0.0, 0.0, math.inf, -math.inf
+    return 0.0, 0.0, 0.0, 0.0, 0.0
 
 
 @kernel()
 def add_totals(a, b):  # type: ignore[no-untyped-def]
     """Return the totals of two blocks together."""
-    return a[0] + b[0], a[1] + b[1], a[2] + b[2], min(a[3], b[3]), max(a[4], b[4])
+    return a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3], a[4] + b[4]
 
 
 @kernel()

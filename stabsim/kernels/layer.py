@@ -58,22 +58,21 @@ def add_bias(s, b, exponent):  # type: ignore[no-untyped-def]
 @kernel()
 def choose_regime(s, shape, exponent):  # type: ignore[no-untyped-def]
     """Return how f is evaluated on ``s * 2**exponent``, the exponent being other than 0."""
-    values = flat(s)
-    squares = blocks.power_sums_2(values, 0.0)[1]
-    return regime_of(squares / s.size, np.min(values), np.max(values), s.itemsize, shape, exponent)
+    seen = blocks.totals(flat(s))
+    return regime_of(seen[1] / s.size, seen[3], seen[4], s.itemsize, shape, exponent)
 
 
 @kernel()
-def regime_of(mean_square, least, greatest, itemsize, shape, exponent):  # type: ignore[no-untyped-def]
-    """Return the same from what is known of s."""
+def regime_of(mean_square, negative, positive, itemsize, shape, exponent):  # type: ignore[no-untyped-def]
+    """Return the same from the mean square of s, and how many of it are below 0 and above."""
     if mean_square == 0.0:
         return CURVE_OF_SCALED
     level = exponent + math.frexp(mean_square)[1] // 2
     # Beyond these sizes (powers of 2) f is a straight line to within rounding.
     small, large = (-40, 30) if itemsize == 4 else (-60, 60)
     if level > large and not math.isnan(shape[FAR, 0, 0]):
-        below_is_level = shape[FAR, 0, 0] == 0.0 or least >= 0
-        above_is_level = shape[FAR, 1, 0] == 0.0 or greatest <= 0
+        below_is_level = shape[FAR, 0, 0] == 0.0 or negative == 0
+        above_is_level = shape[FAR, 1, 0] == 0.0 or positive == 0
         return LEVEL_FAR if below_is_level and above_is_level else LINE_FAR
     if level < small and not math.isnan(shape[NEAR, 0, 0]):
         return LINE_NEAR
@@ -284,7 +283,7 @@ def record_weight_gradient(row, wanted, z, ds, exponent, dw, extremes):  # type:
 @kernel()
 def record_outer_product(row, wanted, fan_in, z, fan_out, ds, exponent):  # type: ignore[no-untyped-def]
     """Write the same for a single sample, whose dW need not be formed, from the totals of z and ds."""
-    z_sum, z_squares, z_zeros, z_least, z_greatest = z
+    z_sum, z_squares, z_zeros, z_negative, z_positive = z
     ds_sum, ds_squares, ds_zeros, _, _ = ds
     if wanted[r.WEIGHT_GRADIENT + r.M2]:
         row[r.WEIGHT_GRADIENT + r.M1] = z_sum * ds_sum
@@ -298,5 +297,5 @@ def record_outer_product(row, wanted, fan_in, z, fan_out, ds, exponent):  # type
         row[r.WEIGHT_GRADIENT_ZERO] = 1.0 - (1.0 - rows) * (1.0 - columns)
         row[r.WEIGHT_GRADIENT_DEAD_ROW] = rows if alive else 1.0
         row[r.WEIGHT_GRADIENT_DEAD_COLUMN] = columns if alive else 1.0
-        one_signed = 1.0 if z_least >= 0 or z_greatest <= 0 else 0.0
+        one_signed = 1.0 if (z_negative == 0 or z_positive == 0) and not math.isnan(z_squares) else 0.0
         row[r.WEIGHT_GRADIENT_ONE_SIGNED_COLUMN] = one_signed if alive else math.nan
