@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stabsim import theory
     from stabsim.activations import Activation
+    from stabsim.arguments import make_task
     from stabsim.initializers import Initializer
     from stabsim.network import Network, Skip
+    from stabsim.quantities import Quantity
     from stabsim.result import Result
     from stabsim.simulation import simulate
     from stabsim.tracing import Trace, trace
@@ -21,16 +23,19 @@ _HOMES = {
     "Activation": "stabsim.activations",
     "Initializer": "stabsim.initializers",
     "Network": "stabsim.network",
+    "Quantity": "stabsim.quantities",
     "Skip": "stabsim.network",
     "Result": "stabsim.result",
     "simulate": "stabsim.simulation",
     "Trace": "stabsim.tracing",
     "trace": "stabsim.tracing",
+    "make_task": "stabsim.arguments",
     "theory": "stabsim.theory",
 }
 
 __all__ = [
-    "Activation", "Initializer", "Network", "Result", "Skip", "Trace", "__version__", "simulate", "theory", "trace",
+    "Activation", "Initializer", "Network", "Quantity", "Result", "Skip", "Trace", "__version__", "make_task", "simulate",
+    "theory", "trace",
 ]  # fmt: skip
 
 
