@@ -34,8 +34,8 @@ _HOMES = {
 }
 
 __all__ = [
-    "Activation", "Initializer", "Network", "Quantity", "Result", "Skip", "Trace", "__version__", "make_task", "simulate",
-    "theory", "trace",
+    "Activation", "Initializer", "Network", "Quantity", "Result", "Skip", "Trace", "__version__", "make_task",
+    "simulate", "theory", "trace",
 ]  # fmt: skip
 
 
