@@ -34,6 +34,7 @@ def compile_all() -> None:
     from stabsim.arguments import PRECISIONS
     from stabsim.initializers import LAWS, Initializer
     from stabsim.network import Network
+    from stabsim.samplers import SAMPLERS
     from stabsim.simulation import simulate
 
     for precision in PRECISIONS:
@@ -42,9 +43,14 @@ def compile_all() -> None:
         for law in LAWS:
             weights = Initializer(law=law, bias_law="uniform")
             simulate(Network((2, 2), "linear", weights, bias_std=1.0), nets=1, precision=precision, sampler="dense")
-        for batch in (1, 2):
+        for sampler in SAMPLERS:
+            weights = Initializer(law=sampler.laws[0])
             simulate(
-                Network((2, 2), "linear", "normal"), nets=1, precision=precision, sampler="matrix_free", batch=batch
+                Network((2, 2), "linear", weights),
+                nets=1,
+                precision=precision,
+                sampler=sampler.name,
+                batch=sampler.samples.start,
             )
 
 
