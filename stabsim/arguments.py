@@ -73,7 +73,7 @@ def make_task(
 def _check_size(task: Task) -> None:
     """Refuse layers that take more random numbers than there are."""
     network = task.network
-    weights = max(fan_in * fan_out for fan_in, fan_out in network.fans) if task.sampler == "dense" else 0
+    weights = max(fan_in * fan_out for fan_in, fan_out in network.fans) if sampler_of(task).draws_weights else 0
     most = max(weights, task.batch * max(network.widths))
     allowed = LARGEST_GROUP * NUMBERS_A_GROUP[task.precision]
     if most > allowed:
@@ -86,9 +86,9 @@ def _check_size(task: Task) -> None:
 def _check_statistics(task: Task) -> None:
     """Refuse functions of a whole matrix where one sample goes through in parts."""
     whole = [q.name for q in task.statistics if q.whole]
-    if whole and task.sampler == "matrix_free" and task.batch == 1:
+    if whole and sampler_of(task).in_parts:
         raise ValueError(
-            f"quantity {whole[0]!r} is of the whole matrix, and sampler='matrix_free' takes one sample in parts: "
+            f"quantity {whole[0]!r} is of the whole matrix, and sampler={task.sampler!r} takes one sample in parts: "
             "give sampler='dense', or batch >= 2"
         )
 

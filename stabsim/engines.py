@@ -23,7 +23,8 @@ class Range(NamedTuple):
 
 
 # Takes all that a study lacks and how many threads may run; yields (place in the sequence, its sums), in any order, as
-# they arrive. Each range is a pure function of its plan, and both can be pickled: where it is run changes no bit.
+# they arrive. Each range is a pure function of its plan: where it is run changes no bit. Both can be pickled, but for a
+# user's own functions that cannot: lambdas, and what stands in a file that the other process does not import.
 Engine = Callable[[Sequence[Range], int], Generator[tuple[int, "Sums"]]]
 
 
@@ -54,7 +55,7 @@ def engine(name: str) -> Engine:
     --------
     >>> engine("locale")
     Traceback (most recent call last):
-    ValueError: unknown engine 'locale'; known, nearest first: local
+    ValueError: unknown engine 'locale'; known, nearest first: local...
     """
     if name not in ENGINES:
         raise unknown("engine", name, ENGINES)

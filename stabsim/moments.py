@@ -174,7 +174,7 @@ def summarize(
     found = _sum_groups(record, {name: _tensor_columns(name, 0) for name in exists} | _columns(quantities))
     groups = {
         q.group: Moments.of(per_net(q, record, sizes=sizes, pivots=pivots)[..., None])
-        if q.statistic == "log10_norm"
+        if q.log10_norm
         else found.moments[q.group]
         for q in quantities
     }
@@ -195,7 +195,7 @@ def _columns(quantities: tuple[Quantity, ...]) -> dict[str, _Columns]:
         if quantity.kind not in ("fraction", "value"):
             order = columns[group][compiled.NUMBERS] if group in columns else 0
             columns[group] = _tensor_columns(group, max(order, quantity.order))
-        elif quantity.statistic != "log10_norm":
+        elif not quantity.log10_norm:
             columns[group] = (quantity.columns[0], 1, compiled.NO_COLUMN, compiled.NO_COLUMN)
     return columns
 
@@ -239,7 +239,7 @@ def pivots_of(quantity: Quantity, pivots: Floats) -> Floats:
 
 def per_net(quantity: Quantity, record: Floats, *, sizes: Mapping[str, Floats], pivots: Floats) -> Floats:
     """Return a quantity of every net, (nets, layers); what one net's variance or kurtosis is, is within the net."""
-    if quantity.statistic == "log10_norm":
+    if quantity.log10_norm:
         log2 = _log2_mean_square(record, r.TENSORS[quantity.tensor])
         return 0.5 * LOG10_OF_2 * (log2 + np.log2(sizes[quantity.tensor]))
     if quantity.kind in ("fraction", "value"):

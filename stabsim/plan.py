@@ -43,6 +43,10 @@ class Plan:
 
     task: Task
 
+    def __reduce__(self) -> tuple[type[Plan], tuple[Task]]:
+        """Pickle the task alone: what follows from it may be compiled, and is made where it is needed."""
+        return Plan, (self.task,)
+
     @cached_property
     def widths(self) -> NDArray[np.int64]:
         """Return the widths, (depth + 1,)."""

@@ -56,7 +56,7 @@ class Quantity:
     >>> network = stabsim.Network((100,) * 3, "relu", "he_normal")
     >>> result = stabsim.simulate(network, nets=200, quantities=("activation_mean", above_one))
     >>> result.estimates("activation_share_above_one").estimate.round(2)
-    array([0.16, 0.24, 0.23])
+    array([0.17, 0.24, 0.24])
     """
 
     tensor: str
@@ -101,7 +101,7 @@ class Quantity:
     @property
     def first_layer(self) -> int:
         """Return the first layer at which it exists: 0 is the input, which has no s, f' or dW."""
-        inputs_too = self.tensor in ("activation", "activation_gradient") and self.statistic != "saturated_fraction"
+        inputs_too = self.tensor in ("activation", "activation_gradient") and not self._is("saturated_fraction")
         return 0 if inputs_too else 1
 
     @property
@@ -111,8 +111,22 @@ class Quantity:
 
     @property
     def smallest_batch(self) -> int:
-        """Return the batch below which it does not exist."""
-        return 2 if self.statistic == "correlation" else 1
+        """Return the batch below which, asking for all, it is left out: one sample may come in parts."""
+        return 2 if self.whole or self._is("correlation") else 1
+
+    @property
+    def log10_norm(self) -> bool:
+        """Return whether it is the logarithm of a norm, which follows from the tensor's squares."""
+        return self._is("log10_norm")
+
+    @property
+    def signed(self) -> bool:
+        """Return whether its truth may be 0, so that it has no relative error."""
+        return self.kind == "mean" or self._is("correlation")
+
+    def _is(self, statistic: str) -> bool:
+        """Return whether it is the statistic of the registry, and not a user's own of the same name."""
+        return self.statistic == statistic and self.function is None
 
 
 def _order(kind: Kind) -> int:

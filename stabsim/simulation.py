@@ -13,6 +13,7 @@ from stabsim.arguments import make_task
 from stabsim.checks import whole_number
 from stabsim.network import Network
 from stabsim.plan import Plan
+from stabsim.quantities import Quantity
 from stabsim.result import Result
 from stabsim.target import check_target
 from stabsim.task import LARGEST_NET, Bins
@@ -33,9 +34,9 @@ def simulate(
     precision: str = "float32",
     threads: int | None = None,
     device: str = "cpu",
-    samples: Sequence[str] = (),
+    samples: Sequence[str | Quantity] = (),
     progress: Progress | None = None,
-    quantities: Sequence[str] | None = None,
+    quantities: Sequence[str | Quantity] | None = None,
     histograms: Mapping[str, Bins] | None = None,
     saturation: float = 0.01,
     target_rel_error: float | None = None,
@@ -70,15 +71,15 @@ def simulate(
         As many as there are processors, unless told.
     device : str
         "cpu".
-    samples : sequence of str
-        Quantities to keep for every net, in ``result.samples``.
+    samples : sequence of str or Quantity
+        Quantities, names or your own, to keep for every net, in ``result.samples``.
     progress : callable, optional
         Called after each chunk with the result so far and the number of nets asked for.
-    quantities : sequence of str, optional
-        Quantities to estimate; all of them unless told. What is not asked for is not computed.
+    quantities : sequence of str or Quantity, optional
+        Quantities, names or your own, to estimate; all of them unless told. What is not asked for is not computed.
     histograms : mapping of str to (low, high, bins), optional
-        Tensors ("activation", "preactivation", "activation_gradient", "preactivation_gradient") whose values are
-        counted in equal bins, the same number for all.
+        Tensors ("activation", "preactivation", "derivative", "activation_gradient", "preactivation_gradient") whose
+        values are counted in equal bins, the same number for all.
     saturation : float
         Below this, f' and the distance of f to its limit count as saturated.
     target_rel_error : float, optional

@@ -48,7 +48,7 @@ def check_target(target_rel_error: float, task: Task) -> float:
         If it is no number between 0 and 1, or if the truth of a quantity may be 0.
     """
     target = number("target_rel_error", target_rel_error, 0.0, 1.0, open_ends=True)
-    signed = [q.name for q in task.table_quantities if q.kind == "mean" or q.statistic == "correlation"]
+    signed = [q.name for q in task.table_quantities if q.signed]
     if signed:
         raise ValueError(
             f"target_rel_error={target!r}: quantities whose truth may be 0 have no relative error; "
@@ -89,7 +89,7 @@ def relative_error(quantity: Quantity, found: Estimate, smallest_fraction: float
     with np.errstate(invalid="ignore", divide="ignore"):
         distance = np.maximum(found.ci_high - found.estimate, found.estimate - found.ci_low)
         size = np.abs(found.estimate)
-        if quantity.statistic == "log10_norm":
+        if quantity.log10_norm:
             size = np.full_like(size, math.log10(math.e))
         elif quantity.kind == "fraction":
             size = np.maximum(size, smallest_fraction)

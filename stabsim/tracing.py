@@ -91,7 +91,7 @@ def trace(
     net = whole_number("net", net, 0, LARGEST_NET - 1)
     plan = Plan(task)
     sizes = dense_sizes(task)
-    offsets = side_by_side(sizes, [dense.Z, dense.D, dense.S, dense.DZ, dense.DS, dense.W, dense.B, dense.DW])
+    offsets = side_by_side(sizes, [np.int64(buffer) for buffer in range(dense.BUFFERS)])
     layout = Layout(sizes, offsets)
     (buffers,) = plan.allocate(layout)
     with single_threaded_blas():

@@ -13,6 +13,7 @@ import pytest
 from stabsim.collect import collect, progress
 from stabsim.engines import ENGINES, Engine, Range, engine, local
 from stabsim.moments import Sums
+from stabsim.names import unknown
 from stabsim.store import Store
 from stabsim.study import Case
 from tests.test_cli import Call, call
@@ -117,4 +118,4 @@ def test_an_unknown_engine_is_refused_with_the_nearest_first(call: Call) -> None
     with pytest.raises(ValueError, match="unknown engine 'locale'; known, nearest first: local"):
         engine("locale")
     status, out, err = call("run", "tiny", "--engine", "locale")
-    assert (status, out, err) == (2, "", "stabsim run: unknown engine 'locale'; known, nearest first: local\n")
+    assert (status, out, err) == (2, "", f"stabsim run: {unknown('engine', 'locale', ENGINES)}\n")

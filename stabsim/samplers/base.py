@@ -73,6 +73,10 @@ class Sampler:
         Laws of the weights that it can draw: all of them unless told.
     samples : range
         Batches that it takes: all unless told.
+    draws_weights : bool
+        Whether each weight takes a random number.
+    in_parts : bool
+        Whether a tensor comes in parts, so that no statistic sees it whole.
     """
 
     name: str
@@ -84,6 +88,8 @@ class Sampler:
     terms: Callable[[Task, int, int], Terms]
     laws: tuple[str, ...] = LAWS
     samples: range = range(1, 2**32)
+    draws_weights: bool = False
+    in_parts: bool = False
 
     def refuses(self, task: Task) -> str:
         """Return why a task cannot be run, in words; nothing if it can."""

@@ -77,4 +77,5 @@ SAMPLER = Sampler(
     kind=lambda _task: "dense",
     prices=PRICES,
     terms=terms,
+    draws_weights=True,
 )

@@ -65,4 +65,5 @@ SAMPLER = Sampler(
     terms=terms,
     laws=LAWS,
     samples=range(1, 2),
+    in_parts=True,
 )
