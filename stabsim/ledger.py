@@ -199,9 +199,16 @@ def read_verdicts(path: Path) -> list[Entry]:
             raise ValueError(f"it is of study {study!r}")
         if not isinstance(verdicts, list):
             raise ValueError("its verdicts are no list")
-        return [Entry(study, scale, _verdict(row)) for row in verdicts]
+        found = [_verdict(row) for row in verdicts]
+        known = [verdict for verdict in found if verdict.claim in statements()]
+        entries = [Entry(study, scale, verdict) for verdict in known]
     except ValueError as error:
         raise LedgerError(f"{path} cannot be used: {error}; stabsim run {path.parent.name} writes it anew") from error
+    try:
+        check_claims(verdict.claim for verdict in found)
+    except ValueError as error:
+        raise LedgerError(f"{path} cannot be used: {error}; a claim is a line of data/statements.csv") from error
+    return entries
 
 
 def _rows(claim: str, entries: Sequence[Entry]) -> Iterator[dict[str, Any]]:

@@ -34,8 +34,6 @@ class Quantity:
         How it is estimated. "fraction": as the mean over nets of a number from 0 to 1. "value": as the mean over
         nets of any number (NaN and -inf left out). "mean" to "kurtosis", of the registry only: from the moments of
         all values.
-    columns : tuple of int
-        Of the record, those to be written, its own first; with a function, none.
     meaning : str
         One line for people.
     function : callable, optional
@@ -43,6 +41,8 @@ class Quantity:
         its mean over samples and units. With ``whole``, from the matrix (batch, width), float64, to a number.
     whole : bool
         Whether the function is one of the whole matrix; there is none of pre-activations, which come in parts.
+    columns : tuple of int
+        Of the record, those to be written, its own first: of the registry only, without a function.
 
     Raises
     ------
@@ -62,10 +62,10 @@ class Quantity:
     tensor: str
     statistic: str
     kind: Kind
-    columns: tuple[int, ...] = ()
     meaning: str = ""
     function: Callable[..., Any] | None = None
     whole: bool = False
+    columns: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.function is None:
@@ -143,7 +143,11 @@ def _moments(tensor: str, names: tuple[Kind, ...]) -> list[Quantity]:
     }
     return [
         Quantity(
-            tensor, name, name, (*range(start, start + _order(name)), start + r.SQUARE), f"{tensor}: {meanings[name]}"
+            tensor,
+            name,
+            name,
+            f"{tensor}: {meanings[name]}",
+            columns=(*range(start, start + _order(name)), start + r.SQUARE),
         )
         for name in names
     ]
@@ -152,7 +156,8 @@ def _moments(tensor: str, names: tuple[Kind, ...]) -> list[Quantity]:
 def _norm(tensor: str) -> Quantity:
     norm = "Frobenius norm" if tensor == "weight_gradient" else "root mean square over samples of the row norm"
     columns = tuple(r.TENSORS[tensor] + offset for offset in (r.SQUARE, r.M1, r.M2))
-    return Quantity(tensor, "log10_norm", "value", columns, f"{tensor}: log10 of the {norm}, nets at 0 left out")
+    meaning = f"{tensor}: log10 of the {norm}, nets at 0 left out"
+    return Quantity(tensor, "log10_norm", "value", meaning, columns=columns)
 
 
 def _fractions(tensor: str, zero: int, entries: dict[str, tuple[int, str]]) -> list[Quantity]:
@@ -162,8 +167,8 @@ def _fractions(tensor: str, zero: int, entries: dict[str, tuple[int, str]]) -> l
             tensor,
             name,
             "fraction",
-            (column, zero) if "dead" in name or "signed" in name else (column,),
             f"{tensor}: {meaning}",
+            columns=(column, zero) if "dead" in name or "signed" in name else (column,),
         )
         for name, (column, meaning) in entries.items()
     ]
@@ -187,8 +192,8 @@ _ENTRIES = (
         "activation",
         "correlation",
         "value",
-        (r.ACTIVATION_CORRELATION,),
         "activation: cosine of two samples, mean over the pairs (1, 2), (3, 4), ... of the batch without a zero row",
+        columns=(r.ACTIVATION_CORRELATION,),
     ),
     *_fractions(
         "derivative",
