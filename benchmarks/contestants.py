@@ -2,7 +2,8 @@
 
 Each peer draws He weights and standard normal inputs and output gradients afresh for every net, in
 float32, and reduces to the variance of z, the share of zeros in z, the variance of dz and the share of
-zeros in ds. A peer whose library is not installed is named as absent.
+zeros in ds: z and ds of layers 1 to depth, dz of layers 0 to depth - 1, each variance within the net, about its
+own mean. A peer whose library is not installed is named as absent.
 """
 
 from __future__ import annotations
@@ -72,13 +73,13 @@ def _torch(depth: int, width: int, batch: int, nets: tuple[int, ...], draw: Call
             weights.append(draw())
             activation = torch.relu_(torch.matmul(activation, weights[-1]))
             masks.append(activation > 0)
-            results[..., layer, 0] = activation.var((-2, -1))
+            results[..., layer, 0] = activation.var((-2, -1), correction=0)
             results[..., layer, 1] = (activation == 0).float().mean((-2, -1))
         gradient = torch.randn(*nets, batch, width)
         for layer in reversed(range(depth)):
             inner = gradient * masks[layer]
             gradient = torch.matmul(inner, weights[layer].mT)
-            results[..., layer, 2] = gradient.var((-2, -1))
+            results[..., layer, 2] = gradient.var((-2, -1), correction=0)
             results[..., layer, 3] = (inner == 0).float().mean((-2, -1))
         return results.numpy()
 
@@ -162,6 +163,8 @@ OURS: dict[str, Peer] = {
     "stabsim_all": functools.partial(this_package, sampler="auto", quantities=None),  # no peer has all quantities
 }
 ORTHOGONAL: dict[str, Peer] = {
-    "stabsim_orthogonal": functools.partial(this_package, sampler="matrix_free", weights="orthogonal"),
+    "stabsim_orthogonal": functools.partial(
+        this_package, sampler="matrix_free", weights=f"orthogonal(gain={math.sqrt(2)})"
+    ),
     "torch_orthogonal": torch_orthogonal,
 }

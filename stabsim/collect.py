@@ -1,4 +1,4 @@
-"""Collect a study: what its store holds is read, what is missing is simulated and stored at once, all is merged.
+"""Run a study: what its store holds is read, what is missing is simulated and stored at once, all is merged.
 
 The nets of a case are cut into the chunks of its plan. All chunks but a shorter last one are stored under a key
 that does not name the number of nets, so that a run with more nets reads them. A shorter last chunk would overlap
@@ -17,23 +17,27 @@ import functools
 import json
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from stabsim.chunk import one_line, write_atomically
+from stabsim.discovery import calling
 from stabsim.engines import Engine, EngineError, Range, local
 from stabsim.moments import Sums
 from stabsim.plan import Plan
 from stabsim.result import Result
 from stabsim.store import Store, task_key
 from stabsim.study import Case, Collected, Study, Verdict
+from stabsim.threads import count_threads
 from stabsim.versions import CHUNK_VERSION
 
 # Called with (label, nets done, nets wanted, function that merges what there is) after each chunk.
 Report = Callable[[str, int, int, Callable[[], Result]], None]
+
+Missing = dict["Chunk", list[int]]  # each chunk that is not stored, with the places of its cases
 
 
 def chunks_directory(out: Path, study: str) -> Path:
@@ -155,7 +159,32 @@ def collect(cases: Iterable[Case], store: Store, threads: int, report: Report, e
     EngineError
         If the engine leaves a chunk out.
     """
-    gathered, missing = _gather(cases, store)
+    return _simulate(*_gather(cases, store), store, threads, report, engine)
+
+
+def read(cases: Iterable[Case], store: Store) -> Collected:
+    """Return the results of all cases from a store that lacks nothing."""
+    gathered, _ = _gather(cases, store)
+    return Collected(tuple((each.work.case, each.result()) for each in gathered))
+
+
+def _gather(cases: Iterable[Case], store: Store) -> tuple[list[Gathered], Missing]:
+    """Read what is stored; return all cases, and what is missing."""
+    gathered = [Gathered(case) for case in cases]
+    missing: Missing = {}
+    for number, each in enumerate(gathered):
+        for chunk in each.work.chunks:
+            if (sums := chunk.read(store)) is not None:
+                each.add(chunk, sums)
+            else:
+                missing.setdefault(chunk, []).append(number)
+    return gathered, missing
+
+
+def _simulate(
+    gathered: list[Gathered], missing: Missing, store: Store, threads: int, report: Report, engine: Engine
+) -> Collected:
+    """Simulate and store what is missing; return the results."""
     ranges = [Range(gathered[owners[0]].work.plan, chunk.first, chunk.last) for chunk, owners in missing.items()]
     waiting = dict(enumerate(missing.items()))
     with contextlib.closing(engine(ranges, threads)) as arriving:
@@ -170,25 +199,6 @@ def collect(cases: Iterable[Case], store: Store, threads: int, report: Report, e
     if waiting:
         raise EngineError(f"the engine ended with {len(waiting)} of {len(missing)} chunks left out")
     return Collected(tuple((each.work.case, each.result()) for each in gathered))
-
-
-def read(cases: Iterable[Case], store: Store) -> Collected:
-    """Return the results of all cases from a store that lacks nothing."""
-    gathered, _ = _gather(cases, store)
-    return Collected(tuple((each.work.case, each.result()) for each in gathered))
-
-
-def _gather(cases: Iterable[Case], store: Store) -> tuple[list[Gathered], dict[Chunk, list[int]]]:
-    """Read what is stored; return all cases, and each chunk that is missing with the places of its cases."""
-    gathered = [Gathered(case) for case in cases]
-    missing: dict[Chunk, list[int]] = {}
-    for number, each in enumerate(gathered):
-        for chunk in each.work.chunks:
-            if (sums := chunk.read(store)) is not None:
-                each.add(chunk, sums)
-            else:
-                missing.setdefault(chunk, []).append(number)
-    return gathered, missing
 
 
 def measurements_file(study: Study, scale: str, out: Path) -> Path:
@@ -226,6 +236,129 @@ def save_verdicts(study: Study, verdicts: Iterable[Verdict], scale: str, seed: i
     rows = [{key: _plain(value) for key, value in asdict(verdict).items()} for verdict in verdicts]
     document = {"study": study.name, "title": study.title, "scale": scale, "seed": seed, "verdicts": rows}
     write_atomically(path, (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def _say_nothing(*_: object) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Functions that `run_study` calls, in this order; those that are not given say nothing.
+
+    Parameters
+    ----------
+    stored : callable
+        From what is stored, and the (path, problem) of each file that is set aside and made again.
+    simulating : callable
+        To a report of the chunks that are simulated, which is open as long as they are.
+    measuring : callable
+        From the file of what is measured of this machine, if it is measured now.
+    drawn : callable
+        From the files of the figures.
+    judged : callable
+        From the verdicts, before they are saved.
+    """
+
+    stored: Callable[[Progress, Sequence[tuple[Path, str]]], None] = _say_nothing
+    simulating: Callable[[], contextlib.AbstractContextManager[Report]] = lambda: contextlib.nullcontext(_say_nothing)
+    measuring: Callable[[Path], None] = _say_nothing
+    drawn: Callable[[Sequence[Path]], None] = _say_nothing
+    judged: Callable[[Sequence[Verdict]], None] = _say_nothing
+
+
+class Run(NamedTuple):
+    """What a run of a study leaves: results, files of figures and verdicts."""
+
+    collected: Collected
+    figures: list[Path]
+    verdicts: list[Verdict]
+
+
+def run_study(
+    study: Study,
+    scale: str = "quick",
+    seed: int = 0,
+    *,
+    out: Path = Path(),
+    threads: int | None = None,
+    engine: Engine = local,
+    listener: Listener | None = None,
+    path: Path | None = None,
+) -> Run:
+    """Simulate what is missing of a study, measure, draw and judge, as ``stabsim run`` does.
+
+    Parameters
+    ----------
+    study : Study
+        Its functions are called.
+    scale : str
+        "quick" or "paper".
+    seed : int
+        Of the run.
+    out : Path
+        Folder that holds results/ and figures/; the current one unless given.
+    threads : int, optional
+        As many as there are processors, unless told.
+    engine : callable
+        Where it is run: see `stabsim.engines`.
+    listener : Listener, optional
+        Who is told what is done; nobody unless given.
+    path : Path, optional
+        The file of the study, which is then named, with the line, when one of its functions fails.
+
+    Raises
+    ------
+    ValueError
+        If the scale, the seed or ``threads`` is not allowed, or the study breaks its own declaration.
+    StoreError
+        If the disk is full or read-only, or the study is being run already; what is stored stays.
+    EngineError
+        If the engine leaves a chunk out.
+    StudyError
+        If one of the study's functions fails and ``path`` is given; without it, their error is raised as it is.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from stabsim import Network
+    >>> from stabsim.arguments import make_task
+    >>> task = make_task(Network((8, 8, 8), "relu", "he_normal"), quantities=("activation_mean_square",))
+    >>> study = Study("tiny", "A tiny study", cases=lambda scale: [Case(task, 100)], draw=lambda collected: [])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     run = run_study(study, out=Path(folder))
+    >>> run.collected.table["nets"].tolist()
+    [100, 100, 100]
+    """
+    listener, workers = listener or Listener(), count_threads(threads)
+
+    def calls(function: str) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext() if path is None else calling(function, path)
+
+    with calls("cases"):
+        cases = study.checked_cases(scale, seed)
+    with Store(chunks_directory(out, study.name)) as store:
+        write_tasks(cases, store)
+        gathered, missing = _gather(cases, store)
+        chunks = len({chunk for each in gathered for chunk in each.work.chunks})
+        listener.stored(Progress(chunks - len(missing), chunks, len(store.damaged)), store.damaged)
+        with listener.simulating() as report:
+            collected = _simulate(gathered, missing, store, workers, report, engine)
+        measurements = measurements_file(study, scale, out)
+        if study.measure is not None and not measurements.exists():
+            listener.measuring(measurements)
+        with calls("measure"):
+            collected = with_measurements(study, collected, scale, measurements)
+        try:
+            with calls("draw"):
+                figures = save_figures(study, collected, out / "figures")
+            listener.drawn(figures)
+        finally:  # a verdict needs no figure
+            with calls("verdicts"):
+                verdicts = study.checked_verdicts(collected)
+            listener.judged(verdicts)
+            save_verdicts(study, verdicts, scale, seed, out / "results" / study.name / "verdicts.json")
+    return Run(collected, figures, verdicts)
 
 
 def _plain(value: Any) -> Any:

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -23,6 +24,7 @@ from stabsim.activations import Activation
 from stabsim.cli import main
 from stabsim.collect import collect, save_verdicts
 from stabsim.discovery import files, load
+from stabsim.figures import style
 from stabsim.ledger import (
     COLUMNS,
     NOT_TESTED,
@@ -38,6 +40,7 @@ from stabsim.ledger import (
     table,
     write_ledger,
 )
+from stabsim.measuring import Cost
 from stabsim.store import Store
 from stabsim.study import Collected, Study, Verdict
 from tests.test_cli import start
@@ -347,9 +350,9 @@ def test_output_that_nobody_reads_is_no_error(out: Path) -> None:
     assert (process.returncode, err) == (1, "")
 
 
-# --- verdicts are computed, never typed in -------------------------------------------------------------
+# --- every study draws, and its verdicts are computed, never typed in -----------------------------------
 
-# Nets a case of studies that are quick enough to run here, as many as their rules need to tell right from wrong.
+# Nets a case, as many as the rules of the study need to tell right from wrong.
 NETS = {
     "activation_histograms": 8,
     "finite_width": 1000,
@@ -357,6 +360,7 @@ NETS = {
     "initializers": 8,
     "mean_field": 8,
     "variance_propagation": 1000,
+    "width_scaling": 64,
     "zero_fractions": 64,
 }
 NONSENSE: tuple[Callable[[Any], Any], ...] = (lambda x: 3 * x + 1, lambda x: 2 - 3 * x)
@@ -385,12 +389,39 @@ def typed_in(study: Study, collected: Collected) -> list[str]:
     return [honest[place].claim for place in sorted(unchanged)]
 
 
-@pytest.mark.parametrize("name", NETS)
-def test_every_verdict_of_a_study_changes_with_what_it_is_told(name: str, tmp_path: Path) -> None:
+def test_every_study_is_run_here() -> None:
+    assert NETS.keys() == files().keys()
+
+
+def small_run(name: str, folder: Path) -> tuple[Study, Collected]:
+    """Return a study with what is collected of few nets; what it measures of this machine is made up."""
     study = load(files()[name])
     cases = [dataclasses.replace(case, nets=min(case.nets, NETS[name])) for case in study.checked_cases("quick")]
-    with Store(tmp_path) as store:
+    with Store(folder) as store:
         collected = collect(cases, store, 2, lambda *_: None)
+    if study.measure is not None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                sys.modules[study.measure.__module__], "cost_of_net", lambda _, *size: Cost(*map(float, size))
+            )
+            collected = dataclasses.replace(collected, measurements=study.measure("quick"))
+    return study, collected
+
+
+def assert_draws(study: Study, collected: Collected) -> None:
+    """Fail unless the study has figures, each with rows and a layout, under names of their own."""
+    with style():
+        drawings = list(study.draw(collected))
+        for drawing in drawings:
+            drawing.figure.draw_without_rendering()  # a third of the time that its files take
+            assert len(drawing.table) > 0
+    assert len({drawing.part for drawing in drawings}) == len(drawings) > 0
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_every_study_draws_and_its_verdicts_change_with_what_they_are_told(name: str, tmp_path: Path) -> None:
+    study, collected = small_run(name, tmp_path)
+    assert_draws(study, collected)
     assert typed_in(study, collected) == []
 
 

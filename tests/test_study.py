@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pandas
@@ -14,11 +15,14 @@ from matplotlib.figure import Figure
 
 from stabsim.arguments import make_task
 from stabsim.collect import (
+    Listener,
+    Report,
     Work,
     collect,
     measurements_file,
     progress,
     read,
+    run_study,
     save_figures,
     save_verdicts,
     with_measurements,
@@ -200,6 +204,45 @@ def test_a_chunk_of_two_cases_is_simulated_and_counted_once(tmp_path: Path) -> N
         assert progress(cases, store).missing == 2
         collect(cases, store, 1, quiet)
         assert progress(cases, store).missing == 0
+
+
+# --- running ------------------------------------------------------------------------------------------
+
+
+def test_a_run_tells_what_it_does_in_order_and_returns_what_it_leaves(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def note(event: str) -> Callable[..., None]:
+        return lambda *_: told.append(event)
+
+    @contextlib.contextmanager
+    def simulating() -> Iterator[Report]:
+        told.append("begin")
+        yield note("chunk")
+        told.append("end")
+
+    listener = Listener(note("stored"), simulating, note("measuring"), note("drawn"), note("judged"))
+    verdict = Verdict("B06", "holds", 1.0, 0.9, 1.1)
+    tiny = dataclasses.replace(
+        study([Case(task(), 5000)], claims=("B06",), verdicts=lambda _: [verdict]),
+        draw=lambda collected: [Drawing(Figure(), collected.table)],
+        measure=lambda scale: pandas.DataFrame({"seconds": [0.1]}),
+    )
+    first = run_study(tiny, out=tmp_path, listener=listener)
+    assert told == ["stored", "begin", "chunk", "chunk", "end", "measuring", "drawn", "judged"]
+    assert first.verdicts == [verdict] and len(first.figures) == 4 and all(path.exists() for path in first.figures)
+    before, told[:] = tree(tmp_path), []
+    again = run_study(tiny, out=tmp_path, listener=listener)
+    assert told == ["stored", "begin", "end", "drawn", "judged"]
+    assert again.collected.table.equals(first.collected.table) and tree(tmp_path) == before
+
+
+def test_an_error_of_a_function_is_raised_as_it_is_or_named_with_the_file(tmp_path: Path) -> None:
+    wrong = study([Case(task(), 10)], verdicts=lambda _: [1 / 0])
+    with pytest.raises(ZeroDivisionError):
+        run_study(wrong, out=tmp_path)
+    with pytest.raises(StudyError, match=r"verdicts of tiny\.py: ZeroDivisionError"):
+        run_study(wrong, out=tmp_path, path=Path("tiny.py"))
 
 
 # --- what is written ---------------------------------------------------------------------------------

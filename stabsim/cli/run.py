@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +17,8 @@ from stabsim.engines import ENGINES, Engine, engine
 from stabsim.threads import MOST_THREADS
 
 if TYPE_CHECKING:
-    from stabsim.study import Collected, Study
+    from stabsim.collect import Progress
+    from stabsim.study import Study, Verdict
 
 
 def by_name(_context: click.Context, _option: click.Parameter, name: str) -> Engine:
@@ -82,70 +85,44 @@ def tell(chosen: Chosen, out: Path) -> None:
 
 
 def run(chosen: Chosen, out: Path, engine: Engine, threads: int | None) -> None:
-    """Simulate, draw and judge one study."""
-    from stabsim.cli.progress import LiveProgress, say_if_compiling
-    from stabsim.collect import chunks_directory, collect, progress, write_tasks
-    from stabsim.store import Store
-    from stabsim.threads import count_threads
+    """Simulate, draw and judge one study, and print how it goes."""
+    from stabsim.cli.progress import LiveProgress
+    from stabsim.collect import Listener, run_study
 
-    study = chosen.study
-    with Store(chunks_directory(out, study.name)) as store:
-        write_tasks(chosen.cases, store)
-        found = progress(chosen.cases, store)
-        for path, problem in store.damaged:
-            click.echo(f"{study.name}: {path} is set aside and made again ({problem})", err=True)
-        if found.missing:
-            click.echo(f"{study.name}: {found.missing} of {found.chunks} chunks to simulate")
-            say_if_compiling()
-        else:
-            click.echo(f"{study.name}: all {found.chunks} chunks are stored, nothing is simulated")
-        with LiveProgress() as show:
-            collected = collect(chosen.cases, store, count_threads(threads), show, engine)
-        collected = measured(chosen, collected, out)
-        try:
-            draw(chosen, collected, out)
-        finally:  # a verdict needs no figure
-            judge(chosen, collected, out)
+    name = chosen.study.name
+    listener = Listener(
+        stored=functools.partial(print_stored, name), simulating=LiveProgress,
+        measuring=lambda path: click.echo(f"{name}: measuring this machine into {path}"),
+        drawn=print_figures, judged=print_verdicts,
+    )  # fmt: skip
+    run_study(
+        chosen.study, chosen.scale, chosen.seed, out=out, threads=threads, engine=engine, listener=listener,
+        path=chosen.path,
+    )  # fmt: skip
 
 
-def measured(chosen: Chosen, collected: Collected, out: Path) -> Collected:
-    """Add what the study measures of this machine, and say so if it is measured now."""
-    from stabsim.collect import measurements_file, with_measurements
-    from stabsim.discovery import calling
+def print_stored(study: str, found: Progress, damaged: Iterable[tuple[Path, str]]) -> None:
+    """Print which files are damaged and how much is missing."""
+    from stabsim.cli.progress import say_if_compiling
 
-    path = measurements_file(chosen.study, chosen.scale, out)
-    if chosen.study.measure is not None and not path.exists():
-        click.echo(f"{chosen.study.name}: measuring this machine into {path}")
-    with calling("measure", chosen.path):
-        return with_measurements(chosen.study, collected, chosen.scale, path)
-
-
-def draw(chosen: Chosen, collected: Collected, out: Path) -> None:
-    """Save the figures and print their names."""
-    from stabsim.collect import save_figures
-    from stabsim.discovery import calling
-
-    with calling("draw", chosen.path):
-        files = save_figures(chosen.study, collected, out / "figures")
-    print_figures(files)
+    for path, problem in damaged:
+        click.echo(f"{study}: {path} is set aside and made again ({problem})", err=True)
+    if found.missing:
+        click.echo(f"{study}: {found.missing} of {found.chunks} chunks to simulate")
+        say_if_compiling()
+    else:
+        click.echo(f"{study}: all {found.chunks} chunks are stored, nothing is simulated")
 
 
-def judge(chosen: Chosen, collected: Collected, out: Path) -> None:
-    """Print the verdicts and save them."""
-    from stabsim.collect import save_verdicts
-    from stabsim.discovery import calling
-
-    study = chosen.study
-    with calling("verdicts", chosen.path):
-        verdicts = study.checked_verdicts(collected)
-    for verdict in verdicts:
-        click.echo(f"  {verdict.claim}  {verdict.verdict}: {rests_on(verdict)}")
-        echo_wrapped(verdict.note, " " * 7)
-    save_verdicts(study, verdicts, chosen.scale, chosen.seed, out / "results" / study.name / "verdicts.json")
-
-
-def print_figures(files: list[Path]) -> None:
+def print_figures(files: Iterable[Path]) -> None:
     """Print a line for each figure."""
     for path in files:
         if path.suffix == ".png":
             click.echo(f"  {path}, .pdf, .svg and .csv")
+
+
+def print_verdicts(verdicts: Iterable[Verdict]) -> None:
+    """Print the verdicts with their notes."""
+    for verdict in verdicts:
+        click.echo(f"  {verdict.claim}  {verdict.verdict}: {rests_on(verdict)}")
+        echo_wrapped(verdict.note, " " * 7)
