@@ -18,7 +18,8 @@ import stabsim
 from stabsim.activations import ACTIVATIONS
 from stabsim.arguments import make_task
 from stabsim.cli import main
-from stabsim.engines import Range
+from stabsim.datasets import DATASETS
+from stabsim.engines import ENGINES, Range
 from stabsim.initializers import INITIALIZERS
 from stabsim.ledger import statements
 from stabsim.network import Network
@@ -309,14 +310,21 @@ def test_the_readme_counts_what_there_is() -> None:
         assert re.findall(words, text) == [str(number)], words
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/design.md", "docs/formats.md", "docs/claims.md"])
+@pytest.mark.parametrize(
+    "document", sorted(["README.md", *(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))])
+)
 def test_files_that_documents_name_are_there(document: str) -> None:
     named = re.findall(r"`((?:stabsim|tests|studies|benchmarks|data|docs)/[\w./]*)`", (ROOT / document).read_text())
     assert not [path for path in named if not (ROOT / path).exists()]
 
 
-def test_the_help_names_every_sampler(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("kind", ["samplers", "engines", "activations", "initializers", "quantities", "datasets"])
+def test_the_list_has_every_entry(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    known = {
+        "samplers": NAMES, "engines": ENGINES, "activations": ACTIVATIONS, "initializers": INITIALIZERS,
+        "quantities": QUANTITIES, "datasets": DATASETS,
+    }  # fmt: skip
     with pytest.raises(SystemExit):
-        main(["simulate", "--help"])
-    text = " ".join(capsys.readouterr().out.split())
-    assert all(name in text for name in ("auto", *NAMES))
+        main(["list", kind])
+    told = capsys.readouterr().out
+    assert all(re.search(rf"^  {name}\b", told, re.MULTILINE) for name in known[kind])

@@ -35,6 +35,20 @@ def quantities() -> Rows:
     return [(name, quantity.meaning) for name, quantity in QUANTITIES.items()]
 
 
+def samplers() -> Rows:
+    """List samplers: those of one name share out the batches."""
+    from stabsim.samplers import SAMPLERS
+
+    return [(sampler.name, sampler.meaning) for sampler in SAMPLERS]
+
+
+def engines() -> Rows:
+    """List engines."""
+    from stabsim.engines import ENGINES
+
+    return [(name, (engine.__doc__ or "").splitlines()[0]) for name, engine in ENGINES.items()]
+
+
 def datasets() -> Rows:
     """List data sets."""
     from stabsim.datasets import DATASETS
@@ -62,7 +76,9 @@ KINDS: dict[str, Callable[[], Rows]] = {
     "activations": activations,
     "initializers": initializers,
     "quantities": quantities,
+    "samplers": samplers,
     "studies": studies,
+    "engines": engines,
     "datasets": datasets,
 }
 
@@ -72,7 +88,7 @@ KINDS: dict[str, Callable[[], Rows]] = {
 def command(kinds: tuple[str, ...]) -> None:
     """List what there is to choose from.
 
-    KIND is activations, initializers, quantities, studies or datasets; all unless given.
+    KIND is activations, initializers, quantities, samplers, studies, engines or datasets; all unless given.
     """
     for kind in kinds or KINDS:
         click.echo(f"{kind}:")

@@ -65,7 +65,9 @@ def writable(_context: click.Context, _option: click.Parameter, path: Path | Non
 @click.option("--batch", type=int, default=1, show_default=True, help="Samples that go through each net together.")
 @click.option("--inputs", help="A data set; standard normal inputs unless given. See stabsim list datasets.")
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same bits.")
-@click.option("--sampler", default="auto", show_default=True, help="How nets are drawn: auto, dense or matrix_free.")
+@click.option(
+    "--sampler", default="auto", show_default=True, help="How nets are drawn; auto: the cheaper way. See stabsim list."
+)
 @click.option("--precision", default="float32", show_default=True, help="float32 or float64.")
 @click.option("--quantities", callback=words, metavar="NAME,...", help="All unless given; see stabsim list quantities.")
 @click.option(

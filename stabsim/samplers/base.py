@@ -55,6 +55,8 @@ class Sampler:
     ----------
     name : str
         What the argument ``sampler`` calls it.
+    meaning : str
+        One line for people.
     kernel : callable
         From a dtype to the compiled function, whose arguments are those of ``kernels/signature.py``.
     layout : callable
@@ -80,6 +82,7 @@ class Sampler:
     """
 
     name: str
+    meaning: str
     kernel: Callable[[np.dtype[Any]], Callable[..., None]]
     layout: Callable[[Task], Layout]
     keeps: Callable[[Task], bool]

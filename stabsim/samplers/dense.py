@@ -71,6 +71,7 @@ def terms(task: Task, fan_in: int, fan_out: int) -> Terms:
 
 SAMPLER = Sampler(
     name="dense",
+    meaning="W is drawn: every law of weights",
     kernel=dense.dense_sampler,
     layout=layout,
     keeps=keeps,

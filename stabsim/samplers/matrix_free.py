@@ -57,6 +57,7 @@ def terms(task: Task, _fan_in: int, fan_out: int) -> Terms:
 
 SAMPLER = Sampler(
     name="matrix_free",
+    meaning="W is never formed, one sample a net: weights of law normal or orthogonal",
     kernel=matrix_free.matrix_free_sampler,
     layout=layout,
     keeps=keeps,

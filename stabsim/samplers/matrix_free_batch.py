@@ -102,6 +102,7 @@ def terms(task: Task, fan_in: int, fan_out: int) -> Terms:
 
 SAMPLER = Sampler(
     name="matrix_free",
+    meaning="W is never formed, batches: weights of law normal or orthogonal",
     kernel=b.matrix_free_batch_sampler,
     layout=layout,
     keeps=keeps,
