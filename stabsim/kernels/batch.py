@@ -9,10 +9,10 @@ pass may where f is a straight line on either side of 0: always (ReLU), or withi
 How weights are drawn and applied is for the samplers to say, in five functions:
 
 - ``prepare(net, l)`` makes ready what z W of layer l takes;
-- ``factors(net, l)`` returns two matrices whose product is z W;
+- ``factors(net, l)`` returns two matrices whose product is z W, and its exponent;
 - ``recall(net, quiet, row, given, l)`` brings back, where it was not kept, what the backward pass through layer l
   takes, given a request and a record for nothing;
-- ``pull_back(net, l, ds, dz)`` writes dz = ds W^T;
+- ``pull_back(net, l, ds, dz)`` writes dz = ds W^T, and returns its exponent;
 - ``weight_gradient(net, l, row, wanted, ds)`` records dW = z^T ds.
 """
 
@@ -95,12 +95,11 @@ def pass_forward(factors, net, ask, row, l):  # type: ignore[no-untyped-def]
     b = part(net, B, l, 0, 1, width)
     if biased:
         draw(net.bias_law, b, net.seed, philox.BIAS, l, net.number, net.bias_scale[l])
-    exponent = net.exponents[Z, l - 1] + net.weight_exponent[l]
+    left, right, exponent = factors(net, l)
     s_exponent = max(exponent, 0) if biased else exponent
     # Where values are in units of their own and f is curved, f is evaluated by the size of each sample's s, and
     # the unit of z depends on that of all samples.
     by_sample = s_exponent != 0 and not net.homogeneous
-    left, right = factors(net, l)
     step = batch if by_sample else group_size(batch, left.shape[1], width)
     keep_s = np.int64(net.offsets[S, net.widths.size - 1] > 0)
     z_exponent = s_exponent
@@ -161,10 +160,10 @@ def pass_back(pull_back, weight_gradient, net, ask, row, l, exponent):  # type: 
     exponent = layer.pass_back(row, wanted, dz, whole(net, D, l), ds, exponent)
     net.exponents[DS, l] = exponent
     observe(net, ask, row, statistics.PREACTIVATION_GRADIENT, l, ds, exponent)
-    pull_back(net, l, ds, whole(net, DZ, l - 1))
+    exponent_below = pull_back(net, l, ds, whole(net, DZ, l - 1))
     if wanted[r.WEIGHT_GRADIENT + r.M2] or wanted[r.WEIGHT_GRADIENT_ZERO]:
         weight_gradient(net, l, row, wanted, ds)
-    return exponent + net.weight_exponent[l]
+    return exponent_below
 
 
 def sampler(

@@ -30,8 +30,8 @@ def prepare(net, l):  # type: ignore[no-untyped-def]
 
 @atom
 def factors(net, l):  # type: ignore[no-untyped-def]
-    """Return z and W."""
-    return batch.whole(net, Z, l - 1), weights(net, l)
+    """Return z and W, and the exponent of their product."""
+    return batch.whole(net, Z, l - 1), weights(net, l), net.exponents[Z, l - 1] + net.weight_exponent[l]
 
 
 @atom
@@ -52,8 +52,9 @@ def multiply_back(ds, w, dz):  # type: ignore[no-untyped-def]
 
 @atom
 def pull_back(net, l, ds, dz):  # type: ignore[no-untyped-def]
-    """Write dz = ds W^T."""
+    """Write dz = ds W^T; return its exponent."""
     multiply_back(ds, weights(net, l), dz)
+    return net.exponents[DS, l] + net.weight_exponent[l]
 
 
 @atom

@@ -271,6 +271,12 @@ def record_weight_gradient(row, wanted, z, ds, exponent, dw, extremes):  # type:
         record_outer_product(row, wanted, z.size, blocks.totals(z[0]), ds.size, blocks.totals(ds[0]), exponent)
         return
     np.dot(z.T, ds, dw)
+    record_formed_gradient(row, wanted, dw, exponent, extremes)
+
+
+@kernel()
+def record_formed_gradient(row, wanted, dw, exponent, extremes):  # type: ignore[no-untyped-def]
+    """Write what is wanted of a dW that has been formed."""
     _, zeros = add_powers(row, r.WEIGHT_GRADIENT, wanted, flat(dw), 0.0)
     blocks.finish_powers(row, r.WEIGHT_GRADIENT, dw.size, exponent)
     if wanted[r.WEIGHT_GRADIENT_ZERO]:

@@ -113,10 +113,11 @@ def prepare(net, l):  # type: ignore[no-untyped-def]
 
 @atom
 def factors(net, l):  # type: ignore[no-untyped-def]
-    """Return C and, times the scale of W, G."""
+    """Return C and, times the scale of W, G; and the exponent of their product."""
     fan_out = net.widths[l]
     c = batch.part(net, C, l, 0, net.batch, net.batch)
-    return c, place(net, R, net.batch, fan_out) if net.orthogonal else batch.part(net, G, l, 0, net.batch, fan_out)
+    g = place(net, R, net.batch, fan_out) if net.orthogonal else batch.part(net, G, l, 0, net.batch, fan_out)
+    return c, g, net.exponents[batch.Z, l - 1] + net.weight_exponent[l]
 
 
 @atom
@@ -165,7 +166,7 @@ def orthogonal_back(ds, gv, uh, unit, k, m, coefficients, work):  # type: ignore
 
 @atom
 def pull_back(net, l, ds, dz):  # type: ignore[no-untyped-def]
-    """Write dz = ds W^T."""
+    """Write dz = ds W^T; return its exponent."""
     rows, work = net.batch, net.buffers[WORK]
     fan_in, fan_out = net.widths[l - 1], net.widths[l]
     columns, columns_out = span(net, l, fan_in), span(net, l, fan_out)
@@ -194,6 +195,7 @@ def pull_back(net, l, ds, dz):  # type: ignore[no-untyped-def]
         padded = place(net, R, rows, columns)
         batch.multiply_in_groups(k, uh, padded)
         copy_scaled(padded, uh.dtype.type(1), dz)
+    return net.exponents[batch.DS, l] + net.weight_exponent[l]
 
 
 @kernel()
