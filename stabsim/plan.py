@@ -157,13 +157,12 @@ class Plan:
         bins = np.zeros((len(r.OBSERVED), 2))
         for tensor, (low, high, number) in self.task.histograms:
             bins[r.OBSERVED.index(tensor)] = low, number / (high - low)
-        seen = {quantity.tensor for quantity in self.task.statistics}
         return Ask(
             wanted=self.task.wanted,
             backward=self.task.backward,
             saturation=self.task.saturation,
             pivots=self.pivots,
-            observed=np.array([tensor in seen for tensor in r.OBSERVED]),
+            observing=bool(self.task.histograms or self.task.statistics),
             bins=bins,
             counts=self.no_counts() if counts is None else counts,
             blank=self.blank,
@@ -228,7 +227,7 @@ class Plan:
         """Run as many nets as the record has rows, on this thread; return the exponents of the last one's buffers."""
         layout = layout or self.layout
         exponents = np.zeros_like(layout.offsets)
-        memory = Memory(buffers, layout.offsets, exponents, layout.ahead)
+        memory = Memory(buffers, layout.offsets, exponents, layout.kept, layout.keeps_s, layout.ahead)
         run = self.sampler.kernel(self.task.dtype)
         seed, ask = np.uint64(self.task.seed), self.ask(counts)
         run(first, seed, *self.functions, self.problem, self.given, memory, ask, record)

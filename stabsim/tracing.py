@@ -92,7 +92,7 @@ def trace(
     plan = Plan(task)
     sizes = dense_sizes(task)
     offsets = side_by_side(sizes, [np.int64(buffer) for buffer in range(dense.BUFFERS)])
-    layout = Layout(sizes, offsets)
+    layout = Layout(sizes, offsets, kept=True, keeps_s=True)
     (buffers,) = plan.allocate(layout)
     with single_threaded_blas():
         exponents = plan.simulate(net, buffers, np.empty((1, *plan.blank.shape)), layout=layout)

@@ -101,7 +101,7 @@ def pass_forward(factors, net, ask, row, l):  # type: ignore[no-untyped-def]
     # the unit of z depends on that of all samples.
     by_sample = s_exponent != 0 and not net.homogeneous
     step = batch if by_sample else group_size(batch, left.shape[1], width)
-    keep_s = np.int64(net.offsets[S, net.widths.size - 1] > 0)
+    keep_s = np.int64(net.keeps_s)
     z_exponent = s_exponent
     squares = 0.0
     for first in range(0, batch, step):
@@ -183,7 +183,7 @@ def sampler(
         depth = problem.widths.size - 1
         no_row, no_counts = np.zeros(ask.blank.shape[1]), np.empty((ask.counts.shape[0], depth + 1, 0), np.int64)
         nothing = np.zeros(ask.wanted.size, np.bool_)
-        quiet = Ask(nothing, False, ask.saturation, ask.pivots, nothing, ask.bins, no_counts, ask.blank)
+        quiet = Ask(nothing, False, ask.saturation, ask.pivots, False, ask.bins, no_counts, ask.blank)
         for index in range(record.shape[0]):
             net = make_net(seed, first_net + index, normal, activation, weights, bias_law, own, problem, memory)
             rows = borrow(record)[index]

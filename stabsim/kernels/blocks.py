@@ -374,7 +374,7 @@ def piecewise_linear(s, z, d, lines, at_zero, exponent):  # type: ignore[no-unty
         d[i] = slope
 
 
-@kernel()
+@kernel(apart=True)
 def add_to_histogram(counts, matrix, exponent, bins):  # type: ignore[no-untyped-def]
     """Count ``matrix * 2**exponent`` into equal bins, ``bins`` being (least value, bins a unit).
 

@@ -37,7 +37,7 @@ def factors(net, l):  # type: ignore[no-untyped-def]
 @atom
 def recall(net, quiet, row, given, l):  # type: ignore[no-untyped-def]
     """Draw W again, unless all are kept."""
-    if net.widths.size > 2 and net.offsets[W, 1] == net.offsets[W, 2]:
+    if not net.kept:
         prepare(net, l)
 
 

@@ -52,15 +52,9 @@ STATE = TOTALS + 5
 
 
 @atom
-def keeps_layers(offsets):  # type: ignore[no-untyped-def]
-    """Return whether the vectors of all layers are kept, each in a place of its own."""
-    return offsets[Z, 1] > 0
-
-
-@atom
 def part(net, buffer, l, first, size):  # type: ignore[no-untyped-def]
     """Return the block of a layer's vector that starts at unit ``first``."""
-    start = net.offsets[buffer, l] + (first if keeps_layers(net.offsets) else 0)
+    start = net.offsets[buffer, l] + (first if net.kept else 0)
     return stretch(net.buffers[buffer], start, size)
 
 
@@ -223,7 +217,7 @@ def pass_forward(net, state, ask, l, given, row):  # type: ignore[no-untyped-def
 @atom
 def recall(net, state, l, given, first, size):  # type: ignore[no-untyped-def]
     """Bring back p, z and f' of a block, and h where it was drawn before: they are kept, or drawn again."""
-    if not keeps_layers(net.offsets):
+    if not net.kept:
         if l == 0:
             draw_input(net, given, first, size)
         else:

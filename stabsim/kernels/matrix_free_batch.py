@@ -123,7 +123,7 @@ def factors(net, l):  # type: ignore[no-untyped-def]
 @atom
 def recall(net, quiet, row, given, l):  # type: ignore[no-untyped-def]
     """Run the layer below forward again for its z and f', and make U of them, unless all are kept."""
-    if net.widths.size > 2 and net.offsets[G, 2] == 0:  # layers 0, 2, ... share the first place
+    if not net.kept:
         if l == 1:
             batch.draw_inputs(net, given)
         else:

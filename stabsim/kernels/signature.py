@@ -20,15 +20,15 @@ Problem = namedtuple("Problem", "widths batch shape homogeneous orthogonal weigh
 # What goes in at either end; no rows: standard normals.
 Given = namedtuple("Given", "inputs input_exponent output_gradient gradient_exponent")
 # Where a net is kept.
-Memory = namedtuple("Memory", "buffers offsets exponents ahead")
+Memory = namedtuple("Memory", "buffers offsets exponents kept keeps_s ahead")
 # What is asked of it.
-Ask = namedtuple("Ask", "wanted backward saturation pivots observed bins counts blank")
+Ask = namedtuple("Ask", "wanted backward saturation pivots observing bins counts blank")
 
 # One net: all of that but what is asked, for the functions that work on it.
 Net = namedtuple(
     "Net",
     "seed number normal activation weights bias_law statistics widths batch shape homogeneous orthogonal "
-    "weight_scale weight_exponent bias_scale buffers offsets exponents ahead",
+    "weight_scale weight_exponent bias_scale buffers offsets exponents kept keeps_s ahead",
 )
 
 
@@ -55,6 +55,8 @@ def signature(dtype: np.dtype[Any], buffers: int) -> Any:
         "buffers": types.UniTuple(real[::1], buffers),
         "offsets": int64[:, ::1],  # (buffers, depth + 1): where a layer's part of a buffer starts
         "exponents": int64[:, ::1],  # (buffers, depth + 1): left by the last net, 0 to start with
+        "kept": boolean,  # whether what is drawn for the forward pass is kept, or drawn again
+        "keeps_s": boolean,  # whether s of all samples is, or has one place for some of them
         "ahead": int64,  # of how many layers vectors are drawn before they are needed
     }
     ask = {
@@ -62,7 +64,7 @@ def signature(dtype: np.dtype[Any], buffers: int) -> Any:
         "backward": boolean,  # whether to run backward
         "saturation": float64,  # below this f' and the distance of f to its limit are saturated
         "pivots": float64[::1],  # of the activations of each layer
-        "observed": boolean[::1],  # which tensors ``statistics`` is to see
+        "observing": boolean,  # whether histograms or ``statistics`` are to see tensors
         "bins": float64[:, ::1],  # histograms: least value and bins a unit
         "counts": int64[:, :, ::1],  # histograms: counts (tensor, layer, bins + 2)
         "blank": float64[:, ::1],  # what the record of a net starts from (depth + 1, columns)
@@ -93,7 +95,8 @@ def make_net(seed, number, normal, activation, weights, bias_law, own, problem, 
         seed, number, normal, activation, weights, bias_law, own,
         borrow(problem.widths), problem.batch, borrow(problem.shape), problem.homogeneous, problem.orthogonal,
         borrow(problem.weight_scale), borrow(problem.weight_exponent), borrow(problem.bias_scale),
-        borrow(memory.buffers), borrow(memory.offsets), borrow(memory.exponents), memory.ahead,
+        borrow(memory.buffers), borrow(memory.offsets), borrow(memory.exponents),
+        memory.kept, memory.keeps_s, memory.ahead,
     )  # fmt: skip
 
 
@@ -101,6 +104,6 @@ def make_net(seed, number, normal, activation, weights, bias_law, own, problem, 
 def make_ask(ask):  # type: ignore[no-untyped-def]
     """Return what is asked, its arrays borrowed."""
     return Ask(
-        borrow(ask.wanted), ask.backward, ask.saturation, borrow(ask.pivots), borrow(ask.observed), borrow(ask.bins),
+        borrow(ask.wanted), ask.backward, ask.saturation, borrow(ask.pivots), ask.observing, borrow(ask.bins),
         borrow(ask.counts), borrow(ask.blank),
     )  # fmt: skip

@@ -41,8 +41,8 @@ def pointer(dtype: np.dtype[Any]) -> Any:
 @atom
 def observe(net, ask, row, tensor, l, matrix, exponent):  # type: ignore[no-untyped-def]
     """Show ``matrix * 2**exponent``, some values or all of a tensor at layer l, to what wants to see them."""
-    blocks.add_to_histogram(ask.counts[tensor, l], matrix, exponent, ask.bins[tensor])
-    if ask.observed[tensor]:
+    if ask.observing:
+        blocks.add_to_histogram(ask.counts[tensor, l], matrix, exponent, ask.bins[tensor])
         net.statistics(tensor, matrix, exponent, 1.0 / (net.batch * net.widths[l]), row)
 
 

@@ -24,13 +24,24 @@ Prices = Mapping[str, Terms]  # nanoseconds of each, by precision
 
 @dataclass(frozen=True)
 class Layout:
-    """Sizes and offsets of each layer's part of each buffer, (buffers, depth + 1), in numbers.
+    """Where a kernel keeps a net.
 
-    ``ahead`` is of how many layers vectors are drawn before they are needed.
+    Parameters
+    ----------
+    sizes, offsets : array of int (buffers, depth + 1)
+        Of each layer's part of each buffer, in numbers.
+    kept : bool
+        Whether what is drawn for the forward pass is kept for the backward pass; else it is drawn again.
+    keeps_s : bool
+        Whether the pre-activations of all samples are kept, rather than those of a few at a time.
+    ahead : int
+        Of how many layers vectors are drawn before they are needed.
     """
 
     sizes: Integers
     offsets: Integers
+    kept: bool
+    keeps_s: bool = False
     ahead: int = 0
 
     @property

@@ -27,7 +27,8 @@ PRICES: dict[str, Prices] = {
 
 def keeps(task: Task) -> bool:
     """Return whether the weights of all layers are kept."""
-    return sum(fan_in * fan_out for fan_in, fan_out in task.network.fans) * task.dtype.itemsize <= KEEP_WEIGHTS
+    size = sum(fan_in * fan_out for fan_in, fan_out in task.network.fans) * task.dtype.itemsize
+    return task.network.depth == 1 or size <= KEEP_WEIGHTS
 
 
 def sizes(task: Task) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
@@ -46,8 +47,9 @@ def sizes(task: Task) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
 
 def layout(task: Task) -> Layout:
     """Return where the kernel keeps a net."""
-    kept = [dense.Z, dense.D, dense.W] if keeps(task) else [dense.Z, dense.D]
-    return Layout(sizes(task), side_by_side(sizes(task), kept))
+    kept = keeps(task)
+    buffers = [dense.Z, dense.D, dense.W] if kept else [dense.Z, dense.D]
+    return Layout(sizes(task), side_by_side(sizes(task), buffers), kept)
 
 
 def terms(task: Task, fan_in: int, fan_out: int) -> Terms:

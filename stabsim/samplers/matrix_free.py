@@ -44,9 +44,10 @@ def layout(task: Task) -> Layout:
     units = np.array(task.network.widths, np.int64)
     sizes = np.tile(np.minimum(units, matrix_free.BLOCK), (matrix_free.BUFFERS, 1))
     if not keeps(task):
-        return Layout(sizes, side_by_side(sizes, ()))
+        return Layout(sizes, side_by_side(sizes, ()), kept=False)
     sizes[list(matrix_free.KEPT)] = units
-    return Layout(sizes, side_by_side(sizes, matrix_free.KEPT), int(matrix_free.AHEAD) // max(task.network.widths))
+    ahead = int(matrix_free.AHEAD) // max(task.network.widths)
+    return Layout(sizes, side_by_side(sizes, matrix_free.KEPT), kept=True, ahead=ahead)
 
 
 def terms(task: Task, _fan_in: int, fan_out: int) -> Terms:

@@ -73,11 +73,11 @@ def layout(task: Task) -> Layout:
     sizes[b.WORK] = np.maximum(frames.PANEL * (longer + 2 * samples), 2 * samples**2)
     if keeps(task):
         z = [batch.Z] if task.weight_gradients or in_place else []
-        return Layout(sizes, side_by_side(sizes, [*z, batch.D, b.U, b.G, b.C]))
+        return Layout(sizes, side_by_side(sizes, [*z, batch.D, b.U, b.G, b.C]), kept=True)
     offsets = side_by_side(sizes, [b.C])
     for buffer in (batch.D, b.G):  # of the layer in hand and of the one below
         offsets[buffer, 1::2] = sizes[buffer].max()
-    return Layout(sizes, offsets)
+    return Layout(sizes, offsets, kept=False)
 
 
 def terms(task: Task, fan_in: int, fan_out: int) -> Terms:
