@@ -43,7 +43,7 @@ NORM = "activation_log10_norm"
 
 def cases(scale):
     for weights in ("he_normal", "glorot_normal"):
-        task = make_task(Network((30,) * 21, "relu", weights), quantities=(NORM,))
+        task = make_task(Network((30,) * 21, "relu", weights), quantities=(NORM,), sampler="dense")
         yield Case(task, {"quick": 8000, "paper": 10_000}[scale], {"weights": weights})
 
 

@@ -398,7 +398,7 @@ def test_chain_at_the_origin_and_at_a_minimum() -> None:
         (lambda: positive_definite_series(4, 6), ValueError, "inverse_powers must .* 0 to 5, not 6"),
         (lambda: index_distribution(61), ValueError, "n must .* 1 to 60, not 61"),
         (lambda: semicircle(0.0, 0.0), ValueError, "radius must .* not 0.0"),
-        (lambda: semicircle(math.nan, 1.0), ValueError, "x must be finite"),
+        (lambda: semicircle(math.nan, 1.0), ValueError, "x must be a finite number"),
         (lambda: semicircle_radius(10, -1.0), ValueError, "offdiagonal_variance must .* not -1.0"),
         (lambda: marchenko_pastur(1.0, -0.5), ValueError, "ratio must .* not -0.5"),
         (lambda: wigner_wishart_density(0.0, 0.5, 0.0), ValueError, "energy must .* not 0.0"),
@@ -413,7 +413,7 @@ def test_chain_at_the_origin_and_at_a_minimum() -> None:
         (lambda: autoencoder_critical_point([2.0, 1.0], 2, (2,)), ValueError, "kept must .* 0 to 1, not 2"),
         (lambda: autoencoder_critical_point([2.0, 1.0], 2, 1), TypeError, "kept must .* not 1"),  # type: ignore[arg-type]
         (lambda: chain_hessian([], 1.0), TypeError, r"weights must be a number or an array of numbers, not \[\]"),
-        (lambda: chain_hessian([math.inf], 1.0), ValueError, "weights must be finite"),
+        (lambda: chain_hessian([math.inf], 1.0), ValueError, "weights must be a finite number"),
     ],
 )  # fmt: skip
 def test_bad_input_is_refused_in_one_line(call: Callable[[], Any], error: type[Exception], text: str) -> None:
