@@ -17,7 +17,7 @@ from stabsim.quantities import Quantity, select
 from stabsim.samplers import NAMES, choose, sampler_of
 from stabsim.task import LARGEST_NET, LARGEST_SEED, Bins, Floats, Task
 
-SAMPLERS = ("auto", *NAMES)
+CHOICES = ("auto", *NAMES)
 PRECISIONS = ("float32", "float64")
 LARGEST_GROUP = 2**32  # groups of numbers within a layer are numbered by one word of the random numbers' counter
 NUMBERS_A_GROUP = {"float32": 4, "float64": 2}
@@ -48,7 +48,7 @@ def make_task(
         raise TypeError(f"network must be a stabsim.Network, not {network!r}")
     batch = whole_number("batch", batch, 1, LARGEST_NET - 1)
     seed = whole_number("seed", seed, 0, LARGEST_SEED)
-    for name, value, known in (("sampler", sampler, SAMPLERS), ("precision", precision, PRECISIONS)):
+    for name, value, known in (("sampler", sampler, CHOICES), ("precision", precision, PRECISIONS)):
         if value not in known:
             raise unknown(name, value, known)
     saturation = number("saturation", saturation, 0.0)
@@ -56,6 +56,7 @@ def make_task(
         raise TypeError("samples must be a sequence of names of quantities, () for none, not None")
     wanted = None if quantities is None else select(quantities, batch)
     kept = select(samples, batch, "samples")
+    select([q for q in (*(wanted or ()), *kept) if q.function is not None], batch)  # no two of one name
     if wanted is not None and not wanted:
         raise ValueError("quantities=() asks for nothing; None asks for all")
     _check_biases(network, precision)
@@ -85,7 +86,7 @@ def _check_size(task: Task) -> None:
 
 def _check_statistics(task: Task) -> None:
     """Refuse functions of a whole matrix where one sample goes through in parts."""
-    whole = [q.name for q in task.statistics if q.whole]
+    whole = [q.name for q in task.functions if q.whole]
     if whole and sampler_of(task).in_parts:
         raise ValueError(
             f"quantity {whole[0]!r} is of the whole matrix, and sampler={task.sampler!r} takes one sample in parts: "

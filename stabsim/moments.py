@@ -178,10 +178,23 @@ def summarize(
         else found.moments[q.group]
         for q in quantities
     }
+    for q in (*quantities, *samples):
+        _check_fraction(q, record)
     kept = {q.name: np.array(per_net(q, record, sizes=sizes, pivots=pivots)) for q in samples}
     lost = {name: np.where(layers, found.lost[name], 0) for name, layers in exists.items()}
     tails = {name: found.tails[name] for name in r.TENSORS if name in groups}
     return Sums(len(record), groups, tails, dict(histograms or {}), kept, lost)
+
+
+def _check_fraction(quantity: Quantity, record: Floats) -> None:
+    """Refuse a user's own fraction that is none."""
+    if quantity.function is not None and quantity.kind == "fraction":
+        values = record[..., quantity.columns[0]]
+        if (wrong := values[(values < 0.0) | (values > 1.0 + 1e-9)]).size:
+            raise ValueError(
+                f"quantity {quantity.name!r} is a fraction, from 0 to 1, but its function gives {wrong[0]:.6g}: "
+                "other numbers are of kind 'value'"
+            )
 
 
 _Columns = tuple[int, int, int, int]  # of a group: see kernels/sums.py

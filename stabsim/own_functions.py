@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import hashlib
 import itertools
 from collections.abc import Callable
@@ -9,30 +10,38 @@ from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
+from numba.core import types
 from numba.core.dispatcher import Dispatcher
 
 from stabsim.kernels.compile import CONTRACT, kernel
+
+# Modules that are known by their names: what they hold does not change.
+LIBRARIES = ("math", "cmath", "numpy", "numba", "stabsim")
 
 
 def compile_function(function: Callable[..., Any], arguments: tuple[Any, ...], what: str) -> Any:
     """Return a function compiled for arguments of these Numba types; ``what`` is what errors call it.
 
-    It is never cached on disk: Numba would not see what a user's function refers to.
+    What is compiled already is compiled again, with the flags of this package. It is never cached on disk: Numba would
+    not see what a user's function refers to.
 
     Raises
     ------
     TypeError, ValueError
-        If it is a built-in function, or Numba cannot compile it, in Numba's own words.
+        If it is no Python function, does not return a number or a truth value, or Numba cannot compile it, in Numba's
+        own words.
     """
-    if isinstance(function, BuiltinFunctionType):
-        raise TypeError(
-            f"{what} must be a Python function, such as lambda x: {function.__name__}(x), not the built-in itself"
-        )
-    compiled = function if isinstance(function, Dispatcher) else kernel(fastmath=CONTRACT)(function)
+    function = getattr(function, "py_func", function)
+    if not isinstance(function, FunctionType):
+        raise TypeError(f"{what} must be a Python function, such as lambda x: math.tanh(x), not {function!r}")
+    compiled = kernel(fastmath=CONTRACT)(function)
     try:
         compiled.compile(arguments)
     except Exception as error:
         raise ValueError(f"Numba cannot compile {what}: {_reason(error)}") from error
+    returned = compiled.nopython_signatures[0].return_type
+    if not isinstance(returned, types.Integer | types.Float | types.Boolean):
+        raise ValueError(f"{what} must return a number or a truth value, not {returned}")
     return compiled
 
 
@@ -78,17 +87,26 @@ def _feed(update: Callable[[bytes], None], value: Any, seen: set[int]) -> None:
 
 
 def _referenced(function: FunctionType) -> list[tuple[str, Any]]:
-    """Closure and global variables by name, those of inner functions too; built-in names stand for themselves."""
+    """Closure and global variables by name, those of inner functions too; built-in names stand for themselves.
+
+    Of a module other than `LIBRARIES`, what the function takes from it.
+    """
     closure = zip(
         function.__code__.co_freevars, (cell.cell_contents for cell in function.__closure__ or ()), strict=True
     )
-    names = _names(function.__code__) & function.__globals__.keys()
-    return sorted({**{name: function.__globals__[name] for name in names}, **dict(closure)}.items())
+    names = _names(function.__code__, "LOAD_GLOBAL", "LOAD_NAME") & function.__globals__.keys()
+    found = {**{name: function.__globals__[name] for name in names}, **dict(closure)}
+    attributes = _names(function.__code__, "LOAD_ATTR", "LOAD_METHOD")
+    for name, value in list(found.items()):
+        if isinstance(value, ModuleType) and value.__name__.partition(".")[0] not in LIBRARIES:
+            found |= {f"{name}.{each}": getattr(value, each) for each in attributes if hasattr(value, each)}
+    return sorted(found.items())
 
 
-def _names(code: CodeType) -> set[str]:
-    inner = (_names(constant) for constant in code.co_consts if isinstance(constant, CodeType))
-    return set(code.co_names).union(*inner)
+def _names(code: CodeType, *kinds: str) -> set[str]:
+    """Return the names that instructions of those kinds load, in inner functions too."""
+    inner = (_names(constant, *kinds) for constant in code.co_consts if isinstance(constant, CodeType))
+    return {step.argval for step in dis.get_instructions(code) if step.opname in kinds}.union(*inner)
 
 
 def _reason(error: Exception) -> str:

@@ -10,11 +10,10 @@ from numba import float64
 
 from stabsim.kernels import record as r
 from stabsim.kernels import statistics
-from stabsim.own_functions import compile_function
+from stabsim.own_functions import code_hash, compile_function
 from stabsim.quantities import Quantity
 
 
-@functools.lru_cache(maxsize=64)
 def compiled(quantities: tuple[Quantity, ...], dtype: np.dtype[Any]) -> Any:
     """Return the function that shows a tensor to all of them.
 
@@ -23,6 +22,11 @@ def compiled(quantities: tuple[Quantity, ...], dtype: np.dtype[Any]) -> Any:
     TypeError, ValueError
         If Numba cannot compile the function of one of them.
     """
+    return _compiled(quantities, tuple(code_hash(q.function) for q in quantities if q.function is not None), dtype)
+
+
+@functools.lru_cache(maxsize=64)  # by the code, too: what a user's function refers to may have changed
+def _compiled(quantities: tuple[Quantity, ...], _code: tuple[str, ...], dtype: np.dtype[Any]) -> Any:
     parts = []
     for quantity in quantities:
         build, argument = (

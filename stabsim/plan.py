@@ -56,7 +56,7 @@ class Plan:
     def blank(self) -> NDArray[np.float64]:
         """Return the record of a net before it is run: 0 where a column is wanted, NaN elsewhere."""
         blank = np.tile(np.where(self.task.wanted, 0.0, np.nan), (len(self.widths), 1))
-        known = (*QUANTITIES.values(), *self.task.statistics)
+        known = (*QUANTITIES.values(), *self.task.functions)
         nowhere = [c for q in known if q.first_layer == 1 for c in q.columns]
         kept = [c for q in known if q.first_layer == 0 for c in q.columns]
         blank[0, sorted(set(nowhere) - set(kept))] = np.nan
@@ -79,7 +79,7 @@ class Plan:
     @cached_property
     def chunk_nets(self) -> int:
         """Return how many nets make a chunk: a power of two."""
-        bytes_a_net = 8 * r.COLUMNS * len(self.widths)
+        bytes_a_net = 8 * self.blank.size
         nanoseconds = self.sampler.nanoseconds(self.task)
         most = min(LARGEST_CHUNK, CHUNK_NANOSECONDS / nanoseconds, RECORD_BYTES / bytes_a_net)
         return 1 << math.floor(math.log2(max(most, 1.0)))
@@ -124,7 +124,7 @@ class Plan:
             block(network.activation, dtype),
             laws.law(network.weights.law, dtype),
             laws.law(network.weights.bias_law, dtype),
-            compiled(self.task.statistics, dtype),
+            compiled(self.task.functions, dtype),
         )
 
     @cached_property
@@ -159,10 +159,11 @@ class Plan:
             bins[r.OBSERVED.index(tensor)] = low, number / (high - low)
         return Ask(
             wanted=self.task.wanted,
+            weight_gradients=self.task.weight_gradients,
             backward=self.task.backward,
             saturation=self.task.saturation,
             pivots=self.pivots,
-            observing=bool(self.task.histograms or self.task.statistics),
+            observing=bool(self.task.histograms or self.task.functions),
             bins=bins,
             counts=self.no_counts() if counts is None else counts,
             blank=self.blank,

@@ -264,6 +264,8 @@ def select(names: Iterable[str | Quantity] | None, batch: int, argument: str = "
         if isinstance(name, Quantity):
             if own.setdefault(name.name, name) != name or QUANTITIES.get(name.name, name) != name:
                 raise ValueError(f"{argument}: two quantities are called {name.name!r}")
+            if name.function is None and name.name not in QUANTITIES:
+                raise ValueError(f"{argument}: quantity {name.name!r} has no function, and is none of the registry")
         elif not isinstance(name, str):
             raise TypeError(f"{argument}: {name!r} is not a name; a sequence of strings is wanted")
         elif name not in QUANTITIES:

@@ -52,7 +52,7 @@ class Task:
     @cached_property
     def table_quantities(self) -> tuple[Quantity, ...]:
         """Return what the table holds."""
-        return self._placed(select(None, self.batch) if self.quantities is None else self.quantities)
+        return self._placed(self._in_table)
 
     @cached_property
     def sample_quantities(self) -> tuple[Quantity, ...]:
@@ -60,20 +60,23 @@ class Task:
         return self._placed(self.samples)
 
     @cached_property
-    def statistics(self) -> tuple[Quantity, ...]:
+    def functions(self) -> tuple[Quantity, ...]:
         """Return the quantities that are functions, each with a column behind those that the kernels record."""
-        asked = (*(self.quantities or select(None, self.batch)), *self.samples)
-        functions = dict.fromkeys(q for q in asked if q.function is not None)
+        functions = dict.fromkeys(q for q in (*self._in_table, *self.samples) if q.function is not None)
         return tuple(replace(q, columns=(COLUMNS + place,)) for place, q in enumerate(functions))
 
+    @property
+    def _in_table(self) -> tuple[Quantity, ...]:
+        return select(None, self.batch) if self.quantities is None else self.quantities
+
     def _placed(self, quantities: tuple[Quantity, ...]) -> tuple[Quantity, ...]:
-        columns = {q.name: q for q in self.statistics}
+        columns = {q.name: q for q in self.functions}
         return tuple(columns.get(q.name, q) for q in quantities)
 
     @cached_property
     def wanted(self) -> NDArray[np.bool_]:
         """Return which columns of the record are wanted."""
-        wanted = np.zeros(COLUMNS + len(self.statistics), np.bool_)
+        wanted = np.zeros(COLUMNS + len(self.functions), np.bool_)
         for quantity in (*self.table_quantities, *self.sample_quantities):
             wanted[list(quantity.columns)] = True
         return wanted
@@ -107,8 +110,10 @@ class Task:
             "stream": STREAM_VERSION,
             "record": RECORD_VERSION,
         }
-        if own := [q for q in self.statistics if QUANTITIES.get(q.name) is None]:  # named by what they are
-            document["own"] = [[q.name, q.kind, q.whole, q.function and code_hash(q.function)] for q in own]
+        if own := [q for q in self.functions if QUANTITIES.get(q.name) is None]:  # named by what they are
+            document["own"] = [
+                [q.tensor, q.statistic, q.kind, q.whole, code_hash(q.function)] for q in own if q.function is not None
+            ]
         return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
     def __eq__(self, other: object) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stabsim import figures
-from stabsim.arguments import SAMPLERS, make_task
+from stabsim.arguments import CHOICES, make_task
 from stabsim.cli import run_script
 from stabsim.measuring import cost_of_net, measurable
 from stabsim.network import Network
@@ -129,13 +129,13 @@ def _mark_drawn_again(panel: Axes, rows: DataFrame, against: str) -> None:
     """Open the markers of this package's nets that are too large for the forward pass to be kept."""
     for index, (name, part) in enumerate(rows.groupby("sampler", sort=False)):
         sampler = {label: key for key, label in LABELS.items()}[str(name)]
-        if sampler not in SAMPLERS:
+        if sampler not in CHOICES:
             continue
         sizes = [(value, COST_DEPTH) if against == "width" else (COST_WIDTH, value) for value in part["value"]]
         tasks = [
             make_task(Network((width,) * (depth + 1), "relu", "he_normal"), sampler=sampler) for width, depth in sizes
         ]
-        again = part[[not sampler_of(task).keeps(task) for task in tasks]]
+        again = part[[not sampler_of(task).layout(task).kept for task in tasks]]
         looks = figures.line(index) | {"linestyle": "none", "markerfacecolor": "white"}
         panel.plot(again["value"], again["bytes"].where(again["bytes"] > 0), **looks)
     panel.plot(

@@ -9,8 +9,10 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 
@@ -50,18 +52,25 @@ def size(x: float) -> float:
 
 # --- a statistic of one's own ------------------------------------------------------------------------
 
+# Made once: of the same functions, what is compiled is compiled once for each precision.
+COUNTED = tuple(tensor for tensor in OBSERVED if f"{tensor}_zero_fraction" in QUANTITIES)
+ZEROS = [own(tensor, "is_zero", "fraction", function=lambda x: x == 0.0) for tensor in COUNTED]
+SQUARES = [own(tensor, "square", function=lambda x: x * x) for tensor in OBSERVED]
+SIZES = [own(tensor, "size", function=size) for tensor in OBSERVED] + [
+    own(tensor, "largest", whole=True, function=lambda v: np.max(np.abs(v)))
+    for tensor in OBSERVED
+    if tensor != "preactivation"
+]
+
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize(("sampler", "batch"), WAYS)
 def test_own_statistics_are_the_recorded_ones_net_by_net(sampler: str, batch: int, precision: str) -> None:
-    tensors = tuple(tensor for tensor in OBSERVED if f"{tensor}_zero_fraction" in QUANTITIES)
-    zeros = [own(tensor, "is_zero", "fraction", function=lambda x: x == 0.0) for tensor in tensors]
-    squares = [own(tensor, "square", function=lambda x: x * x) for tensor in OBSERVED]
-    recorded = [f"{tensor}_zero_fraction" for tensor in tensors] + [f"{tensor}_mean_square" for tensor in OBSERVED]
+    recorded = [f"{tensor}_zero_fraction" for tensor in COUNTED] + [f"{tensor}_mean_square" for tensor in OBSERVED]
     result = simulate(
-        RELU, nets=30, sampler=sampler, batch=batch, precision=precision, samples=(*zeros, *squares, *recorded)
+        RELU, nets=30, sampler=sampler, batch=batch, precision=precision, samples=(*ZEROS, *SQUARES, *recorded)
     )
-    for mine, known in zip((*zeros, *squares), recorded, strict=True):
+    for mine, known in zip((*ZEROS, *SQUARES), recorded, strict=True):
         np.testing.assert_allclose(result.samples[mine.name], result.samples[known], rtol=1e-12, err_msg=known)
     assert 0.2 < np.nanmean(result.samples["activation_is_zero"][:, 1:]) < 0.8
 
@@ -69,15 +78,11 @@ def test_own_statistics_are_the_recorded_ones_net_by_net(sampler: str, batch: in
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("batch", [1, 3])
 def test_own_statistics_are_those_of_a_trace(batch: int, precision: str) -> None:
-    matrices = tuple(tensor for tensor in OBSERVED if tensor != "preactivation")
-    asked = [own(tensor, "size") for tensor in OBSERVED] + [
-        own(tensor, "largest", whole=True, function=lambda v: np.max(np.abs(v))) for tensor in matrices
-    ]
     options: dict[str, Any] = {"batch": batch, "precision": precision, "seed": 4}
-    result = simulate(TANH, nets=3, sampler="dense", samples=asked, **options)
+    result = simulate(TANH, nets=3, sampler="dense", samples=SIZES, **options)
     for net in range(3):
         seen = stabsim.trace(TANH, net=net, **options)
-        for quantity in asked:
+        for quantity in SIZES:
             reduce = np.max if quantity.whole else np.mean
             expected = [math.nan if v is None else reduce(np.abs(v)) for v in getattr(seen, quantity.tensor)]
             np.testing.assert_allclose(result.samples[quantity.name][net], expected, rtol=1e-12, err_msg=quantity.name)
@@ -145,7 +150,17 @@ def many(x: float) -> object:
     ("make", "error", "message"),
     [
         (lambda: own(function=many), ValueError, "Numba cannot compile function of quantity 'activation_own': "),
-        (lambda: own(function=math.sin), TypeError, "must be a Python function, such as lambda x: sin(x)"),
+        (
+            lambda: own(function=math.sin),
+            TypeError,
+            "must be a Python function, such as lambda x: math.tanh(x), not <",
+        ),
+        (lambda: own(function=np.sqrt), TypeError, "must be a Python function, such as"),
+        (lambda: own(function=lambda x: None), ValueError, "must return a number or a truth value, not none"),
+        (lambda: own(function=lambda x: (x, x)), ValueError, "must return a number or a truth value, not UniTuple"),
+        (lambda: own(function=lambda x: x + 1j), ValueError, "must return a number or a truth value, not complex128"),
+        (lambda: own(kind="fraction", function=lambda x: 5.0), ValueError, "is a fraction, from 0 to 1, but its"),
+        (lambda: Quantity("activation", "own", "value", columns=(3,)), ValueError, "'activation_own' has no function"),
         (lambda: own(statistic="mean"), ValueError, "quantities: two quantities are called 'activation_mean'"),
         (lambda: own("weight"), ValueError, "unknown tensor of a quantity with a function 'weight'; known"),
         (lambda: own("weight_gradient"), ValueError, "unknown tensor of a quantity with a function 'weight_gradient'"),
@@ -172,6 +187,8 @@ def test_what_cannot_be_a_statistic_is_refused_in_one_line(
 def test_two_functions_of_one_name_are_refused() -> None:
     with pytest.raises(ValueError, match="two quantities are called 'activation_own'"):
         simulate(TANH, nets=1, quantities=(own(), own(function=lambda x: 2 * x)))
+    with pytest.raises(ValueError, match="two quantities are called 'activation_own'"):
+        simulate(TANH, nets=1, quantities=(own(),), samples=(own(function=lambda x: 2 * x),))
 
 
 def test_a_task_is_known_by_the_code_of_its_statistics() -> None:
@@ -183,6 +200,45 @@ def test_a_task_is_known_by_the_code_of_its_statistics() -> None:
     assert make_task(TANH, quantities=(QUANTITIES["activation_mean"],)).identity == plain
     assert identity(2.0) == identity(2.0)
     assert len({identity(2.0), identity(3.0), identity(2.0, kind="fraction"), identity(2.0, statistic="other")}) == 4
+    two = (own("activation", "gradient_size", function=size), own("activation_gradient", "size", function=size))
+    assert two[0].name == two[1].name
+    assert len({make_task(TANH, quantities=(each,)).identity for each in two}) == 2
+
+
+FACTOR = 1.0
+
+
+def times_factor(x: float) -> float:
+    return FACTOR * x
+
+
+def times_setting(x: float) -> float:
+    return settings.factor * x  # type: ignore[no-any-return]
+
+
+settings = ModuleType("settings")
+
+
+def test_what_a_function_refers_to_is_looked_at_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A global that has changed changes the identity and the numbers, a module's too, and nobody else's."""
+    monkeypatch.setattr(settings, "factor", 1.0, raising=False)
+    for function, change in (
+        (times_factor, lambda: monkeypatch.setitem(globals(), "FACTOR", 3.0)),
+        (times_setting, lambda: monkeypatch.setattr(settings, "factor", 3.0)),
+    ):
+        options: dict[str, Any] = {"quantities": (own("derivative", function=function),)}
+        other = make_task(TANH, quantities=(own(function=lambda v: v * 1.0),)).identity
+        before, first = make_task(TANH, **options).identity, simulate(TANH, nets=5, **options)
+        change()
+        after, second = make_task(TANH, **options).identity, simulate(TANH, nets=5, **options)
+        assert before != after and make_task(TANH, quantities=(own(function=lambda v: v * 1.0),)).identity == other
+        np.testing.assert_allclose(second.table["estimate"], 3.0 * first.table["estimate"], rtol=1e-12)
+
+
+def test_a_compiled_function_is_compiled_with_our_flags() -> None:
+    given: Any = numba.njit(fastmath=True)(size)  # type: ignore[no-untyped-call]
+    found, known = (simulate(TANH, nets=5, quantities=(own(function=each),)).table for each in (given, size))
+    assert found.equals(known)
 
 
 def test_a_plan_with_a_named_function_can_be_pickled_whatever_was_computed_of_it() -> None:
@@ -225,7 +281,7 @@ class Narrow(Sampler):
 def test_another_sampler_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     narrow = Narrow(**(vars(dense.SAMPLER) | {"name": "narrow"}))
     monkeypatch.setattr("stabsim.samplers.SAMPLERS", (*SAMPLERS, narrow))
-    monkeypatch.setattr("stabsim.arguments.SAMPLERS", ("auto", *NAMES, "narrow"))
+    monkeypatch.setattr("stabsim.arguments.CHOICES", ("auto", *NAMES, "narrow"))
     network = Network((16, 8), "relu", "he_normal")
     one, other = (simulate(network, nets=20, sampler=name) for name in ("narrow", "dense"))
     assert one.table.equals(other.table) and one.task != other.task

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stabsim.initializers import ALIASES, FANS, INITIALIZERS, LAWS, Initializer, initializer
+from stabsim.kernels import laws
 from tests import strategies
 
 FAN_IN, FAN_OUT = 300, 50
@@ -150,3 +151,7 @@ def test_a_bad_name_is_refused(spec: Any, fragment: str) -> None:
     with pytest.raises((TypeError, ValueError)) as caught:
         initializer(spec)
     assert fragment in str(caught.value)
+
+
+def test_every_law_is_compiled_and_every_compiled_law_is_known() -> None:
+    assert sorted(laws.LAWS) == sorted(LAWS)

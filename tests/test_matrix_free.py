@@ -56,7 +56,7 @@ def test_what_is_drawn_again_is_what_would_have_been_kept(
             monkeypatch.setattr(samplers.matrix_free_batch, "KEEP_WEIGHTS", budget)
             monkeypatch.setattr(samplers.matrix_free, "KEEP_VECTORS", budget)
             task = make_task(network, batch=batch, sampler="matrix_free", precision=precision)
-            assert samplers.sampler_of(task).keeps(task) == (budget > 0)
+            assert samplers.sampler_of(task).layout(task).kept == (budget > 0)
             results.append(run(network, batch=batch, precision=precision, histograms=histograms))
         assert results[0].table.equals(results[1].table)
         for tensor in histograms:

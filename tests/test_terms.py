@@ -13,8 +13,7 @@ from tests.sources import MODULES
 
 PAGE = Path(__file__).parents[1] / "docs" / "terms.md"
 ROWS = [line.strip("| \n").split(" | ") for line in PAGE.read_text().splitlines() if line.startswith("| ")][1:]
-# Names of other libraries that this package has to spell.
-OTHERS = {"config", "__init__", "__post_init__", "multiprocessing", "nan_to_num", "line_num", "set_num_threads"}
+OTHERS = {"__init__", "__post_init__"}  # of Python
 
 
 def names(tree: ast.AST) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from stabsim.activations import Activation, is_registered
+from stabsim.activations import Activation, fingerprint, is_registered
 from stabsim.activations.own import check_functions
 from stabsim.kernels.pointwise import compile_loop
 from stabsim.own_functions import compile_function
@@ -40,11 +40,11 @@ def block(activation: Activation, dtype: Any) -> Any:
     precision = np.dtype(dtype).name
     if precision not in ("float32", "float64"):
         raise ValueError(f"dtype must be float32 or float64, not {dtype!r}")
-    return _block(activation, precision)
+    return _block(activation, fingerprint(activation), precision)
 
 
-@functools.cache
-def _block(activation: Activation, precision: str) -> Any:
+@functools.cache  # by the fingerprint, too: what a user's function refers to may have changed
+def _block(activation: Activation, _fingerprint: str, precision: str) -> Any:
     parameters = tuple(activation.parameters.values())
     if is_registered(activation):
         return compile_loop(activation.f, activation.derivative, parameters, precision, f"{activation} {precision}")

@@ -6,6 +6,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,14 @@ class Chosen:
     path: Path
     scale: str
     seed: int
-    cases: tuple[Case, ...]
+
+    @cached_property
+    def cases(self) -> tuple[Case, ...]:
+        """Return the cases of this run."""
+        from stabsim.discovery import calling
+
+        with calling("cases", self.path):
+            return self.study.checked_cases(self.scale, self.seed)
 
 
 def for_each(
@@ -86,7 +94,7 @@ def for_each(
     status = 0
     for name, path in _found(names, everything, only).items():
         try:
-            do(_choose(only or load(path), path, scale, seed))
+            do(Chosen(only or load(path), path, scale, seed))
         except (StoreError, StudyError, EngineError, MemoryError, OverflowError, TypeError, ValueError) as error:
             click.echo(f"stabsim: {name}: {str(error) or type(error).__name__}", err=True)
             status = 1
@@ -102,13 +110,6 @@ def naming(out: Path) -> Iterator[None]:
         yield
     except StoreError as error:
         raise StoreError(f"--out={out}: {error}") from error
-
-
-def _choose(study: Study, path: Path, scale: str, seed: int) -> Chosen:
-    from stabsim.discovery import calling
-
-    with calling("cases", path):
-        return Chosen(study, path, scale, seed, study.checked_cases(scale, seed))
 
 
 def _found(names: tuple[str, ...], everything: bool, only: Study | None) -> dict[str, Path]:

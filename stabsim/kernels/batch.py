@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 
 from stabsim.kernels import blocks, inputs, layer, philox, statistics
-from stabsim.kernels import record as r
 from stabsim.kernels.compile import atom, kernel
 from stabsim.kernels.signature import Ask, make_ask, make_net
 from stabsim.kernels.statistics import observe
@@ -42,33 +41,33 @@ LEAST_GROUP = 8
 
 
 @kernel()
-def group_size(batch, inner, outer):  # type: ignore[no-untyped-def]
+def group_size(batch, inner, outer):
     """Return how many rows of a product with an ``inner`` x ``outer`` matrix are made together."""
     group = SMALL_PRODUCT // (inner * outer)
     return min(batch, group) if group >= LEAST_GROUP else batch
 
 
 @atom
-def part(net, buffer, l, first, last, width):  # type: ignore[no-untyped-def]
+def part(net, buffer, l, first, last, width):
     """Return rows ``first`` .. ``last - 1`` of a layer's matrix in a buffer."""
     offset = net.offsets[buffer, l]
     return as_matrix(net.buffers[buffer][offset + first * width : offset + last * width], last - first, width)
 
 
 @atom
-def whole(net, buffer, l):  # type: ignore[no-untyped-def]
+def whole(net, buffer, l):
     """Return a layer's matrix (batch, width) in a buffer."""
     return part(net, buffer, l, 0, net.batch, net.widths[l])
 
 
 @kernel()
-def draw(law, out, seed, purpose, l, number, scale):  # type: ignore[no-untyped-def]
+def draw(law, out, seed, purpose, l, number, scale):
     """Fill a whole matrix of layer l."""
     law(out, np.uint64(0), seed, purpose, np.uint32(l), np.uint32(number), scale)
 
 
 @atom
-def draw_inputs(net, given):  # type: ignore[no-untyped-def]
+def draw_inputs(net, given):
     """Draw or copy the inputs."""
     z = whole(net, Z, 0)
     if given.shape[0] > 0:
@@ -79,7 +78,7 @@ def draw_inputs(net, given):  # type: ignore[no-untyped-def]
 
 
 @atom
-def start(net, ask, row, given, input_exponent):  # type: ignore[no-untyped-def]
+def start(net, ask, row, given, input_exponent):
     """Draw or copy the inputs, and record what is wanted of them."""
     z = draw_inputs(net, given)
     net.exponents[Z, 0] = input_exponent
@@ -88,7 +87,7 @@ def start(net, ask, row, given, input_exponent):  # type: ignore[no-untyped-def]
 
 
 @atom
-def pass_forward(factors, net, ask, row, l):  # type: ignore[no-untyped-def]
+def pass_forward(factors, net, ask, row, l):
     """Run a layer forward, and record what is wanted of it."""
     batch, width = net.batch, net.widths[l]
     biased = net.bias_scale[l] != 0
@@ -132,7 +131,7 @@ def pass_forward(factors, net, ask, row, l):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def multiply(left, right, out):  # type: ignore[no-untyped-def]
+def multiply(left, right, out):
     """Write the product."""
     if left.shape[0] == 1:
         np.dot(left[0], right, out[0])
@@ -141,7 +140,7 @@ def multiply(left, right, out):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def multiply_in_groups(left, right, out):  # type: ignore[no-untyped-def]
+def multiply_in_groups(left, right, out):
     """Write the product, some rows at a time."""
     rows = left.shape[0]
     step = group_size(rows, left.shape[1], right.shape[1])
@@ -151,7 +150,7 @@ def multiply_in_groups(left, right, out):  # type: ignore[no-untyped-def]
 
 
 @atom
-def pass_back(pull_back, weight_gradient, net, ask, row, l, exponent):  # type: ignore[no-untyped-def]
+def pass_back(pull_back, weight_gradient, net, ask, row, l, exponent):
     """Run a layer backward, and record what is wanted of it; return the exponent of the gradient below."""
     wanted = ask.wanted
     dz, ds = whole(net, DZ, l), whole(net, DS, l)
@@ -161,7 +160,7 @@ def pass_back(pull_back, weight_gradient, net, ask, row, l, exponent):  # type: 
     net.exponents[DS, l] = exponent
     observe(net, ask, row, statistics.PREACTIVATION_GRADIENT, l, ds, exponent)
     exponent_below = pull_back(net, l, ds, whole(net, DZ, l - 1))
-    if wanted[r.WEIGHT_GRADIENT + r.M2] or wanted[r.WEIGHT_GRADIENT_ZERO]:
+    if ask.weight_gradients:
         weight_gradient(net, l, row, wanted, ds)
     return exponent_below
 
@@ -175,15 +174,16 @@ def sampler(
 ) -> Callable[..., None]:
     """Return the function that `signature` describes, to be compiled."""
 
-    def simulate_nets(  # type: ignore[no-untyped-def]
-        first_net, seed, normal, activation, weights, bias_law, own, problem, given, memory, ask, record
-    ):
+    def simulate_nets(first_net, seed, normal, activation, weights, bias_law, own, problem, given, memory, ask, record):
         ask = make_ask(ask)
         samples, output_gradient = borrow(given.inputs), borrow(given.output_gradient)
         depth = problem.widths.size - 1
         no_row, no_counts = np.zeros(ask.blank.shape[1]), np.empty((ask.counts.shape[0], depth + 1, 0), np.int64)
         nothing = np.zeros(ask.wanted.size, np.bool_)
-        quiet = Ask(nothing, False, ask.saturation, ask.pivots, False, ask.bins, no_counts, ask.blank)
+        quiet = Ask(
+            wanted=nothing, weight_gradients=False, backward=False, saturation=ask.saturation, pivots=ask.pivots,
+            observing=False, bins=ask.bins, counts=no_counts, blank=ask.blank,
+        )  # fmt: skip
         for index in range(record.shape[0]):
             net = make_net(seed, first_net + index, normal, activation, weights, bias_law, own, problem, memory)
             rows = borrow(record)[index]

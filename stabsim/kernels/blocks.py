@@ -25,13 +25,13 @@ from stabsim.kernels.views import flat
 
 
 @kernel()
-def times_power(value, exponent):  # type: ignore[no-untyped-def]
+def times_power(value, exponent):
     """Return ``value * 2**exponent``; the exponent is mostly 0, and the C library's function is slow."""
     return value if exponent == 0 else math.ldexp(value, exponent)
 
 
 @kernel()
-def add_exactly(total, rest, x):  # type: ignore[no-untyped-def]
+def add_exactly(total, rest, x):
     """Return total + rest + x as two numbers, of which the second holds what rounding left of the first (Knuth).
 
     A kernel for its flags: with a caller's ``reassoc`` the rest would be 0.
@@ -42,7 +42,7 @@ def add_exactly(total, rest, x):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def unit_of(exponent):  # type: ignore[no-untyped-def]
+def unit_of(exponent):
     """Return 1 in units of ``2**exponent``, between 2^-120 (which float32 holds) and 2^1000.
 
     A term that far below the values it is added to is lost in rounding, but does not become 0.
@@ -51,7 +51,7 @@ def unit_of(exponent):  # type: ignore[no-untyped-def]
 
 
 @atom
-def one_if(condition):  # type: ignore[no-untyped-def]
+def one_if(condition):
     """Return 1 or 0, in 32 bits: sums of those must be cast back to that, or Numba makes 64 of them.
 
     So values are to be counted in stretches of fewer than 2^31: twice as fast as in 64 bits.
@@ -60,7 +60,7 @@ def one_if(condition):  # type: ignore[no-untyped-def]
 
 
 @kernel(fastmath=REASSOCIATE)
-def power_sums_2(values, pivot):  # type: ignore[no-untyped-def]
+def power_sums_2(values, pivot):
     """Return the sums of x and x^2, x = value - pivot, and the number of values that are exactly 0."""
     wide_vectors()
     s1 = 0.0
@@ -75,7 +75,7 @@ def power_sums_2(values, pivot):  # type: ignore[no-untyped-def]
 
 
 @kernel(fastmath=REASSOCIATE)
-def power_sums_3_4(values, pivot):  # type: ignore[no-untyped-def]
+def power_sums_3_4(values, pivot):
     """Return the sums of x^3 and x^4, x = value - pivot; apart, lest the first two depend on these being wanted."""
     wide_vectors()
     s3 = 0.0
@@ -89,7 +89,7 @@ def power_sums_3_4(values, pivot):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def add_powers(row, tensor, wanted, values, pivot):  # type: ignore[no-untyped-def]
+def add_powers(row, tensor, wanted, values, pivot):
     """Add power sums to a tensor's columns; return the sum of squares (not about the pivot) and the number of zeros."""
     s1, s2, zeros = power_sums_2(values, pivot)
     squares = s2 if pivot == 0.0 else power_sums_2(values, 0.0)[1]
@@ -98,7 +98,7 @@ def add_powers(row, tensor, wanted, values, pivot):  # type: ignore[no-untyped-d
 
 
 @kernel()
-def add_known_powers(row, tensor, wanted, values, pivot, s1, s2, squares):  # type: ignore[no-untyped-def]
+def add_known_powers(row, tensor, wanted, values, pivot, s1, s2, squares):
     """Add power sums of which the first two are known; columns that are not wanted stay NaN."""
     row[tensor + M1] += s1
     row[tensor + M2] += s2
@@ -110,7 +110,7 @@ def add_known_powers(row, tensor, wanted, values, pivot, s1, s2, squares):  # ty
 
 
 @kernel()
-def finish_powers(row, tensor, size, exponent):  # type: ignore[no-untyped-def]
+def finish_powers(row, tensor, size, exponent):
     """Turn a tensor's power sums into means, and note their unit."""
     share = 1.0 / size
     for column in range(tensor, tensor + EXPONENT):
@@ -119,7 +119,7 @@ def finish_powers(row, tensor, size, exponent):  # type: ignore[no-untyped-def]
 
 
 @kernel(fastmath=REASSOCIATE)
-def count_zeros(values):  # type: ignore[no-untyped-def]
+def count_zeros(values):
     """Return how many values are exactly 0."""
     wide_vectors()
     count = np.int32(0)
@@ -129,7 +129,7 @@ def count_zeros(values):  # type: ignore[no-untyped-def]
 
 
 @kernel(fastmath=REASSOCIATE)
-def count_small(values, bound):  # type: ignore[no-untyped-def]
+def count_small(values, bound):
     """Return how many values are below ``bound`` in size."""
     wide_vectors()
     limit = values.dtype.type(bound)
@@ -140,7 +140,7 @@ def count_small(values, bound):  # type: ignore[no-untyped-def]
 
 
 @kernel(fastmath=REASSOCIATE)
-def count_saturated(preactivation, activation, lower, upper, bound):  # type: ignore[no-untyped-def]
+def count_saturated(preactivation, activation, lower, upper, bound):
     """Return how many activations are within ``bound`` of the limit of f (NaN: none) on their side of 0; 0 is low."""
     wide_vectors()
     real = activation.dtype.type
@@ -155,7 +155,7 @@ def count_saturated(preactivation, activation, lower, upper, bound):  # type: ig
 
 
 @kernel(fastmath=REASSOCIATE)
-def count_signs(values):  # type: ignore[no-untyped-def]
+def count_signs(values):
     """Return how many values are below 0, and how many above.
 
     Instead of the least and the greatest: of those LLVM makes no vector code (128 float32: 230 ns).
@@ -170,7 +170,7 @@ def count_signs(values):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def totals(values):  # type: ignore[no-untyped-def]
+def totals(values):
     """Return the sum, the sum of squares, and how many values are 0, below 0 and above 0."""
     s1, s2, zeros = power_sums_2(values, 0.0)
     negative, positive = count_signs(values)
@@ -178,19 +178,19 @@ def totals(values):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def no_totals():  # type: ignore[no-untyped-def]
+def no_totals():
     """Return the totals of no values."""
     return 0.0, 0.0, 0.0, 0.0, 0.0
 
 
 @kernel()
-def add_totals(a, b):  # type: ignore[no-untyped-def]
+def add_totals(a, b):
     """Return the totals of two blocks together."""
     return a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3], a[4] + b[4]
 
 
 @kernel()
-def dead_rows(matrix):  # type: ignore[no-untyped-def]
+def dead_rows(matrix):
     """Return how many rows are all 0; each is left at its first other value."""
     rows, columns = matrix.shape
     dead = 0
@@ -203,7 +203,7 @@ def dead_rows(matrix):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def dead_columns(matrix):  # type: ignore[no-untyped-def]
+def dead_columns(matrix):
     """Return how many columns are all 0: row after row is looked at until none is left."""
     sizes = np.zeros(matrix.shape[1], matrix.dtype)
     dead = sizes.size
@@ -216,7 +216,7 @@ def dead_columns(matrix):  # type: ignore[no-untyped-def]
 
 
 @kernel(fastmath=REASSOCIATE)
-def add_sizes(values, sizes):  # type: ignore[no-untyped-def]
+def add_sizes(values, sizes):
     """Add what values are in size."""
     wide_vectors()
     for i in range(values.size):
@@ -224,7 +224,7 @@ def add_sizes(values, sizes):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def finish_zeros(row, zero, wanted, matrix):  # type: ignore[no-untyped-def]
+def finish_zeros(row, zero, wanted, matrix):
     """Turn a count of zeros into a fraction, and write those of all-zero rows and columns behind it."""
     zeros = row[zero]
     row[zero] = zeros / matrix.size
@@ -235,7 +235,7 @@ def finish_zeros(row, zero, wanted, matrix):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def finish_zeros_of_sample(row, zero, size):  # type: ignore[no-untyped-def]
+def finish_zeros_of_sample(row, zero, size):
     """Do the same for a single row, of which only the count is known."""
     row[zero] /= size
     row[zero + 1] = 1.0 if row[zero] == 1.0 else 0.0
@@ -243,7 +243,7 @@ def finish_zeros_of_sample(row, zero, size):  # type: ignore[no-untyped-def]
 
 
 @kernel(fastmath=REASSOCIATE)
-def inner_products(x, y):  # type: ignore[no-untyped-def]
+def inner_products(x, y):
     """Return x.x, x.y and y.y."""
     wide_vectors()
     xx = 0.0
@@ -259,7 +259,7 @@ def inner_products(x, y):  # type: ignore[no-untyped-def]
 
 
 @kernel(fastmath=REASSOCIATE)
-def dot(x, y):  # type: ignore[no-untyped-def]
+def dot(x, y):
     """Return x.y."""
     wide_vectors()
     xy = 0.0
@@ -269,7 +269,7 @@ def dot(x, y):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def mean_correlation(matrix):  # type: ignore[no-untyped-def]
+def mean_correlation(matrix):
     """Return the mean cosine between samples 1 and 2, 3 and 4, ...; without those that are 0 (NaN: all are)."""
     total = 0.0
     pairs = 0
@@ -282,7 +282,7 @@ def mean_correlation(matrix):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def add_rows(matrix, vector, scale):  # type: ignore[no-untyped-def]
+def add_rows(matrix, vector, scale):
     """Add ``scale * vector`` to every row."""
     rows, columns = matrix.shape
     for i in range(rows):
@@ -291,7 +291,7 @@ def add_rows(matrix, vector, scale):  # type: ignore[no-untyped-def]
 
 
 @kernel(fastmath=CONTRACT)
-def combine(a, x, b, y, out):  # type: ignore[no-untyped-def]
+def combine(a, x, b, y, out):
     """Write a x + b y."""
     wide_vectors()
     p = out.dtype.type(a)
@@ -301,14 +301,14 @@ def combine(a, x, b, y, out):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def copy(values, out):  # type: ignore[no-untyped-def]
+def copy(values, out):
     """Copy values (an assignment of slices takes ten times as long to compile)."""
     for i in range(values.size):
         out[i] = values[i]
 
 
 @kernel()
-def scale(values, factor):  # type: ignore[no-untyped-def]
+def scale(values, factor):
     """Multiply in place."""
     wide_vectors()
     by = values.dtype.type(factor)
@@ -317,7 +317,7 @@ def scale(values, factor):  # type: ignore[no-untyped-def]
 
 
 @kernel(fastmath=REASSOCIATE)
-def multiply(values, factors, out):  # type: ignore[no-untyped-def]
+def multiply(values, factors, out):
     """Write the products element by element; return what `power_sums_2` does of the values, and of the products.
 
     In one pass: 59 ns for 512 float32, and 74 with a pass for each.
@@ -345,7 +345,7 @@ def multiply(values, factors, out):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def scale_by_power_of_two(values, exponent):  # type: ignore[no-untyped-def]
+def scale_by_power_of_two(values, exponent):
     """Multiply by ``2**exponent`` in place; exact but for results below the smallest normal number."""
     while exponent != 0:
         step = min(max(exponent, -60), 60)
@@ -356,7 +356,7 @@ def scale_by_power_of_two(values, exponent):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def piecewise_linear(s, z, d, lines, at_zero, exponent):  # type: ignore[no-untyped-def]
+def piecewise_linear(s, z, d, lines, at_zero, exponent):
     """Write z and d of slope * s + offset / 2**exponent, (slope, offset) being ``lines`` below and above 0.
 
     At 0 itself they are ``at_zero``. Level sides count only through their offset: their s may be as large as it likes.
@@ -375,12 +375,12 @@ def piecewise_linear(s, z, d, lines, at_zero, exponent):  # type: ignore[no-unty
 
 
 @kernel(apart=True)
-def add_to_histogram(counts, matrix, exponent, bins):  # type: ignore[no-untyped-def]
+def add_to_histogram(counts, matrix, exponent, bins):
     """Count ``matrix * 2**exponent`` into equal bins, ``bins`` being (least value, bins a unit).
 
-    The first counter is for what lies below (and NaN), the last for what lies above; no counters, no work.
+    The first counter is for what lies below (and NaN), the last for what lies above; no counters or bins, no work.
     """
-    if counts.size == 0:
+    if counts.size == 0 or bins[1] == 0.0:
         return
     last = counts.size - 2
     low, per_unit = bins
@@ -398,7 +398,7 @@ def add_to_histogram(counts, matrix, exponent, bins):  # type: ignore[no-untyped
 
 
 @kernel(fastmath=REASSOCIATE)
-def column_extremes(matrix, lowest, highest):  # type: ignore[no-untyped-def]
+def column_extremes(matrix, lowest, highest):
     """Write the least and the greatest value of each column."""
     wide_vectors()
     rows, columns = matrix.shape
@@ -413,7 +413,7 @@ def column_extremes(matrix, lowest, highest):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def record_column_signs(row, lowest, highest):  # type: ignore[no-untyped-def]
+def record_column_signs(row, lowest, highest):
     """Write the fraction of columns that are all 0 and, of the others, that of columns with no change of sign."""
     columns = lowest.size
     dead = 0

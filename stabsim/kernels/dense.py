@@ -17,32 +17,32 @@ Z, D, S, DZ, DS, B = batch.Z, batch.D, batch.S, batch.DZ, batch.DS, batch.B
 
 
 @atom
-def weights(net, l):  # type: ignore[no-untyped-def]
+def weights(net, l):
     """Return W (fan_in, fan_out)."""
     return batch.part(net, W, l, 0, net.widths[l - 1], net.widths[l])
 
 
 @atom
-def prepare(net, l):  # type: ignore[no-untyped-def]
+def prepare(net, l):
     """Draw W."""
     batch.draw(net.weights, weights(net, l), net.seed, philox.WEIGHT, l, net.number, net.weight_scale[l])
 
 
 @atom
-def factors(net, l):  # type: ignore[no-untyped-def]
+def factors(net, l):
     """Return z and W, and the exponent of their product."""
     return batch.whole(net, Z, l - 1), weights(net, l), net.exponents[Z, l - 1] + net.weight_exponent[l]
 
 
 @atom
-def recall(net, quiet, row, given, l):  # type: ignore[no-untyped-def]
+def recall(net, quiet, row, given, l):
     """Draw W again, unless all are kept."""
     if not net.kept:
         prepare(net, l)
 
 
 @kernel()
-def multiply_back(ds, w, dz):  # type: ignore[no-untyped-def]
+def multiply_back(ds, w, dz):
     """Write dz = ds W^T."""
     if ds.shape[0] == 1:
         np.dot(w, ds[0], dz[0])
@@ -51,14 +51,14 @@ def multiply_back(ds, w, dz):  # type: ignore[no-untyped-def]
 
 
 @atom
-def pull_back(net, l, ds, dz):  # type: ignore[no-untyped-def]
+def pull_back(net, l, ds, dz):
     """Write dz = ds W^T; return its exponent."""
     multiply_back(ds, weights(net, l), dz)
     return net.exponents[DS, l] + net.weight_exponent[l]
 
 
 @atom
-def weight_gradient(net, l, row, wanted, ds):  # type: ignore[no-untyped-def]
+def weight_gradient(net, l, row, wanted, ds):
     """Form dW and record what is wanted of it."""
     fan_in, fan_out = net.widths[l - 1], net.widths[l]
     dw = batch.part(net, DW, l, 0, fan_in, fan_out)

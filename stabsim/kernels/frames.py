@@ -24,7 +24,7 @@ RANGE = 2.0**40  # of lengths whose squares, and those of a row 2^-20 times as l
 
 
 @kernel(fastmath=REASSOCIATE)
-def dot_of_stretch(x, y):  # type: ignore[no-untyped-def]
+def dot_of_stretch(x, y):
     """Return x.y, summed in the type of the numbers, as products of matrices are."""
     wide_vectors()
     total = x.dtype.type(0)
@@ -34,7 +34,7 @@ def dot_of_stretch(x, y):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def dot(x, y):  # type: ignore[no-untyped-def]
+def dot(x, y):
     """Return x.y."""
     total = 0.0
     for first in range(0, x.size, STRETCH):
@@ -44,7 +44,7 @@ def dot(x, y):  # type: ignore[no-untyped-def]
 
 
 @kernel(fastmath=REASSOCIATE)
-def subtract_from_stretch(factor, row, out, other):  # type: ignore[no-untyped-def]
+def subtract_from_stretch(factor, row, out, other):
     """Subtract ``factor * row``, and return what is left times another row."""
     wide_vectors()
     total = out.dtype.type(0)
@@ -56,7 +56,7 @@ def subtract_from_stretch(factor, row, out, other):  # type: ignore[no-untyped-d
 
 
 @kernel(fastmath=REASSOCIATE)
-def subtract_from_stretch_and_square(factor, row, out):  # type: ignore[no-untyped-def]
+def subtract_from_stretch_and_square(factor, row, out):
     """Subtract ``factor * row``, and return what is left times itself.
 
     The same with ``out`` as the other row would take LLVM's way for arrays that overlap, one number at a time.
@@ -71,7 +71,7 @@ def subtract_from_stretch_and_square(factor, row, out):  # type: ignore[no-untyp
 
 
 @kernel()
-def subtract(factor, rows, j, out, last):  # type: ignore[no-untyped-def]
+def subtract(factor, rows, j, out, last):
     """Subtract ``factor`` times row j; return what is left times row j + 1, after the last row times itself.
 
     At once, since rows are read from the second-level cache: a net of width 2048 with 8 samples takes 5% less time.
@@ -88,7 +88,7 @@ def subtract(factor, rows, j, out, last):  # type: ignore[no-untyped-def]
 
 
 @kernel(fastmath=CONTRACT)
-def subtract_matrix(matrix, out):  # type: ignore[no-untyped-def]
+def subtract_matrix(matrix, out):
     """Subtract a matrix."""
     wide_vectors()
     for i in range(out.shape[0]):
@@ -97,7 +97,7 @@ def subtract_matrix(matrix, out):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def length(row):  # type: ignore[no-untyped-def]
+def length(row):
     """Return the length of a row, divided by a power of two if its squares leave the range; and the exponent."""
     found = math.sqrt(dot(row, row))
     if 1.0 / RANGE < found < RANGE:
@@ -111,7 +111,7 @@ def length(row):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def orthonormalize_panel(panel, lengths, nothing, r):  # type: ignore[no-untyped-def]
+def orthonormalize_panel(panel, lengths, nothing, r):
     """Turn few rows into R times a frame, in place; return the least share of the rows' lengths that was left.
 
     Rows of whose length no more than the share ``nothing`` is left become 0.
@@ -136,7 +136,7 @@ def orthonormalize_panel(panel, lengths, nothing, r):  # type: ignore[no-untyped
 
 
 @kernel(apart=True)
-def orthonormalize(rows, start, c, work):  # type: ignore[no-untyped-def]
+def orthonormalize(rows, start, c, work):
     """Turn rows into C times a frame, in place; the first ``start`` rows are one already.
 
     ``c`` (rows, rows) is written from row ``start`` on; ``work`` has room for ``PANEL`` rows of the longer side.
@@ -183,7 +183,7 @@ def orthonormalize(rows, start, c, work):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def project(panel, frame, t, work):  # type: ignore[no-untyped-def]
+def project(panel, frame, t, work):
     """Take the rows of a frame off a panel; write what was taken into the columns of ``t``."""
     size, width = panel.shape
     count = frame.shape[0]

@@ -9,7 +9,7 @@ from stabsim.kernels.compile import kernel
 
 
 @kernel()
-def choice(place, samples, seed, net):  # type: ignore[no-untyped-def]
+def choice(place, samples, seed, net):
     """Return a number from ``place`` to ``samples - 1``, all equally likely: one step of a shuffle."""
     k0 = np.uint32(seed)
     k1 = np.uint32(seed >> np.uint64(32))
@@ -18,7 +18,7 @@ def choice(place, samples, seed, net):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def choose_rows(given, out, seed, net):  # type: ignore[no-untyped-def]
+def choose_rows(given, out, seed, net):
     """Copy rows of ``given`` drawn without replacement; all of them, in order, if as many are asked for."""
     samples = given.shape[0]
     batch = out.shape[0]

@@ -39,7 +39,7 @@ def pointer(dtype: np.dtype[Any]) -> Any:
 def _independent(numbers: Function, write: Function, size: int) -> Function:
     fill = philox.fill
 
-    def law(matrix, first, seed, purpose, layer, net, scale):  # type: ignore[no-untyped-def]
+    def law(matrix, first, seed, purpose, layer, net, scale):
         wide_vectors()
         fill(numbers, write, size, flat(matrix), first, seed, purpose, layer, net, scale)
 
@@ -49,7 +49,7 @@ def _independent(numbers: Function, write: Function, size: int) -> Function:
 def _orthogonal(numbers: Function, write: Function, size: int) -> Function:
     fill = philox.fill
 
-    def law(matrix, first, seed, purpose, layer, net, scale):  # type: ignore[no-untyped-def]
+    def law(matrix, first, seed, purpose, layer, net, scale):
         """Haar: Q of a Gaussian matrix, columns signed by the diagonal of R (Mezzadri, math-ph/0609050)."""
         wide_vectors()
         fan_in, fan_out = matrix.shape
@@ -71,11 +71,11 @@ def _orthogonal(numbers: Function, write: Function, size: int) -> Function:
     return law
 
 
-def _constant(matrix, first, seed, purpose, layer, net, scale):  # type: ignore[no-untyped-def]
+def _constant(matrix, first, seed, purpose, layer, net, scale):
     matrix[:, :] = scale
 
 
-def _identity(matrix, first, seed, purpose, layer, net, scale):  # type: ignore[no-untyped-def]
+def _identity(matrix, first, seed, purpose, layer, net, scale):
     matrix[:, :] = 0
     for i in range(min(matrix.shape)):
         matrix[i, i] = scale

@@ -30,7 +30,7 @@ RESCALE = 40
 
 
 @kernel()
-def far_from_one(mean_square):  # type: ignore[no-untyped-def]
+def far_from_one(mean_square):
     """Return the power of two by which values of that mean square are to be divided: 0 unless it is far from 1."""
     if not 0.0 < mean_square < math.inf:
         return 0
@@ -39,7 +39,7 @@ def far_from_one(mean_square):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def normalize(values, mean_square):  # type: ignore[no-untyped-def]
+def normalize(values, mean_square):
     """Divide values whose mean square is far from 1 by a power of two that brings it there; return the power."""
     exponent = far_from_one(mean_square)
     blocks.scale_by_power_of_two(flat(values), -exponent)
@@ -47,7 +47,7 @@ def normalize(values, mean_square):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def add_bias(s, b, exponent):  # type: ignore[no-untyped-def]
+def add_bias(s, b, exponent):
     """Add the bias to every sample of ``s * 2**exponent``, which becomes ``s * 2**max(exponent, 0)``."""
     if exponent < 0:
         blocks.scale_by_power_of_two(flat(s), exponent)
@@ -56,14 +56,14 @@ def add_bias(s, b, exponent):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def choose_regime(s, shape, exponent):  # type: ignore[no-untyped-def]
+def choose_regime(s, shape, exponent):
     """Return how f is evaluated on ``s * 2**exponent``, the exponent being other than 0."""
     seen = blocks.totals(flat(s))
     return regime_of(seen[1] / s.size, seen[3], seen[4], s.itemsize, shape, exponent)
 
 
 @kernel()
-def regime_of(mean_square, negative, positive, itemsize, shape, exponent):  # type: ignore[no-untyped-def]
+def regime_of(mean_square, negative, positive, itemsize, shape, exponent):
     """Return the same from the mean square of s, and how many of it are below 0 and above."""
     if mean_square == 0.0:
         return CURVE_OF_SCALED
@@ -80,7 +80,7 @@ def regime_of(mean_square, negative, positive, itemsize, shape, exponent):  # ty
 
 
 @kernel()
-def evaluate(regime, activation, shape, s, z, d, exponent):  # type: ignore[no-untyped-def]
+def evaluate(regime, activation, shape, s, z, d, exponent):
     """Write f and f' of ``s * 2**exponent``."""
     if regime == LINE_FAR:
         blocks.piecewise_linear(s, z, d, shape[FAR], shape[AT_ZERO, 0], exponent)
@@ -98,20 +98,20 @@ def evaluate(regime, activation, shape, s, z, d, exponent):  # type: ignore[no-u
 
 
 @kernel()
-def exponent_after(regime, exponent):  # type: ignore[no-untyped-def]
+def exponent_after(regime, exponent):
     """Return the exponent of f, given that of s."""
     return np.int64(0) if regime in (CURVE_OF_SCALED, LEVEL_FAR) else exponent
 
 
 @kernel()
-def record_input(row, wanted, z, pivot, exponent):  # type: ignore[no-untyped-def]
+def record_input(row, wanted, z, pivot, exponent):
     """Write what is wanted of the input."""
     add_input(row, wanted, flat(z), pivot, exponent)
     _finish_z(row, wanted, z, exponent)
 
 
 @kernel()
-def add_input(row, wanted, z, pivot, exponent):  # type: ignore[no-untyped-def]
+def add_input(row, wanted, z, pivot, exponent):
     """Add what is wanted of some values of the input; return the sum of their squares."""
     squares, zeros = add_powers(row, r.ACTIVATION, wanted, z, blocks.times_power(pivot, -exponent))
     row[r.ACTIVATION_ZERO] += zeros
@@ -119,7 +119,7 @@ def add_input(row, wanted, z, pivot, exponent):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def add_powers(row, tensor, wanted, values, pivot):  # type: ignore[no-untyped-def]
+def add_powers(row, tensor, wanted, values, pivot):
     """Do what `blocks.add_powers` does of a tile with all tiles of as many values as there may be."""
     squares, zeros = 0.0, 0
     for first in range(0, values.size, TILE):
@@ -131,9 +131,7 @@ def add_powers(row, tensor, wanted, values, pivot):  # type: ignore[no-untyped-d
 
 
 @kernel()
-def activate(  # type: ignore[no-untyped-def]
-    row, wanted, regime, activation, shape, bound, pivot, s, z, d, exponent, z_exponent
-):
+def activate(row, wanted, regime, activation, shape, bound, pivot, s, z, d, exponent, z_exponent):
     """Write z = f(s) and d = f'(s) of some samples, add what is wanted of all three; return the sum of squares of z.
 
     ``s`` is in units of ``2**exponent``, ``z`` is to be in units of ``2**z_exponent``.
@@ -168,7 +166,7 @@ def activate(  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def finish_activation(row, wanted, z, d, exponent, z_exponent):  # type: ignore[no-untyped-def]
+def finish_activation(row, wanted, z, d, exponent, z_exponent):
     """Turn what `activate` added over all samples into means and fractions."""
     blocks.finish_powers(row, r.PREACTIVATION, z.size, exponent)
     blocks.finish_powers(row, r.DERIVATIVE, d.size, np.int64(0))
@@ -180,7 +178,7 @@ def finish_activation(row, wanted, z, d, exponent, z_exponent):  # type: ignore[
 
 
 @kernel()
-def finish_sample(row, wanted, size, exponent):  # type: ignore[no-untyped-def]
+def finish_sample(row, wanted, size, exponent):
     """Do the same for a single sample, but for its z."""
     blocks.finish_powers(row, r.PREACTIVATION, size, exponent)
     blocks.finish_powers(row, r.DERIVATIVE, size, np.int64(0))
@@ -191,7 +189,7 @@ def finish_sample(row, wanted, size, exponent):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def finish_sample_activation(row, wanted, size, exponent):  # type: ignore[no-untyped-def]
+def finish_sample_activation(row, wanted, size, exponent):
     """Do the same for the z of a single sample."""
     blocks.finish_powers(row, r.ACTIVATION, size, exponent)
     if wanted[r.ACTIVATION_ZERO]:
@@ -199,7 +197,7 @@ def finish_sample_activation(row, wanted, size, exponent):  # type: ignore[no-un
 
 
 @kernel()
-def _finish_z(row, wanted, z, exponent):  # type: ignore[no-untyped-def]
+def _finish_z(row, wanted, z, exponent):
     blocks.finish_powers(row, r.ACTIVATION, z.size, exponent)
     if wanted[r.ACTIVATION_ZERO]:
         blocks.finish_zeros(row, r.ACTIVATION_ZERO, wanted, z)
@@ -208,14 +206,14 @@ def _finish_z(row, wanted, z, exponent):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def _add_gradient(row, tensor, zero, wanted, gradient, sums):  # type: ignore[no-untyped-def]
+def _add_gradient(row, tensor, zero, wanted, gradient, sums):
     s1, squares, zeros = sums
     blocks.add_known_powers(row, tensor, wanted, gradient, 0.0, s1, squares, squares)
     row[zero] += zeros
 
 
 @kernel()
-def pass_back(row, wanted, dz, d, ds, exponent):  # type: ignore[no-untyped-def]
+def pass_back(row, wanted, dz, d, ds, exponent):
     """Write ds = dz f'(s) and what is wanted of both; return the exponent of ds."""
     squares = pass_part_back(row, wanted, dz, d, ds)
     finish_gradients(row, dz.size, exponent)
@@ -223,7 +221,7 @@ def pass_back(row, wanted, dz, d, ds, exponent):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def pass_part_back(row, wanted, dz, d, ds):  # type: ignore[no-untyped-def]
+def pass_part_back(row, wanted, dz, d, ds):
     """Write ds = dz f'(s), add what is wanted of both, tile by tile; return the sum of squares of ds."""
     size = dz.size
     flat_dz, flat_d, flat_ds = flat(dz), flat(d), flat(ds)
@@ -239,33 +237,33 @@ def pass_part_back(row, wanted, dz, d, ds):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def finish_gradients(row, size, exponent):  # type: ignore[no-untyped-def]
+def finish_gradients(row, size, exponent):
     """Turn what `pass_part_back` added over all parts into means and fractions."""
     _finish_gradient(row, r.ACTIVATION_GRADIENT, r.ACTIVATION_GRADIENT_ZERO, size, exponent)
     _finish_gradient(row, r.PREACTIVATION_GRADIENT, r.PREACTIVATION_GRADIENT_ZERO, size, exponent)
 
 
 @kernel()
-def _finish_gradient(row, tensor, zero, size, exponent):  # type: ignore[no-untyped-def]
+def _finish_gradient(row, tensor, zero, size, exponent):
     blocks.finish_powers(row, tensor, size, exponent)
     row[zero] /= size
 
 
 @kernel()
-def add_input_gradient(row, wanted, dz):  # type: ignore[no-untyped-def]
+def add_input_gradient(row, wanted, dz):
     """Add what is wanted of the gradient by the input."""
     _, zeros = add_powers(row, r.ACTIVATION_GRADIENT, wanted, flat(dz), 0.0)
     row[r.ACTIVATION_GRADIENT_ZERO] += zeros
 
 
 @kernel()
-def finish_input_gradient(row, size, exponent):  # type: ignore[no-untyped-def]
+def finish_input_gradient(row, size, exponent):
     """Turn what `add_input_gradient` added over all parts into means and fractions."""
     _finish_gradient(row, r.ACTIVATION_GRADIENT, r.ACTIVATION_GRADIENT_ZERO, size, exponent)
 
 
 @kernel()
-def record_weight_gradient(row, wanted, z, ds, exponent, dw, extremes):  # type: ignore[no-untyped-def]
+def record_weight_gradient(row, wanted, z, ds, exponent, dw, extremes):
     """Write what is wanted of dW = z^T ds; ``dw`` and ``extremes`` (2, fan_out) are places to work in."""
     if z.shape[0] == 1:
         record_outer_product(row, wanted, z.size, blocks.totals(z[0]), ds.size, blocks.totals(ds[0]), exponent)
@@ -275,7 +273,7 @@ def record_weight_gradient(row, wanted, z, ds, exponent, dw, extremes):  # type:
 
 
 @kernel()
-def record_formed_gradient(row, wanted, dw, exponent, extremes):  # type: ignore[no-untyped-def]
+def record_formed_gradient(row, wanted, dw, exponent, extremes):
     """Write what is wanted of a dW that has been formed."""
     _, zeros = add_powers(row, r.WEIGHT_GRADIENT, wanted, flat(dw), 0.0)
     blocks.finish_powers(row, r.WEIGHT_GRADIENT, dw.size, exponent)
@@ -287,7 +285,7 @@ def record_formed_gradient(row, wanted, dw, exponent, extremes):  # type: ignore
 
 
 @kernel()
-def record_outer_product(row, wanted, fan_in, z, fan_out, ds, exponent):  # type: ignore[no-untyped-def]
+def record_outer_product(row, wanted, fan_in, z, fan_out, ds, exponent):
     """Write the same for a single sample, whose dW need not be formed, from the totals of z and ds."""
     z_sum, z_squares, z_zeros, z_negative, z_positive = z
     ds_sum, ds_squares, ds_zeros, _, _ = ds

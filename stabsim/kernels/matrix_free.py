@@ -29,7 +29,6 @@ from typing import Any
 import numpy as np
 
 from stabsim.kernels import blocks, inputs, layer, philox, statistics
-from stabsim.kernels import record as r
 from stabsim.kernels.compile import CONTRACT, atom, kernel, wide_vectors
 from stabsim.kernels.signature import make_ask, make_net, signature
 from stabsim.kernels.statistics import observe
@@ -52,32 +51,32 @@ STATE = TOTALS + 5
 
 
 @atom
-def part(net, buffer, l, first, size):  # type: ignore[no-untyped-def]
+def part(net, buffer, l, first, size):
     """Return the block of a layer's vector that starts at unit ``first``."""
     start = net.offsets[buffer, l] + (first if net.kept else 0)
     return stretch(net.buffers[buffer], start, size)
 
 
 @atom
-def scratch(net, buffer, size):  # type: ignore[no-untyped-def]
+def scratch(net, buffer, size):
     """Return a place for one block."""
     return stretch(net.buffers[buffer], np.int64(0), size)
 
 
 @kernel()
-def draw(law, out, first, seed, purpose, l, number, scale):  # type: ignore[no-untyped-def]
+def draw(law, out, first, seed, purpose, l, number, scale):
     """Fill a block that starts at position ``first``."""
     law(as_matrix(out, 1, out.size), np.uint64(first), seed, purpose, np.uint32(l), np.uint32(number), scale)
 
 
 @atom
-def projection_exponent(net, state, l):  # type: ignore[no-untyped-def]
+def projection_exponent(net, state, l):
     """Return the exponent of z W."""
     return net.exponents[Z, l - 1] + np.int64(state[l - 1, SHIFT]) + net.weight_exponent[l]
 
 
 @kernel(fastmath=CONTRACT, apart=True)
-def draw_layers(out, offsets, widths, first, last, seed, purpose, number):  # type: ignore[no-untyped-def]
+def draw_layers(out, offsets, widths, first, last, seed, purpose, number):
     """Draw the standard normals of layers ``first`` .. ``last - 1``."""
     wide_vectors()
     one = out.dtype.type(1)
@@ -85,13 +84,13 @@ def draw_layers(out, offsets, widths, first, last, seed, purpose, number):  # ty
 
 
 @atom
-def draw_ahead(net, buffer, purpose, first, last):  # type: ignore[no-untyped-def]
+def draw_ahead(net, buffer, purpose, first, last):
     """Draw g or h of layers ``first`` .. ``last - 1``, which are kept."""
     draw_layers(net.buffers[buffer], net.offsets[buffer], net.widths, first, last, net.seed, purpose, net.number)
 
 
 @atom
-def draw_preactivation(net, state, l, first, size):  # type: ignore[no-untyped-def]
+def draw_preactivation(net, state, l, first, size):
     """Draw p = z W, unless it was drawn ahead; return it, and s = p + b."""
     p = part(net, P, l, first, size)
     if net.ahead == 0:
@@ -107,7 +106,7 @@ def draw_preactivation(net, state, l, first, size):  # type: ignore[no-untyped-d
 
 
 @atom
-def draw_complement(net, l, first, size):  # type: ignore[no-untyped-def]
+def draw_complement(net, l, first, size):
     """Draw h, of as many units as z_l, unless it was drawn ahead; return it."""
     h = part(net, H, l, first, size)
     if net.ahead == 0:
@@ -116,7 +115,7 @@ def draw_complement(net, l, first, size):  # type: ignore[no-untyped-def]
 
 
 @atom
-def draw_input(net, given, first, size):  # type: ignore[no-untyped-def]
+def draw_input(net, given, first, size):
     """Draw or copy the input."""
     z = part(net, Z, 0, first, size)
     if given.shape[0] == 0:
@@ -128,7 +127,7 @@ def draw_input(net, given, first, size):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def squared_norm(normal, work, first, last, seed, purpose, l, number):  # type: ignore[no-untyped-def]
+def squared_norm(normal, work, first, last, seed, purpose, l, number):
     """Return the sum of squares of the standard normals at positions ``first`` (of a block) .. ``last - 1``."""
     squares = 0.0
     for start in range(first, last, BLOCK):
@@ -139,7 +138,7 @@ def squared_norm(normal, work, first, last, seed, purpose, l, number):  # type: 
 
 
 @atom
-def start_layer(net, state, l):  # type: ignore[no-untyped-def]
+def start_layer(net, state, l):
     """Fix the exponents of s and z, the scale of g and how f is evaluated."""
     here, below = state[l], state[l - 1]
     exponent = projection_exponent(net, state, l)
@@ -168,7 +167,7 @@ def start_layer(net, state, l):  # type: ignore[no-untyped-def]
 
 
 @atom
-def pass_forward(net, state, ask, l, given, row):  # type: ignore[no-untyped-def]
+def pass_forward(net, state, ask, l, given, row):
     """Run one layer (0: the input) forward, block by block, and record what is wanted of it."""
     depth = net.widths.size - 1
     width = net.widths[l]
@@ -201,7 +200,7 @@ def pass_forward(net, state, ask, l, given, row):  # type: ignore[no-untyped-def
                 h = draw_complement(net, l, first, size)
                 inner += blocks.dot(z, h)
                 complement += blocks.dot(h, h)
-            if ask.wanted[r.WEIGHT_GRADIENT + r.M2] or ask.wanted[r.WEIGHT_GRADIENT_ZERO]:
+            if ask.weight_gradients:
                 seen = blocks.add_totals(seen, blocks.totals(z))
     if l > 0:
         layer.finish_sample(row, ask.wanted, width, s_exponent)
@@ -215,7 +214,7 @@ def pass_forward(net, state, ask, l, given, row):  # type: ignore[no-untyped-def
 
 
 @atom
-def recall(net, state, l, given, first, size):  # type: ignore[no-untyped-def]
+def recall(net, state, l, given, first, size):
     """Bring back p, z and f' of a block, and h where it was drawn before: they are kept, or drawn again."""
     if not net.kept:
         if l == 0:
@@ -230,7 +229,7 @@ def recall(net, state, l, given, first, size):  # type: ignore[no-untyped-def]
 
 
 @kernel(apart=True)  # inlined, it costs a net of width 128 3% of its time
-def detach(squares, product, debt, beyond):  # type: ignore[no-untyped-def]
+def detach(squares, product, debt, beyond):
     """Return c such that h + c z has, in all blocks together, the law of h - (h . u) u; and the debt from here on.
 
     Given of this block are |z_k|^2 and z_k . h_k, of those before it the debt, which is z . (h + c z), and of those
@@ -244,7 +243,7 @@ def detach(squares, product, debt, beyond):  # type: ignore[no-untyped-def]
 
 
 @atom
-def pull_back(net, state, l, projected, squares):  # type: ignore[no-untyped-def]
+def pull_back(net, state, l, projected, squares):
     """Return (a, b) of dz = a z + b h of the layer below, given ds . z W and |ds|^2 of layer l.
 
     With Gaussian W, h is yet to be taken off z.
@@ -269,7 +268,7 @@ def pull_back(net, state, l, projected, squares):  # type: ignore[no-untyped-def
 
 
 @atom
-def gradient(net, l, first, size, a, b, debt, beyond, rest, dz):  # type: ignore[no-untyped-def]
+def gradient(net, l, first, size, a, b, debt, beyond, rest, dz):
     """Write a block of dz = a z + b h, with Gaussian W after taking h off z; return debt, |z|^2 beyond and its rest.
 
     What is beyond is exact to twice the digits, or blocks far smaller than those before them would have a wrong law.
@@ -287,16 +286,13 @@ def gradient(net, l, first, size, a, b, debt, beyond, rest, dz):  # type: ignore
 
 
 @atom
-def pass_back(  # type: ignore[no-untyped-def]
-    net, state, ask, l, given, output_gradient, a, b, exponent, row
-):
+def pass_back(net, state, ask, l, given, output_gradient, a, b, exponent, row):
     """Run one layer backward, block by block, and record what is wanted of it; return a, b, exponent of the next.
 
     The gradient by its activations is a z + b h, or what is injected at the last layer.
     """
     fan_in, width = net.widths[l - 1], net.widths[l]
     squares, projected = 0.0, 0.0
-    weight_gradients = ask.wanted[r.WEIGHT_GRADIENT + r.M2] or ask.wanted[r.WEIGHT_GRADIENT_ZERO]
     seen = blocks.no_totals()
     debt, beyond, rest = 0.0, state[l, SQUARES], state[l, REST]
     for first in range(0, width, BLOCK):
@@ -313,10 +309,10 @@ def pass_back(  # type: ignore[no-untyped-def]
         squares += layer.pass_part_back(row, ask.wanted, dz, part(net, D, l, first, size), ds)
         observe(net, ask, row, statistics.PREACTIVATION_GRADIENT, l, as_matrix(ds, 1, size), exponent)
         projected += blocks.dot(ds, part(net, P, l, first, size))
-        if weight_gradients:
+        if ask.weight_gradients:
             seen = blocks.add_totals(seen, blocks.totals(ds))
     layer.finish_gradients(row, width, exponent)
-    if weight_gradients:
+    if ask.weight_gradients:
         t = state[l - 1, TOTALS:]
         below = (t[0], t[1], t[2], t[3], t[4])
         layer.record_outer_product(row, ask.wanted, fan_in, below, width, seen, net.exponents[Z, l - 1] + exponent)
@@ -326,7 +322,7 @@ def pass_back(  # type: ignore[no-untyped-def]
 
 
 @atom
-def finish_backward(net, state, ask, given, a, b, exponent, row):  # type: ignore[no-untyped-def]
+def finish_backward(net, state, ask, given, a, b, exponent, row):
     """Record what is wanted of the gradient by the input."""
     width = net.widths[0]
     debt, beyond, rest = 0.0, state[0, SQUARES], state[0, REST]
@@ -340,9 +336,7 @@ def finish_backward(net, state, ask, given, a, b, exponent, row):  # type: ignor
     layer.finish_input_gradient(row, width, exponent)
 
 
-def _simulate_nets(  # type: ignore[no-untyped-def]
-    first_net, seed, normal, activation, weights, bias_law, own, problem, given, memory, ask, record
-):
+def _simulate_nets(first_net, seed, normal, activation, weights, bias_law, own, problem, given, memory, ask, record):
     ask = make_ask(ask)
     samples, output_gradient = borrow(given.inputs), borrow(given.output_gradient)
     depth = problem.widths.size - 1

@@ -35,19 +35,19 @@ U, G, C, UH, GV, R, V, K, M, WORK = (np.int64(i) for i in range(batch.COMMON, BU
 
 
 @atom
-def span(net, l, width):  # type: ignore[no-untyped-def]
+def span(net, l, width):
     """Return how many columns a frame has beside vectors of ``width``."""
     return max(net.widths[l - 1], net.widths[l]) if net.orthogonal else width
 
 
 @atom
-def place(net, buffer, rows, columns):  # type: ignore[no-untyped-def]
+def place(net, buffer, rows, columns):
     """Return a matrix of a buffer to work in."""
     return as_matrix(net.buffers[buffer][: rows * columns], rows, columns)
 
 
 @kernel()
-def copy_padded(matrix, out):  # type: ignore[no-untyped-def]
+def copy_padded(matrix, out):
     """Copy into the first columns; write zeros into the others."""
     width = matrix.shape[1]
     for i in range(matrix.shape[0]):
@@ -58,7 +58,7 @@ def copy_padded(matrix, out):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def copy_scaled(matrix, scale, out):  # type: ignore[no-untyped-def]
+def copy_scaled(matrix, scale, out):
     """Copy the first columns times ``scale``."""
     for i in range(out.shape[0]):
         for j in range(out.shape[1]):
@@ -66,7 +66,7 @@ def copy_scaled(matrix, scale, out):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def keep_rows(matrix, diagonal_of):  # type: ignore[no-untyped-def]
+def keep_rows(matrix, diagonal_of):
     """Write zeros into the rows where the other matrix has one on its diagonal."""
     for i in range(matrix.shape[0]):
         if diagonal_of[i, i] == 0:
@@ -74,7 +74,7 @@ def keep_rows(matrix, diagonal_of):  # type: ignore[no-untyped-def]
 
 
 @atom
-def frame(net, l):  # type: ignore[no-untyped-def]
+def frame(net, l):
     """Return U; where it has no buffer, it takes the place of z."""
     if net.buffers[U].size > 0:
         return batch.part(net, U, l, 0, net.batch, span(net, l, net.widths[l - 1]))
@@ -82,7 +82,7 @@ def frame(net, l):  # type: ignore[no-untyped-def]
 
 
 @atom
-def make_frame(net, l):  # type: ignore[no-untyped-def]
+def make_frame(net, l):
     """Make U and C of z."""
     u = frame(net, l)
     if net.buffers[U].size > 0:
@@ -91,7 +91,7 @@ def make_frame(net, l):  # type: ignore[no-untyped-def]
 
 
 @atom
-def draw_projection(net, l):  # type: ignore[no-untyped-def]
+def draw_projection(net, l):
     """Draw G."""
     rows, fan_out = net.batch, net.widths[l]
     scale = net.weight_scale[l]
@@ -105,14 +105,14 @@ def draw_projection(net, l):  # type: ignore[no-untyped-def]
 
 
 @atom
-def prepare(net, l):  # type: ignore[no-untyped-def]
+def prepare(net, l):
     """Make U and C of z, and draw G."""
     make_frame(net, l)
     draw_projection(net, l)
 
 
 @atom
-def factors(net, l):  # type: ignore[no-untyped-def]
+def factors(net, l):
     """Return C and, times the scale of W, G; and the exponent of their product."""
     fan_out = net.widths[l]
     c = batch.part(net, C, l, 0, net.batch, net.batch)
@@ -121,7 +121,7 @@ def factors(net, l):  # type: ignore[no-untyped-def]
 
 
 @atom
-def recall(net, quiet, row, given, l):  # type: ignore[no-untyped-def]
+def recall(net, quiet, row, given, l):
     """Run the layer below forward again for its z and f', and make U of them, unless all are kept."""
     if not net.kept:
         if l == 1:
@@ -133,7 +133,7 @@ def recall(net, quiet, row, given, l):  # type: ignore[no-untyped-def]
 
 
 @kernel(apart=True)
-def gaussian_back(v, g, uh, k, m, t, work):  # type: ignore[no-untyped-def]
+def gaussian_back(v, g, uh, k, m, t, work):
     """Make a frame of dS = M V, and write k = [M (V G^T - H U^T), M], so that dZ = k [U; H]."""
     rows = v.shape[0]
     u, h = uh[:rows], uh[rows:]
@@ -150,7 +150,7 @@ def gaussian_back(v, g, uh, k, m, t, work):  # type: ignore[no-untyped-def]
 
 
 @kernel(apart=True)
-def orthogonal_back(ds, gv, uh, unit, k, m, coefficients, work):  # type: ignore[no-untyped-def]
+def orthogonal_back(ds, gv, uh, unit, k, m, coefficients, work):
     """Write k = unit [A, M], and make a frame of h."""
     rows = ds.shape[0]
     copy_padded(ds, gv[rows:])
@@ -165,7 +165,7 @@ def orthogonal_back(ds, gv, uh, unit, k, m, coefficients, work):  # type: ignore
 
 
 @atom
-def pull_back(net, l, ds, dz):  # type: ignore[no-untyped-def]
+def pull_back(net, l, ds, dz):
     """Write dz = ds W^T; return its exponent."""
     rows, work = net.batch, net.buffers[WORK]
     fan_in, fan_out = net.widths[l - 1], net.widths[l]
@@ -199,7 +199,7 @@ def pull_back(net, l, ds, dz):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def record_norm(row, z, ds, c, m, unit, exponent, work):  # type: ignore[no-untyped-def]
+def record_norm(row, z, ds, c, m, unit, exponent, work):
     """Record the mean square of dW = Z^T dS; its norm is that of C^T M, Z and dS being C and M times frames."""
     squares, total = 0.0, 0.0
     product = as_matrix(work[: m.size], m.shape[0], m.shape[1])
@@ -214,7 +214,7 @@ def record_norm(row, z, ds, c, m, unit, exponent, work):  # type: ignore[no-unty
 
 
 @atom
-def weight_gradient(net, l, row, wanted, ds):  # type: ignore[no-untyped-def]
+def weight_gradient(net, l, row, wanted, ds):
     """Record what is wanted of dW, which is not formed."""
     rows = net.batch
     z = batch.whole(net, batch.Z, l - 1)

@@ -21,7 +21,7 @@ STRIP = 64  # rows of dW that are formed together
 
 
 @kernel()
-def supports(matrix):  # type: ignore[no-untyped-def]
+def supports(matrix):
     """Return, per column, which rows are not zero, as bits: (words, columns)."""
     rows, columns = matrix.shape
     bits = np.zeros((-(-rows // WORD), columns), np.uint64)
@@ -34,7 +34,7 @@ def supports(matrix):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def disjoint(bits, others):  # type: ignore[no-untyped-def]
+def disjoint(bits, others):
     """Return how many columns share no bit with any of the other columns."""
     words, columns = bits.shape
     count = 0
@@ -51,7 +51,7 @@ def disjoint(bits, others):  # type: ignore[no-untyped-def]
 
 
 @kernel(fastmath=REASSOCIATE)
-def share(common, bits, others):  # type: ignore[no-untyped-def]
+def share(common, bits, others):
     """Add the bits that others share with ``bits`` to those in common."""
     wide_vectors()
     for j in range(common.size):
@@ -59,7 +59,7 @@ def share(common, bits, others):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def disjoint_pairs(bits, others):  # type: ignore[no-untyped-def]
+def disjoint_pairs(bits, others):
     """Return how many pairs of columns share no bit, looking at all of them."""
     words, columns = bits.shape
     common = np.empty(others.shape[1], np.uint64)
@@ -74,7 +74,7 @@ def disjoint_pairs(bits, others):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def disjoint_pairs_by_table(bits, others, samples):  # type: ignore[no-untyped-def]
+def disjoint_pairs_by_table(bits, others, samples):
     """Return the same by counting the columns of each pattern, and those within each pattern: few samples."""
     patterns = 1 << samples
     within = np.zeros(patterns)
@@ -92,7 +92,7 @@ def disjoint_pairs_by_table(bits, others, samples):  # type: ignore[no-untyped-d
 
 
 @kernel()
-def record_zeros(row, z, ds):  # type: ignore[no-untyped-def]
+def record_zeros(row, z, ds):
     """Write the fractions of zeros and of all-zero rows of dW."""
     samples, fan_in = z.shape
     fan_out = ds.shape[1]
@@ -107,7 +107,7 @@ def record_zeros(row, z, ds):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def record_one_signed_columns(row, z, ds):  # type: ignore[no-untyped-def]
+def record_one_signed_columns(row, z, ds):
     """Write the fraction, of the columns of dW that are not all zero, of those without a change of sign.
 
     dW is formed in strips of rows; a column that has shown both signs is left out of the following ones.

@@ -39,7 +39,7 @@ _32 = np.uint64(32)
 
 
 @atom
-def philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
+def philox(c0, c1, c2, c3, k0, k1):
     """Return the four 32-bit words of a counter (four words) under a key (two words)."""
     for _ in range(10):
         p0 = np.uint64(c0) * _MULTIPLIER_0
@@ -55,19 +55,19 @@ def philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
 
 # Words to floats. A shift to at most 31 bits and a signed conversion vectorize; an unsigned one goes through 64 bits.
 @atom
-def _open_unit_32(word):  # type: ignore[no-untyped-def]
+def _open_unit_32(word):
     """Uniform on (0, 1], in steps of 2^-31 near 0: the smallest is 2^-32, so normals reach 6.66 standard deviations."""
     return (np.float32(np.int32(word >> np.uint32(1))) + np.float32(0.5)) * np.float32(2.0**-31)
 
 
 @atom
-def _unit_32(word):  # type: ignore[no-untyped-def]
+def _unit_32(word):
     """Uniform on [0, 1) in steps of 2^-24."""
     return np.float32(np.int32(word >> np.uint32(8))) * np.float32(2.0**-24)
 
 
 @atom
-def _unit_64(high, low):  # type: ignore[no-untyped-def]
+def _unit_64(high, low):
     """Uniform on (0, 1) in steps of 2^-53, offset by half a step."""
     top = np.float64(np.int32(high >> np.uint32(6)))
     bottom = np.float64(np.int32(low >> np.uint32(5)))
@@ -75,7 +75,7 @@ def _unit_64(high, low):  # type: ignore[no-untyped-def]
 
 
 @atom
-def _normal_pair(radius_uniform, angle_uniform):  # type: ignore[no-untyped-def]
+def _normal_pair(radius_uniform, angle_uniform):
     """Box-Muller: two independent standard normals from two uniforms, without rejection."""
     two = type(radius_uniform)(2)
     radius = math.sqrt(-two * log(radius_uniform))
@@ -84,7 +84,7 @@ def _normal_pair(radius_uniform, angle_uniform):  # type: ignore[no-untyped-def]
 
 
 @atom
-def normals_32(a, b, c, d):  # type: ignore[no-untyped-def]
+def normals_32(a, b, c, d):
     """Four words to four float32 standard normals."""
     w, x = _normal_pair(_open_unit_32(a), _unit_32(b))
     y, z = _normal_pair(_open_unit_32(c), _unit_32(d))
@@ -92,33 +92,33 @@ def normals_32(a, b, c, d):  # type: ignore[no-untyped-def]
 
 
 @atom
-def normals_64(a, b, c, d):  # type: ignore[no-untyped-def]
+def normals_64(a, b, c, d):
     """Four words to two float64 standard normals."""
     return _normal_pair(_unit_64(a, b), _unit_64(c, d))
 
 
 @atom
-def _centered_32(word):  # type: ignore[no-untyped-def]
+def _centered_32(word):
     """Uniform on (-1, 1), symmetric: odd multiples of 2^-24."""
     return (np.float32(np.int32(word >> np.uint32(8))) - np.float32(8388607.5)) * np.float32(2.0**-23)
 
 
 @atom
-def uniforms_32(a, b, c, d):  # type: ignore[no-untyped-def]
+def uniforms_32(a, b, c, d):
     """Four words to four float32 uniforms of variance 1, on (-sqrt 3, sqrt 3)."""
     bound = np.float32(math.sqrt(3.0))
     return bound * _centered_32(a), bound * _centered_32(b), bound * _centered_32(c), bound * _centered_32(d)
 
 
 @atom
-def uniforms_64(a, b, c, d):  # type: ignore[no-untyped-def]
+def uniforms_64(a, b, c, d):
     """Four words to two float64 uniforms of variance 1, on (-sqrt 3, sqrt 3)."""
     bound = math.sqrt(3.0)
     return bound * (2.0 * _unit_64(a, b) - 1.0), bound * (2.0 * _unit_64(c, d) - 1.0)
 
 
 @atom
-def truncated_normals_32(a, b, c, d):  # type: ignore[no-untyped-def]
+def truncated_normals_32(a, b, c, d):
     """Four words to four float32 normals cut at two standard deviations, scaled to variance 1."""
     return (
         truncated_normal_quantile(_centered_32(a)),
@@ -129,7 +129,7 @@ def truncated_normals_32(a, b, c, d):  # type: ignore[no-untyped-def]
 
 
 @atom
-def truncated_normals_64(a, b, c, d):  # type: ignore[no-untyped-def]
+def truncated_normals_64(a, b, c, d):
     """Four words to two float64 normals cut at two standard deviations, scaled to variance 1."""
     return (
         truncated_normal_quantile(2.0 * _unit_64(a, b) - 1.0),
@@ -138,7 +138,7 @@ def truncated_normals_64(a, b, c, d):  # type: ignore[no-untyped-def]
 
 
 @atom
-def write_32(numbers, out, place, end, scale):  # type: ignore[no-untyped-def]
+def write_32(numbers, out, place, end, scale):
     """Write those of one group's four float32 that stand before ``end``."""
     w, x, y, z = numbers
     if place < end:
@@ -152,7 +152,7 @@ def write_32(numbers, out, place, end, scale):  # type: ignore[no-untyped-def]
 
 
 @atom
-def write_64(numbers, out, place, end, scale):  # type: ignore[no-untyped-def]
+def write_64(numbers, out, place, end, scale):
     """Write those of one group's two float64 that stand before ``end``."""
     y, z = numbers
     if place < end:
@@ -162,7 +162,7 @@ def write_64(numbers, out, place, end, scale):  # type: ignore[no-untyped-def]
 
 
 @atom
-def fill_pair(numbers, write, size, out, end, start, layer, net, purpose, k0, k1, scale):  # type: ignore[no-untyped-def]
+def fill_pair(numbers, write, size, out, end, start, layer, net, purpose, k0, k1, scale):
     """Fill what there is before ``end`` of two tiles, whose groups begin with ``start``."""
     for i in range(LANES):
         a, b, c, d = philox(np.uint32(start + i), layer, net, purpose, k0, k1)
@@ -174,7 +174,7 @@ def fill_pair(numbers, write, size, out, end, start, layer, net, purpose, k0, k1
 
 
 @atom
-def fill(numbers, write, size, out, first, seed, purpose, layer, net, scale):  # type: ignore[no-untyped-def]
+def fill(numbers, write, size, out, first, seed, purpose, layer, net, scale):
     """Fill ``out`` with the draws at positions ``first`` (a multiple of ``size``, the tile's), ``first + 1``, ...
 
     Tiles are made in pairs, step by step: one is a chain of 170 cycles, beside which there is room for another.
@@ -196,7 +196,7 @@ def fill(numbers, write, size, out, first, seed, purpose, layer, net, scale):  #
 
 
 @atom
-def fill_layers(numbers, write, size, out, offsets, widths, first, last, seed, purpose, net, scale):  # type: ignore[no-untyped-def]
+def fill_layers(numbers, write, size, out, offsets, widths, first, last, seed, purpose, net, scale):
     """Fill, for layers ``first`` .. ``last - 1``, ``widths`` numbers at ``offsets`` of ``out``, all in one loop.
 
     Measured at width 128: 0.42 ns a float32 normal, and 0.6 with a call a layer.
@@ -215,11 +215,11 @@ def fill_layers(numbers, write, size, out, offsets, widths, first, last, seed, p
             layer += 1
 
 
-def _normals_of_layers_32(scale, out, offsets, widths, first, last, seed, purpose, net):  # type: ignore[no-untyped-def]
+def _normals_of_layers_32(scale, out, offsets, widths, first, last, seed, purpose, net):
     fill_layers(normals_32, write_32, TILE, out, offsets, widths, first, last, seed, purpose, net, scale)
 
 
-def _normals_of_layers_64(scale, out, offsets, widths, first, last, seed, purpose, net):  # type: ignore[no-untyped-def]
+def _normals_of_layers_64(scale, out, offsets, widths, first, last, seed, purpose, net):
     fill_layers(normals_64, write_64, TILE // 2, out, offsets, widths, first, last, seed, purpose, net, scale)
 
 

@@ -32,7 +32,7 @@ def compile_loop(
     parameters = tuple(np.dtype(precision).type(value) for value in values)
 
     @kernel(types.void(number[::1], number[::1], number[::1]), fastmath=CONTRACT, cache=cache)
-    def loop(s, z, d):  # type: ignore[no-untyped-def]
+    def loop(s, z, d):
         wide_vectors()
         for i in range(s.size):
             x = s[i]  # read once: LLVM cannot know that z is not s, and would compute their common parts twice

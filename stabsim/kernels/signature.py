@@ -22,7 +22,7 @@ Given = namedtuple("Given", "inputs input_exponent output_gradient gradient_expo
 # Where a net is kept.
 Memory = namedtuple("Memory", "buffers offsets exponents kept keeps_s ahead")
 # What is asked of it.
-Ask = namedtuple("Ask", "wanted backward saturation pivots observing bins counts blank")
+Ask = namedtuple("Ask", "wanted weight_gradients backward saturation pivots observing bins counts blank")
 
 # One net: all of that but what is asked, for the functions that work on it.
 Net = namedtuple(
@@ -61,6 +61,7 @@ def signature(dtype: np.dtype[Any], buffers: int) -> Any:
     }
     ask = {
         "wanted": boolean[::1],  # columns of the record
+        "weight_gradients": boolean,  # whether any of them is of dW
         "backward": boolean,  # whether to run backward
         "saturation": float64,  # below this f' and the distance of f to its limit are saturated
         "pivots": float64[::1],  # of the activations of each layer
@@ -89,21 +90,23 @@ def _group(cls: Any, fields: dict[str, Any]) -> Any:
 
 
 @atom
-def make_net(seed, number, normal, activation, weights, bias_law, own, problem, memory):  # type: ignore[no-untyped-def]
+def make_net(seed, number, normal, activation, weights, bias_law, own, problem, memory):
     """Return a net with its arrays borrowed."""
     return Net(
-        seed, number, normal, activation, weights, bias_law, own,
-        borrow(problem.widths), problem.batch, borrow(problem.shape), problem.homogeneous, problem.orthogonal,
-        borrow(problem.weight_scale), borrow(problem.weight_exponent), borrow(problem.bias_scale),
-        borrow(memory.buffers), borrow(memory.offsets), borrow(memory.exponents),
-        memory.kept, memory.keeps_s, memory.ahead,
+        seed=seed, number=number, normal=normal, activation=activation, weights=weights, bias_law=bias_law,
+        statistics=own, widths=borrow(problem.widths), batch=problem.batch, shape=borrow(problem.shape),
+        homogeneous=problem.homogeneous, orthogonal=problem.orthogonal, weight_scale=borrow(problem.weight_scale),
+        weight_exponent=borrow(problem.weight_exponent), bias_scale=borrow(problem.bias_scale),
+        buffers=borrow(memory.buffers), offsets=borrow(memory.offsets), exponents=borrow(memory.exponents),
+        kept=memory.kept, keeps_s=memory.keeps_s, ahead=memory.ahead,
     )  # fmt: skip
 
 
 @atom
-def make_ask(ask):  # type: ignore[no-untyped-def]
+def make_ask(ask):
     """Return what is asked, its arrays borrowed."""
     return Ask(
-        borrow(ask.wanted), ask.backward, ask.saturation, borrow(ask.pivots), ask.observing, borrow(ask.bins),
-        borrow(ask.counts), borrow(ask.blank),
+        wanted=borrow(ask.wanted), weight_gradients=ask.weight_gradients, backward=ask.backward,
+        saturation=ask.saturation, pivots=borrow(ask.pivots), observing=ask.observing, bins=borrow(ask.bins),
+        counts=borrow(ask.counts), blank=borrow(ask.blank),
     )  # fmt: skip

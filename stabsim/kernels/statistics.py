@@ -25,8 +25,9 @@ ACTIVATION, PREACTIVATION, DERIVATIVE, ACTIVATION_GRADIENT, PREACTIVATION_GRADIE
 def signature(dtype: np.dtype[Any]) -> Any:
     """Return the type ``void(tensor, matrix, exponent, share, row)``: of values ``matrix * 2**exponent``.
 
-    A sample's matrix has one row, and a wide one comes in several parts. What a statistic says of the values is added
-    to its column of the row, times ``share``: one over the number of values of the whole tensor.
+    A sample's matrix has one row, and a wide one comes in several parts. A function of values adds what it says of them
+    to its column of the row, times ``share``: one over the number of values of the whole tensor. A function of the
+    whole matrix, which comes in one part, writes there.
     """
     real = float32 if dtype == np.float32 else float64
     return void(int64, real[:, ::1], int64, float64, float64[::1])
@@ -39,7 +40,7 @@ def pointer(dtype: np.dtype[Any]) -> Any:
 
 
 @atom
-def observe(net, ask, row, tensor, l, matrix, exponent):  # type: ignore[no-untyped-def]
+def observe(net, ask, row, tensor, l, matrix, exponent):
     """Show ``matrix * 2**exponent``, some values or all of a tensor at layer l, to what wants to see them."""
     if ask.observing:
         blocks.add_to_histogram(ask.counts[tensor, l], matrix, exponent, ask.bins[tensor])
@@ -50,7 +51,7 @@ def of_values(function: Any, tensor: int, column: int) -> Any:
     """Return what adds the mean of a function of one value; it is never cached, as code outside is not known."""
 
     @kernel(fastmath=CONTRACT)
-    def add(seen, matrix, exponent, share, row):  # type: ignore[no-untyped-def]
+    def add(seen, matrix, exponent, share, row):
         wide_vectors()
         if seen != tensor:
             return
@@ -69,7 +70,7 @@ def of_matrices(function: Any, tensor: int, column: int) -> Any:
     """Return what writes a function of a whole matrix (batch, width)."""
 
     @kernel()
-    def write(seen, matrix, exponent, _share, row):  # type: ignore[no-untyped-def]
+    def write(seen, matrix, exponent, _share, row):
         if seen != tensor:
             return
         values = np.empty(matrix.shape)
@@ -88,7 +89,7 @@ def compile_statistics(parts: Sequence[Any], dtype: np.dtype[Any]) -> Any:
     both = functools.reduce(_one_after_the_other, parts)
 
     @kernel(signature(dtype))
-    def show(tensor, matrix, exponent, share, row):  # type: ignore[no-untyped-def]
+    def show(tensor, matrix, exponent, share, row):
         both(tensor, matrix, exponent, share, row)
 
     return show
@@ -96,7 +97,7 @@ def compile_statistics(parts: Sequence[Any], dtype: np.dtype[Any]) -> Any:
 
 def _one_after_the_other(first: Any, second: Any) -> Any:
     @kernel()
-    def show(tensor, matrix, exponent, share, row):  # type: ignore[no-untyped-def]
+    def show(tensor, matrix, exponent, share, row):
         first(tensor, matrix, exponent, share, row)
         second(tensor, matrix, exponent, share, row)
 
@@ -106,7 +107,7 @@ def _one_after_the_other(first: Any, second: Any) -> Any:
 @functools.cache
 def _nothing(dtype: np.dtype[Any]) -> Any:
     @kernel(signature(dtype), cache=f"no statistics {dtype.name}")
-    def show_nothing(tensor, matrix, exponent, share, row):  # type: ignore[no-untyped-def]
+    def show_nothing(tensor, matrix, exponent, share, row):
         pass
 
     return show_nothing

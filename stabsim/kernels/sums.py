@@ -36,13 +36,13 @@ NO_COLUMN = -1
 
 
 @atom
-def octave(x):  # type: ignore[no-untyped-def]
+def octave(x):
     """Return the floor of log2 of a normal positive number."""
     return (np.float64(x).view(np.int64) >> np.int64(MANTISSA_BITS)) - np.int64(EXPONENT_BIAS)
 
 
 @atom
-def bin_of(x):  # type: ignore[no-untyped-def]
+def bin_of(x):
     """Return the floor of ``BINS_PER_OCTAVE`` log2 x: with x = 2^n m, 1 <= m < 2, it ends in the octave of m^16."""
     below = x < SMALLEST_NORMAL
     y = x * 2.0**TO_NORMAL if below else x
@@ -59,7 +59,7 @@ def bin_of(x):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def copy_column(record, layer, column, kept, p):  # type: ignore[no-untyped-def]
+def copy_column(record, layer, column, kept, p):
     """Copy a column of every net to row p; return how many are finite."""
     finite = np.int64(0)
     for net in range(record.shape[0]):
@@ -70,7 +70,7 @@ def copy_column(record, layer, column, kept, p):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def copy_exponents(record, layer, column, units):  # type: ignore[no-untyped-def]
+def copy_exponents(record, layer, column, units):
     """Copy the exponent of every net, NaN as 0; return whether any is not 0."""
     some = False
     for net in range(record.shape[0]):
@@ -81,7 +81,7 @@ def copy_exponents(record, layer, column, units):  # type: ignore[no-untyped-def
 
 
 @kernel()
-def drop_not_finite(kept, numbers, units):  # type: ignore[no-untyped-def]
+def drop_not_finite(kept, numbers, units):
     """Move the nets all of whose numbers are finite to the front; return how many there are."""
     found = np.int64(0)
     for net in range(units.size):
@@ -95,7 +95,7 @@ def drop_not_finite(kept, numbers, units):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def largest_unit(kept, p, found, units, largest):  # type: ignore[no-untyped-def]
+def largest_unit(kept, p, found, units, largest):
     """Return the largest of a unit and those of the numbers in row p that are not 0."""
     wide_vectors()
     for i in range(found):
@@ -105,7 +105,7 @@ def largest_unit(kept, p, found, units, largest):  # type: ignore[no-untyped-def
 
 
 @kernel()
-def rescale(kept, p, found, units, largest):  # type: ignore[no-untyped-def]
+def rescale(kept, p, found, units, largest):
     """Multiply number p + 1 by ``2**((unit - largest) * (p + 1))``; units are above the largest only where it is 0."""
     wide_vectors()
     power = np.float64(p + 1)
@@ -122,7 +122,7 @@ def rescale(kept, p, found, units, largest):  # type: ignore[no-untyped-def]
 
 
 @kernel(fastmath=REASSOCIATE)
-def center(kept, p, found):  # type: ignore[no-untyped-def]
+def center(kept, p, found):
     """Subtract the mean of row p and return it."""
     wide_vectors()
     total = 0.0
@@ -135,7 +135,7 @@ def center(kept, p, found):  # type: ignore[no-untyped-def]
 
 
 @kernel(fastmath=REASSOCIATE)
-def product(kept, p, q, found):  # type: ignore[no-untyped-def]
+def product(kept, p, q, found):
     """Return the inner product of rows p and q."""
     wide_vectors()
     total = 0.0
@@ -145,7 +145,7 @@ def product(kept, p, q, found):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def to_bins(kept, units, bins):  # type: ignore[no-untyped-def]
+def to_bins(kept, units, bins):
     """Write the bin of each number of the first row, times ``4**unit``: NOWHERE if it is not positive and finite."""
     wide_vectors()
     for net in range(bins.size):
@@ -155,7 +155,7 @@ def to_bins(kept, units, bins):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def least_from(bins, first):  # type: ignore[no-untyped-def]
+def least_from(bins, first):
     """Return the least bin of those from ``first`` on."""
     wide_vectors()
     least = np.int64(NOWHERE)
@@ -166,7 +166,7 @@ def least_from(bins, first):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def count_bins(bins, first, counts):  # type: ignore[no-untyped-def]
+def count_bins(bins, first, counts):
     """Count the bins from ``first`` on, as many as there are counts."""
     for net in range(bins.size):
         place = bins[net] - first
@@ -174,7 +174,7 @@ def count_bins(bins, first, counts):  # type: ignore[no-untyped-def]
             counts[place] += 1
 
 
-def _sum_record(record, groups, count, mean, comoment, exponent, lost, tails, rows):  # type: ignore[no-untyped-def]
+def _sum_record(record, groups, count, mean, comoment, exponent, lost, tails, rows):
     nets, layers, _ = record.shape
     kept = np.empty((mean.shape[2], nets))
     units = np.zeros(nets)
@@ -227,7 +227,7 @@ def _sum_record(record, groups, count, mean, comoment, exponent, lost, tails, ro
             count[g, layer] = found
 
 
-def _log2_mean_squares(squares, exponents, out):  # type: ignore[no-untyped-def]
+def _log2_mean_squares(squares, exponents, out):
     nets, layers = squares.shape
     for net in range(nets):
         for layer in range(layers):

@@ -72,8 +72,6 @@ class Sampler:
         From a dtype to the compiled function, whose arguments are those of ``kernels/signature.py``.
     layout : callable
         From a task to where the kernel keeps what it works on.
-    keeps : callable
-        From a task to whether what is drawn for the forward pass is kept for the backward pass.
     kind : callable
         From a task to the name of the prices that hold for it.
     prices : mapping
@@ -96,7 +94,6 @@ class Sampler:
     meaning: str
     kernel: Callable[[np.dtype[Any]], Callable[..., None]]
     layout: Callable[[Task], Layout]
-    keeps: Callable[[Task], bool]
     kind: Callable[[Task], str]
     prices: Mapping[str, Prices]
     terms: Callable[[Task, int, int], Terms]

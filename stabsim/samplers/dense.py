@@ -76,7 +76,6 @@ SAMPLER = Sampler(
     meaning="W is drawn: every law of weights",
     kernel=dense.dense_sampler,
     layout=layout,
-    keeps=keeps,
     kind=lambda _task: "dense",
     prices=PRICES,
     terms=terms,

@@ -8,7 +8,7 @@ from stabsim.kernels import matrix_free
 from stabsim.samplers.base import Layout, Prices, Sampler, Terms, side_by_side
 from stabsim.task import Task
 
-LAWS = ("normal", "orthogonal")
+LAWS_WITHOUT_ENTRIES = ("normal", "orthogonal")  # of weights that are known by what they do to vectors
 KEEP_VECTORS = 2**23  # bytes a thread: about what the third-level cache has for a core
 VECTORS = 4  # a unit: z W, z, f' and h
 
@@ -61,11 +61,10 @@ SAMPLER = Sampler(
     meaning="W is never formed, one sample a net: weights of law normal or orthogonal",
     kernel=matrix_free.matrix_free_sampler,
     layout=layout,
-    keeps=keeps,
     kind=lambda task: "orthogonal sample" if task.network.weights.law == "orthogonal" else "gaussian sample",
     prices=PRICES,
     terms=terms,
-    laws=LAWS,
+    laws=LAWS_WITHOUT_ENTRIES,
     samples=range(1, 2),
     in_parts=True,
 )

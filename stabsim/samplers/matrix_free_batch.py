@@ -8,7 +8,7 @@ from stabsim.kernels import batch, frames
 from stabsim.kernels import matrix_free_batch as b
 from stabsim.kernels import record as r
 from stabsim.samplers.base import KEEP_WEIGHTS, Layout, Prices, Sampler, Terms, side_by_side
-from stabsim.samplers.matrix_free import LAWS
+from stabsim.samplers.matrix_free import LAWS_WITHOUT_ENTRIES
 from stabsim.task import Task
 
 NEAR = 2**17  # bytes of a matrix of samples: several that are larger do not fit into the second-level cache
@@ -105,10 +105,9 @@ SAMPLER = Sampler(
     meaning="W is never formed, batches: weights of law normal or orthogonal",
     kernel=b.matrix_free_batch_sampler,
     layout=layout,
-    keeps=keeps,
     kind=lambda task: "orthogonal batch" if task.network.weights.law == "orthogonal" else "gaussian batch",
     prices=PRICES,
     terms=terms,
-    laws=LAWS,
+    laws=LAWS_WITHOUT_ENTRIES,
     samples=range(2, 2**32),
 )
