@@ -420,7 +420,7 @@ def test_what_is_said_of_a_users_function_is_held_against_it() -> None:
             block(mine, "float64")
     with pytest.raises(TypeError, match="positively_homogeneous must be True or False, not 'maybe'"):
         Activation("mine", slope, slope, positively_homogeneous="maybe")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="must be a Python function, such as .* not <built-in function tanh>"):
+    with pytest.raises(TypeError, match=r"must be a Python function, such as .* not <built-in function tanh>"):
         block(Activation("mine", math.tanh, slope), "float64")
     with pytest.raises(ValueError, match="derivative of activation 'bent' is 1"):
         block(Activation("bent", lambda x: x if x < 20 else 2 * x - 20, lambda _: 1.0), "float64")

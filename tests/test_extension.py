@@ -229,14 +229,14 @@ def test_what_a_function_refers_to_is_looked_at_anew(monkeypatch: pytest.MonkeyP
         options: dict[str, Any] = {"quantities": (own("derivative", function=function),)}
         other = make_task(TANH, quantities=(own(function=lambda v: v * 1.0),)).identity
         before, first = make_task(TANH, **options).identity, simulate(TANH, nets=5, **options)
-        change()
+        change()  # type: ignore[no-untyped-call]
         after, second = make_task(TANH, **options).identity, simulate(TANH, nets=5, **options)
         assert before != after and make_task(TANH, quantities=(own(function=lambda v: v * 1.0),)).identity == other
         np.testing.assert_allclose(second.table["estimate"], 3.0 * first.table["estimate"], rtol=1e-12)
 
 
 def test_a_compiled_function_is_compiled_with_our_flags() -> None:
-    given: Any = numba.njit(fastmath=True)(size)  # type: ignore[no-untyped-call]
+    given: Any = numba.njit(fastmath=True)(size)
     found, known = (simulate(TANH, nets=5, quantities=(own(function=each),)).table for each in (given, size))
     assert found.equals(known)
 
