@@ -89,8 +89,8 @@ def _check_statistics(task: Task) -> None:
     whole = [q.name for q in task.functions if q.whole]
     if whole and sampler_of(task).in_parts:
         raise ValueError(
-            f"quantity {whole[0]!r} is of the whole matrix, and sampler={task.sampler!r} takes one sample in parts: "
-            "give sampler='dense', or batch >= 2"
+            f"quantity {whole[0]!r} is of the whole matrix, and one sample of this network is drawn in parts "
+            f"(sampler={task.sampler!r}): give sampler='dense', or batch >= 2"
         )
 
 

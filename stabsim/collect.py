@@ -16,6 +16,7 @@ import contextlib
 import functools
 import json
 import math
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -280,7 +281,7 @@ def run_study(
     scale: str = "quick",
     seed: int = 0,
     *,
-    out: Path = Path(),
+    out: str | os.PathLike[str] = ".",
     threads: int | None = None,
     engine: Engine = local,
     listener: Listener | None = None,
@@ -296,7 +297,7 @@ def run_study(
         "quick" or "paper".
     seed : int
         Of the run.
-    out : Path
+    out : str or path
         Folder that holds results/ and figures/; the current one unless given.
     threads : int, optional
         As many as there are processors, unless told.
@@ -337,6 +338,7 @@ def run_study(
 
     with calls("cases"):
         cases = study.checked_cases(scale, seed)
+    out = Path(out)
     with Store(chunks_directory(out, study.name)) as store:
         write_tasks(cases, store)
         gathered, missing = _gather(cases, store)

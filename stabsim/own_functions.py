@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dis
 import hashlib
+import inspect
 import itertools
 from collections.abc import Callable
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
@@ -34,7 +35,13 @@ def compile_function(function: Callable[..., Any], arguments: tuple[Any, ...], w
     function = getattr(function, "py_func", function)
     if not isinstance(function, FunctionType):
         raise TypeError(f"{what} must be a Python function, such as lambda x: math.tanh(x), not {function!r}")
-    compiled = kernel(fastmath=CONTRACT)(function)
+    wanted = len(inspect.signature(function).parameters)
+    if wanted != len(arguments):
+        raise ValueError(
+            f"{what} must take {len(arguments)} argument{'s' * (len(arguments) > 1)}, not {wanted}: "
+            "let a function that knows the others return it"
+        )
+    compiled = kernel(fastmath=CONTRACT, checked=True)(function)
     try:
         compiled.compile(arguments)
     except Exception as error:

@@ -38,9 +38,12 @@ class Quantity:
         One line for people.
     function : callable, optional
         Plain Python that Numba can compile. From one value, a float64, to a number or a truth value: a net's number is
-        its mean over samples and units. With ``whole``, from the matrix (batch, width), float64, to a number.
+        its mean over samples and units. With ``whole``, from the matrix (batch, width), float64, to a number. Values
+        that float64 cannot hold are 0 or inf to it, as in very deep nets. It must give the same for the same: no random
+        numbers of its own. Nets of which it is NaN or infinite are left out, and warned of.
     whole : bool
-        Whether the function is one of the whole matrix; there is none of pre-activations, which come in parts.
+        Whether the function is one of the whole matrix: with a batch, or with ``sampler="dense"``, since one sample
+        without W comes in parts. There is none of pre-activations.
     columns : tuple of int
         Of the record, those to be written, its own first: of the registry only, without a function.
 
@@ -121,8 +124,8 @@ class Quantity:
 
     @property
     def signed(self) -> bool:
-        """Return whether its truth may be 0, so that it has no relative error."""
-        return self.kind == "mean" or self._is("correlation")
+        """Return whether its truth may be 0, so that it has no relative error: any value of a user's own may."""
+        return self.kind == "mean" or self._is("correlation") or (self.function is not None and self.kind == "value")
 
     def _is(self, statistic: str) -> bool:
         """Return whether it is the statistic of the registry, and not a user's own of the same name."""
@@ -257,7 +260,7 @@ def select(names: Iterable[str | Quantity] | None, batch: int, argument: str = "
     if isinstance(names, str):
         raise TypeError(f"{argument}={names!r}: a sequence of names is wanted, such as ({names!r},)")
     if not isinstance(names, Iterable):
-        raise TypeError(f"{argument} must be a sequence of names of quantities, not {names!r}")
+        raise TypeError(f"{argument} must be a sequence of names or of Quantity, not {names!r}")
     wanted = tuple(names)
     own: dict[str, Quantity] = {}
     for name in wanted:

@@ -114,8 +114,18 @@ class Result:
         return pandas.DataFrame(columns)[(layers >= quantity.first_layer) & np.isfinite(found.estimate)]
 
     def overflowed(self) -> list[str]:
-        """Say where nets left the range of the precision, one line a tensor that did."""
+        """Say where nets left the range of the precision, or have no value of a user's own, one line each."""
         lines = []
+        for quantity in self.task.functions:
+            if quantity.name in self.sums.groups:
+                left_out = self.nets - self.sums.groups[quantity.name].count
+                left_out[: quantity.first_layer] = 0
+                if left_out.any():
+                    layers = np.nonzero(left_out)[0]
+                    lines.append(
+                        f"{quantity.name} is not finite in up to {left_out.max()} of {self.nets} nets, which are left "
+                        f"out, layers {layers[0]} to {layers[-1]}"
+                    )
         for name, lost in self.sums.lost.items():
             if lost.any():
                 layers = np.nonzero(lost)[0]

@@ -126,7 +126,10 @@ def test_an_own_statistic_may_have_a_name_that_means_something_of_other_tensors(
     estimates = result.estimates(ones.name).estimate[ones.first_layer :]
     assert np.all(estimates == 1.0) and ones.first_layer == (tensor not in ("activation", "activation_gradient"))
     assert np.all(result.samples[ones.name][:, ones.first_layer :] == 1.0)
-    assert simulate(TANH, nets=100, batch=batch, quantities=(ones,), target_rel_error=0.1).reached_target
+    share = replace(ones, kind="fraction")
+    assert simulate(TANH, nets=100, batch=batch, quantities=(share,), target_rel_error=0.1).reached_target
+    with pytest.raises(ValueError, match="quantities whose truth may be 0 have no relative error"):
+        simulate(TANH, nets=100, batch=batch, quantities=(ones,), target_rel_error=0.1)
 
 
 @pytest.mark.parametrize(("sampler", "batch"), WAYS)
@@ -155,6 +158,7 @@ def many(x: float) -> object:
             TypeError,
             "must be a Python function, such as lambda x: math.tanh(x), not <",
         ),
+        (lambda: own(function=lambda x, y=1: x), ValueError, "must take 1 argument, not 2"),
         (lambda: own(function=np.sqrt), TypeError, "must be a Python function, such as"),
         (lambda: own(function=lambda x: None), ValueError, "must return a number or a truth value, not none"),
         (lambda: own(function=lambda x: (x, x)), ValueError, "must return a number or a truth value, not UniTuple"),
@@ -172,7 +176,7 @@ def many(x: float) -> object:
         (
             lambda: own(whole=True, function=lambda v: v.max()),
             ValueError,
-            "quantity 'activation_own' is of the whole matrix, and sampler='matrix_free' takes one sample in parts",
+            "quantity 'activation_own' is of the whole matrix, and one sample of this network is drawn in parts",
         ),
     ],
 )
@@ -233,6 +237,29 @@ def test_what_a_function_refers_to_is_looked_at_anew(monkeypatch: pytest.MonkeyP
         after, second = make_task(TANH, **options).identity, simulate(TANH, nets=5, **options)
         assert before != after and make_task(TANH, quantities=(own(function=lambda v: v * 1.0),)).identity == other
         np.testing.assert_allclose(second.table["estimate"], 3.0 * first.table["estimate"], rtol=1e-12)
+
+
+def at_least(bound: float) -> Callable[[float], bool]:
+    return lambda x: x >= bound
+
+
+def test_many_statistics_are_no_deeper_than_few() -> None:
+    """Two by two: nested one in the other, forty went beyond what Python allows."""
+    many = [own(statistic=f"at_least_{k}", kind="fraction", function=at_least(k / 60)) for k in range(60)]
+    found = simulate(TANH, nets=20, quantities=many)
+    shares = [found.estimates(each.name).estimate[1] for each in many]
+    assert shares == sorted(shares, reverse=True) and shares[0] > 0.4 > 0.2 > shares[-1]
+
+
+def test_an_index_outside_a_matrix_is_an_error() -> None:
+    with pytest.raises(IndexError):
+        simulate(TANH, nets=2, batch=2, quantities=[own(whole=True, function=lambda m: m[0, 10**6])])
+
+
+def test_nets_without_a_finite_value_are_warned_of() -> None:
+    rarely = own(function=lambda x: math.inf if x > 0.99 else 1.0)
+    with pytest.warns(RuntimeWarning, match=r"^activation_own is not finite in up to \d+ of 30 nets, which are left"):
+        simulate(TANH, nets=30, quantities=(rarely,))
 
 
 def test_a_compiled_function_is_compiled_with_our_flags() -> None:

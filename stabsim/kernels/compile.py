@@ -69,6 +69,7 @@ def kernel(
     fastmath: frozenset[str] = frozenset(),
     cache: str | None = None,
     apart: bool = False,
+    checked: bool = False,
 ) -> Callable[[Callable[..., Any]], Any]:
     """Compile a function that holds loops: with a signature at once, without one when another calls it.
 
@@ -84,10 +85,14 @@ def kernel(
     0.48 instead of 0.42 ns), and what takes long to compile and little to call (frames and backward products of
     batches: 42 instead of 28 s for the sampler, and no slower). What takes a whole `Net` is never apart: copying it at
     a call costs as much as a narrow layer.
+
+    ``checked`` makes an index outside an array an IndexError: for functions that are not ours.
     """
     options: dict[str, Any] = {"nogil": True, "fastmath": set(fastmath), "error_model": "numpy"}
     if signature is None:
         options["forceinline"] = not apart
+    if checked:
+        options["boundscheck"] = True
 
     def decorate(function: Callable[..., Any]) -> Any:
         if cache is None:

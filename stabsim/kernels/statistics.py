@@ -86,11 +86,15 @@ def compile_statistics(parts: Sequence[Any], dtype: np.dtype[Any]) -> Any:
     """Return the function that shows a tensor to every statistic; of none, it does nothing."""
     if not parts:
         return _nothing(dtype)
-    both = functools.reduce(_one_after_the_other, parts)
+    parts = list(parts)
+    while len(parts) > 1:  # two by two, lest many be nested as deep as they are many
+        halves = zip(parts[::2], parts[1::2], strict=False)
+        parts = [_one_after_the_other(*pair) for pair in halves] + parts[len(parts) // 2 * 2 :]
+    (every,) = parts
 
     @kernel(signature(dtype))
     def show(tensor, matrix, exponent, share, row):
-        both(tensor, matrix, exponent, share, row)
+        every(tensor, matrix, exponent, share, row)
 
     return show
 
