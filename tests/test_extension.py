@@ -127,7 +127,7 @@ def test_an_own_statistic_may_have_a_name_that_means_something_of_other_tensors(
     assert np.all(estimates == 1.0) and ones.first_layer == (tensor not in ("activation", "activation_gradient"))
     assert np.all(result.samples[ones.name][:, ones.first_layer :] == 1.0)
     share = replace(ones, kind="fraction")
-    assert simulate(TANH, nets=100, batch=batch, quantities=(share,), target_rel_error=0.1).reached_target
+    assert simulate(TANH, nets=100, batch=batch, quantities=(share,), target_rel_error=0.2).reached_target
     with pytest.raises(ValueError, match="quantities whose truth may be 0 have no relative error"):
         simulate(TANH, nets=100, batch=batch, quantities=(ones,), target_rel_error=0.1)
 
