@@ -15,6 +15,7 @@ from stabsim.names import unknown
 from stabsim.network import Network
 from stabsim.quantities import Quantity, select
 from stabsim.samplers import NAMES, choose, sampler_of
+from stabsim.samplers.base import Sampler
 from stabsim.task import LARGEST_NET, LARGEST_SEED, Bins, Floats, Task
 
 CHOICES = ("auto", *NAMES)
@@ -65,16 +66,16 @@ def make_task(
         sampler, precision, saturation, wanted, kept, _histograms(histograms or {}),
     )  # fmt: skip
     task = replace(task, sampler=choose(task)) if sampler == "auto" else task
-    sampler_of(task)
-    _check_size(task)
-    _check_statistics(task)
+    used = sampler_of(task)
+    _check_size(task, used)
+    _check_statistics(task, used)
     return task
 
 
-def _check_size(task: Task) -> None:
+def _check_size(task: Task, sampler: Sampler) -> None:
     """Refuse layers that take more random numbers than there are."""
     network = task.network
-    weights = max(fan_in * fan_out for fan_in, fan_out in network.fans) if sampler_of(task).draws_weights else 0
+    weights = max(fan_in * fan_out for fan_in, fan_out in network.fans) if sampler.draws_weights else 0
     most = max(weights, task.batch * max(network.widths))
     allowed = LARGEST_GROUP * NUMBERS_A_GROUP[task.precision]
     if most > allowed:
@@ -84,10 +85,10 @@ def _check_size(task: Task) -> None:
         )
 
 
-def _check_statistics(task: Task) -> None:
+def _check_statistics(task: Task, sampler: Sampler) -> None:
     """Refuse functions of a whole matrix where one sample goes through in parts."""
     whole = [q.name for q in task.functions if q.whole]
-    if whole and sampler_of(task).in_parts:
+    if whole and sampler.in_parts:
         raise ValueError(
             f"quantity {whole[0]!r} is of the whole matrix, and one sample of this network is drawn in parts "
             f"(sampler={task.sampler!r}): give sampler='dense', or batch >= 2"

@@ -101,8 +101,8 @@ def _canonical(document: dict[str, Any]) -> str:
 class Gathered:
     """What there is of a case: chunks are merged in their order, and those that come early wait for the ones before."""
 
-    def __init__(self, case: Case) -> None:
-        self.work = Work(case)
+    def __init__(self, work: Work) -> None:
+        self.work = work
         self.nets = 0
         self._merged: Sums | None = None
         self._awaited = deque(self.work.chunks)
@@ -137,16 +137,16 @@ class Progress:
         return self.chunks - self.stored
 
 
-def write_tasks(cases: Iterable[Case], store: Store) -> None:
+def write_tasks(works: Iterable[Work], store: Store) -> None:
     """Write every ``task.json`` of the cases that is missing or damaged; the lock must be held."""
-    for text in sorted({chunk.text for case in cases for chunk in Work(case).chunks}):
+    for text in sorted({chunk.text for work in works for chunk in work.chunks}):
         store.task(text)
 
 
 def progress(cases: Iterable[Case], store: Store) -> Progress:
     """Return how much of the cases is stored, reading every chunk; the same chunk of two cases counts once."""
     chunks = {chunk for case in cases for chunk in Work(case).chunks}
-    stored = sum(store.read(task_key(chunk.text), chunk.first, chunk.last) is not None for chunk in chunks)
+    stored = sum(chunk.read(store) is not None for chunk in chunks)
     return Progress(stored, len(chunks), len(store.damaged))
 
 
@@ -160,18 +160,18 @@ def collect(cases: Iterable[Case], store: Store, threads: int, report: Report, e
     EngineError
         If the engine leaves a chunk out.
     """
-    return _simulate(*_gather(cases, store), store, threads, report, engine)
+    return _simulate(*_gather(map(Work, cases), store), store, threads, report, engine)
 
 
 def read(cases: Iterable[Case], store: Store) -> Collected:
     """Return the results of all cases from a store that lacks nothing."""
-    gathered, _ = _gather(cases, store)
+    gathered, _ = _gather(map(Work, cases), store)
     return Collected(tuple((each.work.case, each.result()) for each in gathered))
 
 
-def _gather(cases: Iterable[Case], store: Store) -> tuple[list[Gathered], Missing]:
+def _gather(works: Iterable[Work], store: Store) -> tuple[list[Gathered], Missing]:
     """Read what is stored; return all cases, and what is missing."""
-    gathered = [Gathered(case) for case in cases]
+    gathered = [Gathered(work) for work in works]
     missing: Missing = {}
     for number, each in enumerate(gathered):
         for chunk in each.work.chunks:
@@ -337,11 +337,11 @@ def run_study(
         return contextlib.nullcontext() if path is None else calling(function, path)
 
     with calls("cases"):
-        cases = study.checked_cases(scale, seed)
+        works = [Work(case) for case in study.checked_cases(scale, seed)]
     out = Path(out)
     with Store(chunks_directory(out, study.name)) as store:
-        write_tasks(cases, store)
-        gathered, missing = _gather(cases, store)
+        write_tasks(works, store)
+        gathered, missing = _gather(works, store)
         chunks = len({chunk for each in gathered for chunk in each.work.chunks})
         listener.stored(Progress(chunks - len(missing), chunks, len(store.damaged)), store.damaged)
         with listener.simulating() as report:

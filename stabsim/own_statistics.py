@@ -22,11 +22,12 @@ def compiled(quantities: tuple[Quantity, ...], dtype: np.dtype[Any]) -> Any:
     TypeError, ValueError
         If Numba cannot compile the function of one of them.
     """
-    return _compiled(quantities, tuple(code_hash(q.function) for q in quantities if q.function is not None), dtype)
+    code = code_hash(*(quantity.function for quantity in quantities if quantity.function is not None))
+    return _compiled(quantities, code, dtype)
 
 
 @functools.lru_cache(maxsize=64)  # by the code, too: what a user's function refers to may have changed
-def _compiled(quantities: tuple[Quantity, ...], _code: tuple[str, ...], dtype: np.dtype[Any]) -> Any:
+def _compiled(quantities: tuple[Quantity, ...], _code: str, dtype: np.dtype[Any]) -> Any:
     parts = []
     for quantity in quantities:
         build, argument = (

@@ -152,8 +152,9 @@ class Plan:
         ends = (self.task.inputs, self.task.output_gradient)
         return Given(*(part for array in ends for part in _with_exponent(array, self.task.dtype)))
 
-    def ask(self, counts: NDArray[np.int64] | None = None) -> Ask:
-        """Return what is asked of each net; histograms are added to ``counts`` (tensor, layer, bins + 2)."""
+    @cached_property
+    def ask(self) -> Ask:
+        """Return what is asked of each net, with counters for its histograms (tensor, layer, bins + 2)."""
         bins = np.zeros((len(r.OBSERVED), 2))
         for tensor, (low, high, number) in self.task.histograms:
             bins[r.OBSERVED.index(tensor)] = low, number / (high - low)
@@ -165,7 +166,7 @@ class Plan:
             pivots=self.pivots,
             observing=bool(self.task.histograms or self.task.functions),
             bins=bins,
-            counts=self.no_counts() if counts is None else counts,
+            counts=self.no_counts(),
             blank=self.blank,
         )
 
@@ -230,7 +231,7 @@ class Plan:
         exponents = np.zeros_like(layout.offsets)
         memory = Memory(buffers, layout.offsets, exponents, layout.kept, layout.keeps_s, layout.ahead)
         run = self.sampler.kernel(self.task.dtype)
-        seed, ask = np.uint64(self.task.seed), self.ask(counts)
+        seed, ask = np.uint64(self.task.seed), self.ask if counts is None else self.ask._replace(counts=counts)
         run(first, seed, *self.functions, self.problem, self.given, memory, ask, record)
         return exponents
 
@@ -247,7 +248,7 @@ class Team:
 
     def __init__(self, plan: Plan, threads: int) -> None:
         # Made before threads ask for them.
-        _ = plan.functions, plan.problem, plan.given, plan.sampler.kernel(plan.task.dtype)
+        _ = plan.functions, plan.problem, plan.given, plan.ask, plan.sampler.kernel(plan.task.dtype)
         self.threads = threads
         self.pool = ThreadPoolExecutor(threads, thread_name_prefix="stabsim")
         self.buffers: SimpleQueue[Buffers] = SimpleQueue()

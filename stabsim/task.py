@@ -110,7 +110,7 @@ class Task:
             "stream": STREAM_VERSION,
             "record": RECORD_VERSION,
         }
-        if own := [q for q in self.functions if QUANTITIES.get(q.name) is None]:  # named by what they are
+        if own := [q for q in self.functions if q.name not in QUANTITIES]:  # named by what they are
             document["own"] = [
                 [q.tensor, q.statistic, q.kind, q.whole, code_hash(q.function)] for q in own if q.function is not None
             ]

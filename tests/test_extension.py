@@ -217,7 +217,8 @@ def times_factor(x: float) -> float:
 
 
 def times_setting(x: float) -> float:
-    return settings.factor * x  # type: ignore[no-any-return]
+    scaled: float = settings.factor * x
+    return scaled
 
 
 settings = ModuleType("settings")
@@ -226,14 +227,15 @@ settings = ModuleType("settings")
 def test_what_a_function_refers_to_is_looked_at_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """A global that has changed changes the identity and the numbers, a module's too, and nobody else's."""
     monkeypatch.setattr(settings, "factor", 1.0, raising=False)
-    for function, change in (
+    changes: tuple[tuple[Callable[[float], float], Callable[[], None]], ...] = (
         (times_factor, lambda: monkeypatch.setitem(globals(), "FACTOR", 3.0)),
         (times_setting, lambda: monkeypatch.setattr(settings, "factor", 3.0)),
-    ):
+    )
+    for function, change in changes:
         options: dict[str, Any] = {"quantities": (own("derivative", function=function),)}
         other = make_task(TANH, quantities=(own(function=lambda v: v * 1.0),)).identity
         before, first = make_task(TANH, **options).identity, simulate(TANH, nets=5, **options)
-        change()  # type: ignore[no-untyped-call]
+        change()
         after, second = make_task(TANH, **options).identity, simulate(TANH, nets=5, **options)
         assert before != after and make_task(TANH, quantities=(own(function=lambda v: v * 1.0),)).identity == other
         np.testing.assert_allclose(second.table["estimate"], 3.0 * first.table["estimate"], rtol=1e-12)

@@ -22,13 +22,15 @@ def sampler_of(task: Task) -> Sampler:
     ValueError
         If none of that name runs the task, with the reason.
     """
-    reason = ""
-    for sampler in SAMPLERS:
-        if sampler.name == task.sampler:
-            reason = sampler.refuses(task)
-            if not reason:
-                return sampler
-    raise ValueError(f"sampler={task.sampler!r} {reason}")
+    found = _serving(task)
+    if found is None:
+        reasons = [sampler.refuses(task) for sampler in SAMPLERS if sampler.name == task.sampler]
+        raise ValueError(f"sampler={task.sampler!r} {reasons[-1]}")
+    return found
+
+
+def _serving(task: Task) -> Sampler | None:
+    return next((each for each in SAMPLERS if each.name == task.sampler and not each.refuses(task)), None)
 
 
 def choose(task: Task) -> str:
@@ -37,7 +39,7 @@ def choose(task: Task) -> str:
     What is asked for must not change what is drawn, so it does not count.
     """
     named = [replace(task, sampler=name) for name in NAMES]
-    able = [each for each in named if any(s.name == each.sampler and not s.refuses(each) for s in SAMPLERS)]
+    able = [each for each in named if _serving(each) is not None]
     return min(able, key=_squared_mean).sampler if able else NAMES[0]
 
 
