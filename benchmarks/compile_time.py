@@ -14,8 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from functools import partial
 
 CHILD = "--child"
 
@@ -23,22 +21,10 @@ CHILD = "--child"
 def measure(precision: str) -> None:
     """Compile everything in this process; print a line a kind: entries, seconds, the slowest entry and its seconds."""
     start = time.process_time()
-    import numpy as np
+    from stabsim.cli.warmup import entry_points
 
-    from stabsim.activations import ACTIVATIONS
-    from stabsim.activations.compiled import block
-    from stabsim.initializers import LAWS
-    from stabsim.kernels import laws, sums
-    from stabsim.samplers import SAMPLERS
-
-    dtype = np.dtype(precision)
+    kinds = entry_points(precision)
     print(f"import\t1\t{time.process_time() - start:.2f}\tstabsim\t0")
-    kinds: dict[str, dict[str, Callable[[], object]]] = {
-        "law of weights": {law: partial(laws.law, law, dtype) for law in LAWS},
-        "activation": {name: partial(block, make(), dtype) for name, make in ACTIVATIONS.items()},
-        "sampler": {each.kernel.__name__: partial(each.kernel, dtype) for each in SAMPLERS},
-        "sums over nets": {"sums": sums.sum_record, "logarithms": sums.log2_mean_squares},
-    }
     for kind, entries in kinds.items():
         seconds = {}
         for name, compile_entry in entries.items():

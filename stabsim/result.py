@@ -115,25 +115,22 @@ class Result:
 
     def overflowed(self) -> list[str]:
         """Say where nets left the range of the precision, or have no value of a user's own, one line each."""
-        lines = []
+        lines: list[str] = []
         for quantity in self.task.functions:
             if quantity.name in self.sums.groups:
                 left_out = self.nets - self.sums.groups[quantity.name].count
                 left_out[: quantity.first_layer] = 0
-                if left_out.any():
-                    layers = np.nonzero(left_out)[0]
-                    lines.append(
-                        f"{quantity.name} is not finite in up to {left_out.max()} of {self.nets} nets, which are left "
-                        f"out, layers {layers[0]} to {layers[-1]}"
-                    )
+                lines += self._where(left_out, f"{quantity.name} is not finite", ", which are left out")
         for name, lost in self.sums.lost.items():
-            if lost.any():
-                layers = np.nonzero(lost)[0]
-                lines.append(
-                    f"{name} left the range of {self.task.precision} in up to {lost.max()} of {self.nets} nets, "
-                    f"layers {layers[0]} to {layers[-1]}"
-                )
+            lines += self._where(lost, f"{name} left the range of {self.task.precision}")
         return lines
+
+    def _where(self, counts: NDArray[np.int64], what: str, then: str = "") -> list[str]:
+        """Say in how many nets, and at which layers, something happened; nothing if it did not."""
+        if not counts.any():
+            return []
+        layers = np.nonzero(counts)[0]
+        return [f"{what} in up to {counts.max()} of {self.nets} nets{then}, layers {layers[0]} to {layers[-1]}"]
 
     def unconverged(self) -> list[str]:
         """Name the quantities whose mean squares few nets own, with the layers where the top 1% hold over a fifth."""

@@ -236,6 +236,7 @@ def test_a_wrong_closed_form_is_refused(changed: dict[str, Any], told: str) -> N
 
 
 def test_gaussian_means_that_are_no_closed_form_are_refused() -> None:
+    # What the types refuse already is refused at run time, too: users need not check types.
     wrong = dataclasses.replace(SQUARED_RELU, gaussian_means=lambda: 3)  # type: ignore[arg-type, return-value]
     with pytest.raises(TypeError, match="gaussian_means of activation 'squared_relu' must return a ClosedForm, not 3"):
         closed_form(wrong)

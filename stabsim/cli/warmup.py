@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -41,7 +43,14 @@ def compile_all() -> None:
 
 
 def compile_precision(precision: str) -> None:
-    """Compile every entry of the registries that a kernel calls, and every kernel."""
+    """Compile everything that simulating in a precision needs."""
+    for entries in entry_points(precision).values():
+        for compile_entry in entries.values():
+            compile_entry()
+
+
+def entry_points(precision: str) -> dict[str, dict[str, Callable[[], object]]]:
+    """Return, by kind and name, what compiles each entry of the registries that a kernel calls, and each kernel."""
     import numpy as np
 
     from stabsim.activations import ACTIVATIONS
@@ -52,15 +61,13 @@ def compile_precision(precision: str) -> None:
     from stabsim.samplers import SAMPLERS
 
     dtype = np.dtype(precision)
-    for factory in ACTIVATIONS.values():
-        block(factory(), dtype)
-    for law in LAWS:
-        laws.law(law, dtype)
-    for sampler in SAMPLERS:
-        sampler.kernel(dtype)
-    compiled((), dtype)
-    sums.sum_record()
-    sums.log2_mean_squares()
+    return {
+        "law of weights": {law: partial(laws.law, law, dtype) for law in LAWS},
+        "activation": {name: partial(block, make(), dtype) for name, make in ACTIVATIONS.items()},
+        "no statistics": {"no statistics": partial(compiled, (), dtype)},
+        "sampler": {each.kernel.__name__: partial(each.kernel, dtype) for each in SAMPLERS},
+        "sums over nets": {"sums": sums.sum_record, "logarithms": sums.log2_mean_squares},
+    }
 
 
 def prune(kept: Path) -> int:
