@@ -9,11 +9,13 @@ if TYPE_CHECKING:
     from stabsim import theory
     from stabsim.activations import Activation
     from stabsim.arguments import make_task
+    from stabsim.clipping import Clipping
     from stabsim.initializers import Initializer
-    from stabsim.network import Network, Skip
+    from stabsim.network import Network
     from stabsim.quantities import Quantity
     from stabsim.result import Result
     from stabsim.simulation import simulate
+    from stabsim.structures import Cell, Gate, Normalization, Skip
     from stabsim.tracing import Trace, trace
 
 __version__ = "0.1.0"
@@ -21,10 +23,14 @@ __version__ = "0.1.0"
 # Public names and the modules they live in: imported when first used, so that `import stabsim` costs nothing.
 _HOMES = {
     "Activation": "stabsim.activations",
+    "Cell": "stabsim.structures",
+    "Clipping": "stabsim.clipping",
+    "Gate": "stabsim.structures",
     "Initializer": "stabsim.initializers",
     "Network": "stabsim.network",
+    "Normalization": "stabsim.structures",
     "Quantity": "stabsim.quantities",
-    "Skip": "stabsim.network",
+    "Skip": "stabsim.structures",
     "Result": "stabsim.result",
     "simulate": "stabsim.simulation",
     "Trace": "stabsim.tracing",
@@ -34,8 +40,8 @@ _HOMES = {
 }
 
 __all__ = [
-    "Activation", "Initializer", "Network", "Quantity", "Result", "Skip", "Trace", "__version__", "make_task",
-    "simulate", "theory", "trace",
+    "Activation", "Cell", "Clipping", "Gate", "Initializer", "Network", "Normalization", "Quantity", "Result", "Skip",
+    "Trace", "__version__", "make_task", "simulate", "theory", "trace",
 ]  # fmt: skip
 
 

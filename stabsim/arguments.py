@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,18 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stabsim.checks import brief, number, whole_number
+from stabsim.clipping import Clipping
+from stabsim.clipping import clipping as clipping_of
 from stabsim.kernels.record import OBSERVED
 from stabsim.names import unknown
 from stabsim.network import Network
+from stabsim.number_formats import FORMATS
 from stabsim.quantities import Quantity, select
 from stabsim.samplers import NAMES, choose, sampler_of
 from stabsim.samplers.base import Sampler
 from stabsim.task import LARGEST_NET, LARGEST_SEED, Bins, Floats, Task
 
 CHOICES = ("auto", *NAMES)
-PRECISIONS = ("float32", "float64")
+PRECISIONS = ("float32", "float64", *FORMATS)
 LARGEST_GROUP = 2**32  # groups of numbers within a layer are numbered by one word of the random numbers' counter
-NUMBERS_A_GROUP = {"float32": 4, "float64": 2}
+NUMBERS_A_GROUP = {4: 4, 8: 2}  # by the bytes of one
 
 
 def make_task(
@@ -37,6 +41,8 @@ def make_task(
     quantities: Sequence[str | Quantity] | None = None,
     samples: Sequence[str | Quantity] = (),
     histograms: Mapping[str, Bins] | None = None,
+    clipping: str | Clipping | None = None,
+    loss_scale: float = 1.0,
 ) -> Task:
     """Return a checked task.
 
@@ -55,16 +61,18 @@ def make_task(
     saturation = number("saturation", saturation, 0.0)
     if samples is None:
         raise TypeError("samples must be a sequence of names of quantities, () for none, not None")
-    wanted = None if quantities is None else select(quantities, batch)
-    kept = select(samples, batch, "samples")
+    task = Task(
+        network, batch, seed, _inputs(inputs, network, batch), _output_gradient(output_gradient, network, batch),
+        sampler, precision, saturation, histograms=_histograms(histograms or {}), clipping=clipping_of(clipping),
+        loss_scale=_loss_scale(loss_scale, precision),
+    )  # fmt: skip
+    _check_biases(network, task.dtype.name)
+    wanted = None if quantities is None else select(quantities, batch, task.features)
+    kept = select(samples, batch, task.features, "samples")
     select([q for q in (*(wanted or ()), *kept) if q.function is not None], batch)  # no two of one name
     if wanted is not None and not wanted:
         raise ValueError("quantities=() asks for nothing; None asks for all")
-    _check_biases(network, precision)
-    task = Task(
-        network, batch, seed, _inputs(inputs, network, batch), _output_gradient(output_gradient, network, batch),
-        sampler, precision, saturation, wanted, kept, _histograms(histograms or {}),
-    )  # fmt: skip
+    task = replace(task, quantities=wanted, samples=kept)
     task = replace(task, sampler=choose(task)) if sampler == "auto" else task
     used = sampler_of(task)
     _check_size(task, used)
@@ -77,7 +85,7 @@ def _check_size(task: Task, sampler: Sampler) -> None:
     network = task.network
     weights = max(fan_in * fan_out for fan_in, fan_out in network.fans) if sampler.draws_weights else 0
     most = max(weights, task.batch * max(network.widths))
-    allowed = LARGEST_GROUP * NUMBERS_A_GROUP[task.precision]
+    allowed = LARGEST_GROUP * NUMBERS_A_GROUP[task.dtype.itemsize]
     if most > allowed:
         raise ValueError(
             f"a layer may have up to {allowed} weights (dense) or samples times units with sampler={task.sampler!r} "
@@ -152,6 +160,15 @@ def _histograms(histograms: Mapping[str, Bins]) -> tuple[tuple[str, Bins], ...]:
     if len({count for _, (_, _, count) in checked}) > 1:
         raise ValueError("histograms must all have the same number of bins")
     return tuple(sorted(checked))
+
+
+def _loss_scale(scale: float, precision: str) -> float:
+    scale = number("loss_scale", scale, 0.0, open_ends=True)
+    if scale != 1.0 and precision not in FORMATS:
+        raise ValueError(f"loss_scale={scale!r} needs a precision of {', '.join(FORMATS)}, not {precision!r}")
+    if math.frexp(scale)[0] != 0.5:
+        raise ValueError(f"loss_scale must be a power of two, not {scale!r}")
+    return scale
 
 
 def _check_biases(network: Network, precision: str) -> None:

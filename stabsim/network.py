@@ -10,71 +10,41 @@ from itertools import groupby, pairwise
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
-from stabsim import checks, names
+from stabsim import checks, structures
 from stabsim.initializers import Initializer, initializer
+from stabsim.structures import Cell, Gate, Normalization, Skip
 
 if TYPE_CHECKING:
     from stabsim.activations import Activation
-
-NORMALIZATIONS = ("batch", "layer", "rms")
-CELLS = ("feedforward", "rnn", "lstm", "gru")
-
-
-@dataclass(frozen=True)
-class Skip:
-    """Residual connection: shortcut * input + branch * layer(input).
-
-    Parameters
-    ----------
-    branch, shortcut : float
-        Finite factors, 1 unless told.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a factor is not a finite number.
-
-    Examples
-    --------
-    >>> Skip(branch=0.1)
-    Skip(branch=0.1, shortcut=1.0)
-    """
-
-    branch: float = 1.0
-    shortcut: float = 1.0
-
-    def __post_init__(self) -> None:
-        for field in ("branch", "shortcut"):
-            object.__setattr__(self, field, checks.number(field, getattr(self, field)))
 
 
 @dataclass(frozen=True, init=False, repr=False)
 class Network:
     """An ensemble of randomly initialized nets: everything that its law depends on.
 
-    This version simulates feedforward nets without normalization and without skip connections, and refuses others.
-
     Parameters
     ----------
     widths : sequence of int
-        Units in each layer, input first, so there is one layer less than widths.
+        Units in each layer, input first, so there is one layer less than widths. Of a recurrent cell: of the input,
+        then of the state at every time step, all the same.
     activation : str or Activation
         A name of the registry, with or without parameters, or the user's own.
     weights : str or Initializer
         A name of the registry, with or without parameters, or the user's own.
     bias_std : float
         Standard deviation of the biases, 0 unless told.
-    normalization : None, "batch", "layer" or "rms"
-        Normalization of the pre-activations.
-    skip : Skip or None
-        Residual connection around each layer.
-    cell : str
-        "feedforward", "rnn", "lstm" or "gru".
+    normalization : None, str or Normalization
+        Of the pre-activations, in front of f: "batch", "layer" or "rms", with or without ``epsilon``.
+    skip : None, str or Skip
+        Residual connections.
+    cell : str or Cell
+        "feedforward", "rnn", "lstm" or "gru", with or without biases of gates: ``"lstm(forget_bias=1)"``. In a gated
+        cell the activation is that of the candidate and of what goes out.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not allowed, or not supported by this version.
+        If an argument is not allowed, or does not go with the others.
 
     Examples
     --------
@@ -91,9 +61,9 @@ class Network:
     activation: Activation
     weights: Initializer
     bias_std: float
-    normalization: str | None
+    normalization: Normalization | None
     skip: Skip | None
-    cell: str
+    cell: Cell
 
     def __init__(
         self,
@@ -101,9 +71,9 @@ class Network:
         activation: str | Activation,
         weights: str | Initializer,
         bias_std: float = 0.0,
-        normalization: str | None = None,
-        skip: Skip | None = None,
-        cell: str = "feedforward",
+        normalization: str | Normalization | None = None,
+        skip: str | Skip | None = None,
+        cell: str | Cell = "feedforward",
     ) -> None:
         from stabsim.activations import activation as resolve
 
@@ -113,16 +83,24 @@ class Network:
             "activation": resolve(activation),
             "weights": weights,
             "bias_std": _bias_std(bias_std, weights),
-            **_structure(normalization, skip, cell),
+            "normalization": structures.normalization(normalization),
+            "skip": structures.skip(skip),
+            "cell": structures.cell(cell),
         }
         for field, value in given.items():
             object.__setattr__(self, field, value)
+        _check_structures(self)
 
     def __repr__(self) -> str:
-        """Return the call that makes this network, without the arguments that this version does not vary."""
+        """Return the call that makes this network; a normalization, skip or cell only where there is one."""
+        more = "".join(
+            f", {name}={str(value)!r}"
+            for name, value in (("normalization", self.normalization), ("skip", self.skip), ("cell", self.cell))
+            if value not in (None, Cell())
+        )
         return (
             f"Network(widths={_collapsed(self.widths)}, activation={str(self.activation)!r}, "
-            f"weights={str(self.weights)!r}, bias_std={self.bias_std!r})"
+            f"weights={str(self.weights)!r}, bias_std={self.bias_std!r}{more})"
         )
 
     @property
@@ -136,12 +114,30 @@ class Network:
         return tuple(pairwise(self.widths))
 
     @property
-    def plain(self) -> bool:
-        """Whether it is a feedforward net without normalization and skip connections.
+    def structures(self) -> frozenset[str]:
+        """What there is beside weights and activation: "normalization", "skip", or the name of a recurrent cell.
 
-        Laws and samplers are written for those, unless they say otherwise.
+        Laws and samplers are written for nets without, unless they say otherwise.
         """
-        return (self.normalization, self.skip, self.cell) == (None, None, "feedforward")
+        found = {"normalization": self.normalization is not None, "skip": self.skip is not None}
+        return frozenset(name for name, there in found.items() if there) | (
+            {self.cell.kind} if self.cell.recurrent else set()
+        )
+
+    @property
+    def shortcuts(self) -> tuple[int, ...]:
+        """Per layer, (depth + 1,), the layer below from which a shortcut arrives; -1: none does."""
+        return (-1,) * len(self.widths) if self.skip is None else self.skip.starts(self.widths)
+
+    @property
+    def weight_stds(self) -> tuple[float, ...]:
+        """Standard deviation of a weight of each layer, (depth,)."""
+        stds = [self.weights.weight_std(*fans) for fans in self.fans]
+        if self.skip is not None:
+            for end, start in enumerate(self.shortcuts):
+                for layer in range(start + 1, end + 1) if start >= 0 else ():
+                    stds[layer - 1] *= self.skip.last if layer == end else self.skip.inner
+        return tuple(stds)
 
     def to_json(self) -> str:
         """Return canonical JSON: sorted keys, no spaces, floats as hexadecimal strings, which are exact."""
@@ -152,7 +148,9 @@ class Network:
             "activation": fingerprint(self.activation),
             "weights": _hexadecimal(asdict(self.weights)),
             "bias_std": self.bias_std.hex(),
+            "normalization": self.normalization and str(self.normalization),
             "skip": self.skip and _hexadecimal(asdict(self.skip)),
+            "cell": _cell_document(self.cell),
         }
         return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
@@ -175,6 +173,7 @@ class Network:
             document["weights"] = Initializer(**_decimal(document["weights"]))
             document["bias_std"] = float.fromhex(document["bias_std"])
             document["skip"] = document["skip"] and Skip(**_decimal(document["skip"]))
+            document["cell"] = _cell(document["cell"])
             return cls(**document)
         except (AttributeError, TypeError, ValueError) as error:
             raise ValueError(f"cannot restore a Network from JSON: {error}") from error
@@ -205,22 +204,54 @@ def _bias_std(bias_std: float, weights: Initializer) -> float:
     return number
 
 
-def _structure(normalization: object, skip: object, cell: object) -> dict[str, object]:
-    """Check what this version knows by name, then refuse what it does not simulate."""
-    if normalization is not None and normalization not in NORMALIZATIONS:
-        raise names.unknown("normalization", normalization, ["None", *NORMALIZATIONS])
-    if skip is not None and not isinstance(skip, Skip):
-        raise TypeError(f"skip must be None or a stabsim.Skip, not {skip!r}")
-    if cell not in CELLS:
-        raise names.unknown("cell", cell, CELLS)
-    for argument, value, supported in (
-        ("normalization", normalization, None),
-        ("skip", skip, None),
-        ("cell", cell, "feedforward"),
-    ):
-        if value != supported:
-            raise ValueError(f"{argument}={value!r} is not simulated by this version, only {argument}={supported!r}")
-    return {"normalization": normalization, "skip": skip, "cell": cell}
+def _check_structures(network: Network) -> None:
+    """Refuse what does not go together."""
+    if network.skip is not None and max(network.shortcuts) < 0:
+        raise ValueError(
+            f"skip={str(network.skip)!r} needs {network.skip.layers} layers that end with as many units as they begin "
+            f"with, and widths={_collapsed(network.widths)} have none"
+        )
+    if network.cell.recurrent:
+        if len(set(network.widths[1:])) > 1:
+            raise ValueError(
+                f"cell={network.cell.kind!r} needs widths (input, state, state, ...), a state for each time step, "
+                f"not {_collapsed(network.widths)}"
+            )
+        for argument in ("normalization", "skip"):
+            if getattr(network, argument) is not None:
+                raise ValueError(f"{argument}={str(getattr(network, argument))!r} does not go with a recurrent cell")
+
+
+def _cell_document(cell: Cell) -> object:
+    """Return what JSON holds of a cell: its name where nothing else is told."""
+    if cell == Cell(cell.kind):
+        return cell.kind
+    return {
+        "kind": cell.kind,
+        "recurrent_weights": _law_document(cell.recurrent_weights),
+        "gates": {
+            name: [_law_document(gate.weights), _law_document(gate.recurrent_weights), gate.bias.hex()]
+            for name, gate in cell.gates.items()
+        },
+    }
+
+
+def _cell(document: Any) -> Cell:
+    if isinstance(document, str):
+        return Cell(document)
+    gates = {
+        name: Gate(_law(weights), _law(recurrent), float.fromhex(bias))
+        for name, (weights, recurrent, bias) in document["gates"].items()
+    }
+    return Cell(document["kind"], _law(document["recurrent_weights"]), gates)
+
+
+def _law_document(law: str | Initializer | None) -> object:
+    return None if law is None else _hexadecimal(asdict(initializer(law)))
+
+
+def _law(document: Any) -> Initializer | None:
+    return None if document is None else Initializer(**_decimal(document))
 
 
 def _collapsed(widths: tuple[int, ...]) -> str:
@@ -244,5 +275,5 @@ def _hexadecimal(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _decimal(values: dict[str, Any]) -> dict[str, Any]:
-    names_of_floats = {"gain", "bias_gain", "branch", "shortcut"}
+    names_of_floats = {"gain", "bias_gain", "branch", "shortcut", "inner", "last"}
     return {key: float.fromhex(value) if key in names_of_floats and value else value for key, value in values.items()}

@@ -15,14 +15,19 @@ from numpy.typing import NDArray
 
 from stabsim.activations import Activation
 from stabsim.activations.compiled import block
+from stabsim.clipping import KINDS as CLIPPINGS
+from stabsim.clipping import Clipping
 from stabsim.kernels import laws, layer
 from stabsim.kernels import record as r
-from stabsim.kernels.signature import Ask, Given, Memory, Problem
+from stabsim.kernels.signature import Ask, Clip, Format, Given, Memory, Problem, Structure
 from stabsim.moments import Sums, summarize
+from stabsim.network import Network
+from stabsim.number_formats import NumberFormat
 from stabsim.own_statistics import compiled
 from stabsim.quantities import QUANTITIES
 from stabsim.samplers import sampler_of
 from stabsim.samplers.base import CACHE_LINE, Layout, Sampler
+from stabsim.structures import GATES, NORMALIZATIONS, PLACES, Gate, Skip
 from stabsim.task import Task
 from stabsim.threads import available_memory, single_threaded_blas
 
@@ -56,7 +61,8 @@ class Plan:
     def blank(self) -> NDArray[np.float64]:
         """Return the record of a net before it is run: 0 where a column is wanted, NaN elsewhere."""
         blank = np.tile(np.where(self.task.wanted, 0.0, np.nan), (len(self.widths), 1))
-        known = (*QUANTITIES.values(), *self.task.functions)
+        task = self.task
+        known = (*(q for q in QUANTITIES.values() if not q.missing(task.batch, task.features)), *task.functions)
         nowhere = [c for q in known if q.first_layer == 1 for c in q.columns]
         kept = [c for q in known if q.first_layer == 0 for c in q.columns]
         blank[0, sorted(set(nowhere) - set(kept))] = np.nan
@@ -131,7 +137,7 @@ class Plan:
     def problem(self) -> Problem:
         """Return what a net is beside them, as the kernel takes it."""
         network, dtype = self.task.network, self.task.dtype
-        scales = [0.0] + [network.weights.weight_std(*fans) for fans in network.fans]
+        scales = [0.0, *network.weight_stds]
         biases = [0.0] + [network.weights.bias_std(fan_in, network.bias_std) for fan_in, _ in network.fans]
         exponents = np.frexp(scales)[1]
         exponents = np.where(np.abs(exponents) > MODERATE, exponents, 0)
@@ -144,6 +150,10 @@ class Plan:
             weight_scale=np.ldexp(scales, -exponents).astype(dtype),
             weight_exponent=exponents.astype(np.int64),
             bias_scale=np.array(biases).astype(dtype),
+            bias_mean=np.array([network.cell.gates.get(gate, Gate()).bias for gate in GATES[network.cell.kind]], dtype),
+            structure=_structure(network),
+            format=_format(self.task.number_format),
+            clip=_clip(self.task.clipping),
         )
 
     @cached_property
@@ -278,6 +288,32 @@ def _with_exponent(array: NDArray[np.float64] | None, dtype: np.dtype[Any]) -> t
     if abs(exponent) <= MODERATE:
         exponent = 0
     return np.ldexp(array, -exponent).astype(dtype), exponent
+
+
+def _structure(network: Network) -> Structure:
+    """Return the normalization and the residual connections as the kernel takes them."""
+    norm, skip = network.normalization, network.skip or Skip()
+    return Structure(
+        normalization=0 if norm is None else 1 + NORMALIZATIONS.index(norm.kind),
+        epsilon=0.0 if norm is None else norm.epsilon,
+        starts=np.array(network.shortcuts, np.int64),
+        place=PLACES.index(skip.activation),
+        branch=skip.branch,
+        shortcut=skip.shortcut,
+    )
+
+
+def _format(number_format: NumberFormat | None) -> Format:
+    if number_format is None:
+        return Format(0, 0, math.inf, True)
+    least = int(math.log2(number_format.smallest_normal))
+    return Format(number_format.fraction_bits, least, number_format.largest, number_format.infinity)
+
+
+def _clip(clipping: Clipping | None) -> Clip:
+    if clipping is None:
+        return Clip(0, math.inf, 0.0)
+    return Clip(1 + CLIPPINGS.index(clipping.kind), clipping.bound, clipping.epsilon)
 
 
 @lru_cache(maxsize=256)

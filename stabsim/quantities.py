@@ -7,7 +7,7 @@ they are an entry here, a column in ``kernels/record.py`` and the lines of ``ker
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -46,6 +46,10 @@ class Quantity:
         without W comes in parts. There is none of pre-activations.
     columns : tuple of int
         Of the record, those to be written, its own first: of the registry only, without a function.
+    needs : tuple of str
+        Features of a task (`Task.features`), of which it needs one to exist: of the registry only; none unless told.
+    lacks : tuple of str
+        Features with any of which it does not exist: of the registry only; none unless told.
 
     Raises
     ------
@@ -69,6 +73,8 @@ class Quantity:
     function: Callable[..., Any] | None = None
     whole: bool = False
     columns: tuple[int, ...] = ()
+    needs: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.function is None:
@@ -116,6 +122,15 @@ class Quantity:
     def smallest_batch(self) -> int:
         """Return the batch below which, asking for all, it is left out: one sample may come in parts."""
         return 2 if self.whole or self._is("correlation") else 1
+
+    def missing(self, batch: int, features: Collection[str] = ()) -> str:
+        """Return what a task of that batch and those features lacks for it, in words; nothing if it exists."""
+        if batch < self.smallest_batch:
+            return f"needs batch >= {self.smallest_batch}, got batch={batch}"
+        if self.needs and not set(self.needs) & set(features):
+            return f"needs a task with {' or '.join(self.needs)}"
+        unfit = sorted(set(self.lacks) & set(features))
+        return f"does not exist with {unfit[0]}" if unfit else ""
 
     @property
     def log10_norm(self) -> bool:
@@ -243,20 +258,22 @@ _ENTRIES = (
 QUANTITIES: dict[str, Quantity] = {entry.name: entry for entry in _ENTRIES}
 
 
-def select(names: Iterable[str | Quantity] | None, batch: int, argument: str = "quantities") -> tuple[Quantity, ...]:
-    """Return the quantities of those names in the order of the table, then a user's own; None: all for the batch.
+def select(
+    names: Iterable[str | Quantity] | None, batch: int, features: Collection[str] = (), argument: str = "quantities"
+) -> tuple[Quantity, ...]:
+    """Return the quantities of those names in the order of the table, then a user's own; None: all that exist.
 
-    ``argument`` is what errors call the names.
+    ``argument`` is what errors call the names; batch and features of the task say which exist.
 
     Raises
     ------
     TypeError
         If ``names`` is a string, or no iterable of strings and quantities.
     ValueError
-        If a name is unknown or given to two quantities, or the quantity does not exist for the batch.
+        If a name is unknown or given to two quantities, or the quantity does not exist for such a task.
     """
     if names is None:
-        return tuple(q for q in QUANTITIES.values() if batch >= q.smallest_batch)
+        return tuple(q for q in QUANTITIES.values() if not q.missing(batch, features))
     if isinstance(names, str):
         raise TypeError(f"{argument}={names!r}: a sequence of names is wanted, such as ({names!r},)")
     if not isinstance(names, Iterable):
@@ -273,8 +290,8 @@ def select(names: Iterable[str | Quantity] | None, batch: int, argument: str = "
             raise TypeError(f"{argument}: {name!r} is not a name; a sequence of strings is wanted")
         elif name not in QUANTITIES:
             raise unknown("quantity", name, QUANTITIES)
-        elif batch < QUANTITIES[name].smallest_batch:
-            raise ValueError(f"quantity {name!r} needs batch >= {QUANTITIES[name].smallest_batch}, got batch={batch}")
+        elif missing := QUANTITIES[name].missing(batch, features):
+            raise ValueError(f"quantity {name!r} {missing}")
     return (
         *(q for q in QUANTITIES.values() if q.name in wanted or q.name in own),
         *(q for q in own.values() if q.name not in QUANTITIES),

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stabsim.arguments import make_task
 from stabsim.checks import whole_number
+from stabsim.clipping import Clipping
 from stabsim.network import Network
 from stabsim.plan import Plan
 from stabsim.quantities import Quantity
@@ -40,6 +41,8 @@ def simulate(
     histograms: Mapping[str, Bins] | None = None,
     saturation: float = 0.01,
     target_rel_error: float | None = None,
+    clipping: str | Clipping | None = None,
+    loss_scale: float = 1.0,
 ) -> Result:
     """Run an ensemble of randomly initialized nets forward and backward, and estimate how signals travel.
 
@@ -66,7 +69,8 @@ def simulate(
         "normal" or "orthogonal", and draws other nets than "dense" with the same seed. "auto" takes the cheaper one
         for the network, batch and precision; which that was is ``result.task.sampler``.
     precision : str
-        "float32" or "float64"; sums over values are float64 in both.
+        "float32" or "float64"; sums over values are float64 in both. Or a number format that is simulated: "float16",
+        "bfloat16", "float8_e5m2" or "float8_e4m3".
     threads : int, optional
         As many as there are processors, unless told.
     device : str
@@ -91,6 +95,11 @@ def simulate(
         reached: with fewer than 100 nets, by quantities without an estimate, and where few nets own the mean
         (``top_share`` above 0.2).
         Quantities whose truth may be 0 (means, correlation) have no relative error: name ``quantities`` without them.
+    clipping : None, str or Clipping
+        How gradients by the weights are clipped: "value", "norm", "global_norm" or "adaptive", with their bound.
+    loss_scale : float
+        Of a simulated number format: a power of two by which the injected gradient is multiplied. Estimates are of
+        gradients divided by it again.
 
     Returns
     -------
@@ -121,6 +130,7 @@ def simulate(
     task = make_task(
         network, batch=batch, seed=seed, inputs=inputs, output_gradient=output_gradient, sampler=sampler,
         precision=precision, saturation=saturation, quantities=quantities, samples=samples, histograms=histograms,
+        clipping=clipping, loss_scale=loss_scale,
     )  # fmt: skip
     nets = whole_number("nets", nets, 1, LARGEST_NET)
     if device != "cpu":

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stabsim.clipping import Clipping
 from stabsim.kernels import record as r
 from stabsim.kernels.record import COLUMNS
 from stabsim.network import Network
+from stabsim.number_formats import FORMATS, NumberFormat
 from stabsim.own_functions import code_hash
 from stabsim.quantities import QUANTITIES, Quantity, select
 from stabsim.versions import RECORD_VERSION, STREAM_VERSION
@@ -43,11 +45,33 @@ class Task:
     quantities: tuple[Quantity, ...] | None = None
     samples: tuple[Quantity, ...] = ()
     histograms: tuple[tuple[str, Bins], ...] = ()
+    clipping: Clipping | None = None
+    loss_scale: float = 1.0
+
+    @property
+    def number_format(self) -> NumberFormat | None:
+        """Return the format that numbers are rounded to: None where they are float32 or float64."""
+        return FORMATS.get(self.precision)
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Return the type of the numbers that are simulated."""
-        return np.dtype(self.precision)
+        """Return the type of the numbers that are simulated; those of a narrower format are held as float32."""
+        return np.dtype(np.float32 if self.number_format else self.precision)
+
+    @cached_property
+    def features(self) -> frozenset[str]:
+        """Return what there is beside a plain net: its structures, "recurrent", "clipping" and "number_format"."""
+        found = {
+            "recurrent": self.network.cell.recurrent,
+            "clipping": self.clipping is not None,
+            "number_format": self.number_format is not None,
+        }
+        return self.network.structures | {name for name, there in found.items() if there}
+
+    @property
+    def columns(self) -> int:
+        """Return how many columns the kernels record: `COLUMNS` of a plain net."""
+        return max([COLUMNS, *(r.WIDTHS[feature] for feature in self.features & r.WIDTHS.keys())])
 
     @cached_property
     def table_quantities(self) -> tuple[Quantity, ...]:
@@ -63,11 +87,11 @@ class Task:
     def functions(self) -> tuple[Quantity, ...]:
         """Return the quantities that are functions, each with a column behind those that the kernels record."""
         functions = dict.fromkeys(q for q in (*self._in_table, *self.samples) if q.function is not None)
-        return tuple(replace(q, columns=(COLUMNS + place,)) for place, q in enumerate(functions))
+        return tuple(replace(q, columns=(self.columns + place,)) for place, q in enumerate(functions))
 
     @property
     def _in_table(self) -> tuple[Quantity, ...]:
-        return select(None, self.batch) if self.quantities is None else self.quantities
+        return select(None, self.batch, self.features) if self.quantities is None else self.quantities
 
     def _placed(self, quantities: tuple[Quantity, ...]) -> tuple[Quantity, ...]:
         columns = {q.name: q for q in self.functions}
@@ -76,7 +100,7 @@ class Task:
     @cached_property
     def wanted(self) -> NDArray[np.bool_]:
         """Return which columns of the record are wanted."""
-        wanted = np.zeros(COLUMNS + len(self.functions), np.bool_)
+        wanted = np.zeros(self.columns + len(self.functions), np.bool_)
         for quantity in (*self.table_quantities, *self.sample_quantities):
             wanted[list(quantity.columns)] = True
         return wanted
@@ -110,6 +134,10 @@ class Task:
             "stream": STREAM_VERSION,
             "record": RECORD_VERSION,
         }
+        if self.clipping is not None:
+            document["clipping"] = str(self.clipping)
+        if self.loss_scale != 1.0:
+            document["loss_scale"] = self.loss_scale.hex()
         if own := [q for q in self.functions if q.name not in QUANTITIES]:  # named by what they are
             document["own"] = [
                 [q.tensor, q.statistic, q.kind, q.whole, code_hash(q.function)] for q in own if q.function is not None

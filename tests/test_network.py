@@ -14,7 +14,8 @@ from hypothesis import given
 
 from stabsim.activations import ACTIVATIONS, Activation
 from stabsim.initializers import INITIALIZERS, Initializer
-from stabsim.network import Network, Skip
+from stabsim.network import Network
+from stabsim.structures import Skip
 from tests import strategies
 
 GOOD: dict[str, Any] = {"widths": (4, 3, 2), "activation": "tanh", "weights": "glorot_normal"}
@@ -153,11 +154,16 @@ def test_repr_writes_equal_widths_once(widths: tuple[int, ...], written: str) ->
         ("bias_std", "0.1", "bias_std must be a finite number, not '0.1'"),
         ("bias_std", False, "bias_std must be a finite number, not False"),
         ("normalization", "bach", "unknown normalization 'bach'; known, nearest first: batch"),
-        ("normalization", "batch", "normalization='batch' is not simulated by this version, only normalization=None"),
-        ("skip", 1.0, "skip must be None or a stabsim.Skip, not 1.0"),
-        ("skip", Skip(), "skip=Skip(branch=1.0, shortcut=1.0) is not simulated by this version, only skip=None"),
+        ("normalization", 1, "normalization must be None, a name or a stabsim.Normalization, not 1"),
+        ("normalization", "batch(eps=1)", "'eps'"),
+        ("normalization", "batch(epsilon=-1)", "epsilon must be a finite number >= 0, not -1.0"),
+        ("skip", 1.0, "skip must be None, a spelling such as 'skip(branch=0.1)' or a stabsim.Skip, not 1.0"),
+        ("skip", "skip(layers=3)", "needs 3 layers that end with as many units as they begin with"),
+        ("skip", "skip(layers=1.5)", "layers must be an integer"),
         ("cell", "lstmm", "unknown cell 'lstmm'; known, nearest first: lstm"),
-        ("cell", "gru", "cell='gru' is not simulated by this version, only cell='feedforward'"),
+        ("cell", "gru", "cell='gru' needs widths (input, state, state, ...), a state for each time step"),
+        ("cell", "lstm(reset_bias=1)", "'reset_bias'"),
+        ("cell", 3, "cell must be a name or a stabsim.Cell, not 3"),
     ],
 )
 def test_a_bad_argument_is_refused(argument: str, value: Any, fragment: str) -> None:

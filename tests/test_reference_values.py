@@ -16,6 +16,7 @@ import pytest
 import stabsim
 from stabsim.arguments import make_task
 from stabsim.initializers import initializer
+from stabsim.number_formats import FLOAT16
 from stabsim.theory import finite_width, jacobian, quadratic, recurrent, residual, saturation, zeros
 from stabsim.theory.closed_forms import arc_cosine
 from stabsim.theory.gains import centered_gain, gain, published_gain
@@ -32,7 +33,7 @@ from stabsim.theory.mean_field import (
     variance_map,
 )
 from stabsim.theory.normalization import batch_norm_correlation, batch_norm_gradient_rate
-from stabsim.theory.number_formats import FLOAT16, depth_at
+from stabsim.theory.number_formats import depth_at
 from stabsim.theory.random_matrix import (
     GOE_SERIES,
     index_distribution,

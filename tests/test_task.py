@@ -75,7 +75,7 @@ OF_BOTH: list[Bad] = [
     ({"seed": 2**64}, ValueError, "not 18446744073709551616"),
     ({"seed": None}, TypeError, "not None"),
     ({"seed": "7"}, TypeError, "not '7'"),
-    ({"precision": "float16"}, ValueError, "unknown precision 'float16'; known, nearest first: float"),
+    ({"precision": "float17"}, ValueError, "unknown precision 'float17'; known, nearest first: float"),
     ({"precision": np.float32}, ValueError, "unknown precision <class 'numpy.float32'>"),
     ({"inputs": "digts"}, ValueError, "unknown data set 'digts'; known, nearest first: digits"),
     ({"inputs": "digits"}, ValueError, "inputs must have shape (samples, widths[0]) = (..., 4), not (1797, 64)"),

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from stabsim.number_formats import FLOAT8_E4M3, FLOAT16, FLOAT32, NumberFormat
 from stabsim.theory import finite_width, jacobian, number_formats, quadratic, recurrent, residual, saturation, zeros
-from stabsim.theory.number_formats import FLOAT8_E4M3, FLOAT16, FLOAT32
 from tests.checks import assert_agrees, must_fail
 
 Numbers = NDArray[np.float64]
@@ -515,7 +515,7 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: recurrent.power_polynomial(13), "take power_correction"),
     (lambda: recurrent.chrono_bias(1.0), "steps"),
     (lambda: recurrent.gate_moments(0.0, 50.0), "std"),
-    (lambda: number_formats.NumberFormat("wide", 11, 52), "exponent_bits"),
+    (lambda: NumberFormat("wide", 11, 52), "exponent_bits"),
     (lambda: number_formats.depth_at(2.0, 0.5), "level must be ahead"),
     (lambda: quadratic.trajectory(1.0, 1.0, 0.1, 1.5), "steps must be whole"),
     (lambda: quadratic.contraction(1.0, 0.1, 1.0), "momentum must be < 1"),

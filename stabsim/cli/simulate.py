@@ -61,6 +61,9 @@ def writable(_context: click.Context, _option: click.Parameter, path: Path | Non
 @click.option("--activation", required=True, help="Such as tanh or 'leaky_relu(slope=0.2)'; see stabsim list.")
 @click.option("--weights", required=True, help="Such as glorot_normal or 'normal(std=0.01)'; see stabsim list.")
 @click.option("--bias-std", type=float, default=0.0, show_default=True, help="Standard deviation of the biases.")
+@click.option("--normalization", help="batch, layer or rms, such as 'batch(epsilon=0)'.")
+@click.option("--skip", help="Residual connections: skip, or such as 'skip(branch=0.1, layers=2, activation=between)'.")
+@click.option("--cell", default="feedforward", show_default=True, help="rnn, gru, or such as 'lstm(forget_bias=1)'.")
 @click.option("--nets", type=int, required=True, help="How many nets to draw.")
 @click.option("--batch", type=int, default=1, show_default=True, help="Samples that go through each net together.")
 @click.option("--inputs", help="A data set; standard normal inputs unless given. See stabsim list datasets.")
@@ -68,7 +71,11 @@ def writable(_context: click.Context, _option: click.Parameter, path: Path | Non
 @click.option(
     "--sampler", default="auto", show_default=True, help="How nets are drawn; auto: the cheaper way. See stabsim list."
 )
-@click.option("--precision", default="float32", show_default=True, help="float32 or float64.")
+@click.option(
+    "--precision", default="float32", show_default=True, help="Or float64, or a format to simulate: float16, ..."
+)
+@click.option("--loss-scale", type=float, default=1.0, show_default=True, help="Of a simulated format: a power of 2.")
+@click.option("--clipping", help="Of gradients by the weights, such as 'value(bound=1)'; norm, global_norm, adaptive.")
 @click.option("--quantities", callback=words, metavar="NAME,...", help="All unless given; see stabsim list quantities.")
 @click.option(
     "--target-rel-error",
@@ -89,6 +96,9 @@ def command(
     activation: str,
     weights: str,
     bias_std: float,
+    normalization: str | None,
+    skip: str | None,
+    cell: str,
     nets: int,
     threads: int | None,
     target_rel_error: float | None,
@@ -108,7 +118,7 @@ def command(
     widths = chosen_widths(depth, width, widths)
     parameters = f"--activation={activation!r}, --weights={weights!r} and --bias-std={bias_std}"
     with usage(parameters):
-        network = Network(widths, activation, weights, bias_std)
+        network = Network(widths, activation, weights, bias_std, normalization, skip, cell)
         task = make_task(network, **options)
         if target_rel_error is not None:
             check_target(target_rel_error, task)

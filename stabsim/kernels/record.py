@@ -1,4 +1,4 @@
-"""What a kernel records of one layer of one net: a row of ``COLUMNS`` float64 numbers.
+"""What a kernel records of one layer of one net: a row of ``COLUMNS`` float64 numbers, or of more.
 
 Six tensors have six columns each, starting at the tensor's number: the mean of the first four powers of
 ``value / 2**exponent - pivot``, that of the square of ``value / 2**exponent``, and the exponent. Fractions follow.
@@ -48,3 +48,10 @@ WEIGHT_GRADIENT_DEAD_ROW = 48
 WEIGHT_GRADIENT_DEAD_COLUMN = 49
 WEIGHT_GRADIENT_ONE_SIGNED_COLUMN = 50
 COLUMNS = 51
+
+# Behind them, only in the record of nets that have what is recorded there: a record ends with the last of these
+# groups that a task needs.
+CLIPPING = COLUMNS
+NUMBER_FORMAT = 60
+CELL = 80
+WIDTHS = {"clipping": NUMBER_FORMAT, "number_format": CELL, "recurrent": CELL}

@@ -15,8 +15,17 @@ from stabsim.kernels import laws, statistics
 from stabsim.kernels.compile import atom
 from stabsim.kernels.views import borrow
 
+# What there is beside layers: a normalization and residual connections.
+Structure = namedtuple("Structure", "normalization epsilon starts place branch shortcut")
+# The number format that is rounded to.
+Format = namedtuple("Format", "fraction_bits least_exponent largest infinity")
+# How gradients by the weights are clipped.
+Clip = namedtuple("Clip", "kind bound epsilon")
 # What a net is, beside the functions that it is made of.
-Problem = namedtuple("Problem", "widths batch shape homogeneous orthogonal weight_scale weight_exponent bias_scale")
+Problem = namedtuple(
+    "Problem",
+    "widths batch shape homogeneous orthogonal weight_scale weight_exponent bias_scale bias_mean structure format clip",
+)
 # What goes in at either end; no rows: standard normals.
 Given = namedtuple("Given", "inputs input_exponent output_gradient gradient_exponent")
 # Where a net is kept.
@@ -24,17 +33,43 @@ Memory = namedtuple("Memory", "buffers offsets exponents kept keeps_s ahead")
 # What is asked of it.
 Ask = namedtuple("Ask", "wanted weight_gradients backward saturation pivots observing bins counts blank")
 
+# Codes of a structure and a clip.
+NONE = 0
+BATCH, LAYER, RMS = range(1, 4)  # normalizations
+INSIDE, BETWEEN, BEFORE, AFTER = range(4)  # where f is in a branch
+VALUE, NORM, GLOBAL_NORM, ADAPTIVE = range(1, 5)  # clippings
+
 # One net: all of that but what is asked, for the functions that work on it.
 Net = namedtuple(
     "Net",
     "seed number normal activation weights bias_law statistics widths batch shape homogeneous orthogonal "
-    "weight_scale weight_exponent bias_scale buffers offsets exponents kept keeps_s ahead",
+    "weight_scale weight_exponent bias_scale bias_mean structure format clip "
+    "buffers offsets exponents kept keeps_s ahead",
 )
 
 
 def signature(dtype: np.dtype[Any], buffers: int) -> Any:
     """Return the type of a sampler with so many buffers: its arguments, in order, with what each is."""
     real = float32 if dtype == np.float32 else float64
+    structure = {
+        "normalization": int64,  # its code
+        "epsilon": float64,  # added to the variance
+        "starts": int64[::1],  # of each layer, the one from which a shortcut arrives; -1: none does
+        "place": int64,  # the code of where f is in a branch
+        "branch": float64,  # factor on a branch
+        "shortcut": float64,  # factor on a shortcut
+    }
+    number_format = {
+        "fraction_bits": int64,  # 0: none is simulated
+        "least_exponent": int64,  # of normal numbers
+        "largest": float64,  # finite number
+        "infinity": boolean,  # whether there is one, or else what overflows is NaN
+    }
+    clip = {
+        "kind": int64,  # its code
+        "bound": float64,
+        "epsilon": float64,  # least norm of a unit's weights
+    }
     problem = {
         "widths": int64[::1],  # (depth + 1,)
         "batch": int64,
@@ -44,6 +79,10 @@ def signature(dtype: np.dtype[Any], buffers: int) -> Any:
         "weight_scale": real[::1],  # of each layer ...
         "weight_exponent": int64[::1],  # ... times 2 to this
         "bias_scale": real[::1],  # of each layer
+        "bias_mean": real[::1],  # of each gate
+        "structure": _group(Structure, structure),
+        "format": _group(Format, number_format),
+        "clip": _group(Clip, clip),
     }
     given = {
         "inputs": real[:, ::1],  # (samples, widths[0])
@@ -90,6 +129,14 @@ def _group(cls: Any, fields: dict[str, Any]) -> Any:
 
 
 @atom
+def _borrow_structure(structure):
+    return Structure(
+        normalization=structure.normalization, epsilon=structure.epsilon, starts=borrow(structure.starts),
+        place=structure.place, branch=structure.branch, shortcut=structure.shortcut,
+    )  # fmt: skip
+
+
+@atom
 def make_net(seed, number, normal, activation, weights, bias_law, own, problem, memory):
     """Return a net with its arrays borrowed."""
     return Net(
@@ -97,8 +144,9 @@ def make_net(seed, number, normal, activation, weights, bias_law, own, problem, 
         statistics=own, widths=borrow(problem.widths), batch=problem.batch, shape=borrow(problem.shape),
         homogeneous=problem.homogeneous, orthogonal=problem.orthogonal, weight_scale=borrow(problem.weight_scale),
         weight_exponent=borrow(problem.weight_exponent), bias_scale=borrow(problem.bias_scale),
-        buffers=borrow(memory.buffers), offsets=borrow(memory.offsets), exponents=borrow(memory.exponents),
-        kept=memory.kept, keeps_s=memory.keeps_s, ahead=memory.ahead,
+        bias_mean=borrow(problem.bias_mean), structure=_borrow_structure(problem.structure), format=problem.format,
+        clip=problem.clip, buffers=borrow(memory.buffers), offsets=borrow(memory.offsets),
+        exponents=borrow(memory.exponents), kept=memory.kept, keeps_s=memory.keeps_s, ahead=memory.ahead,
     )  # fmt: skip
 
 

@@ -24,8 +24,9 @@ def sampler_of(task: Task) -> Sampler:
     """
     found = _serving(task)
     if found is None:
-        reasons = [sampler.refuses(task) for sampler in SAMPLERS if sampler.name == task.sampler]
-        raise ValueError(f"sampler={task.sampler!r} {reasons[-1]}")
+        named = [sampler for sampler in SAMPLERS if sampler.name == task.sampler]
+        fit = [sampler for sampler in named if sampler.runs(task.features)] or named
+        raise ValueError(f"sampler={task.sampler!r} {fit[-1].refuses(task)}")
     return found
 
 

@@ -88,6 +88,8 @@ class Sampler:
         Whether each weight takes a random number.
     in_parts : bool
         Whether a tensor comes in parts, so that no statistic sees it whole.
+    features, needs : frozenset of str
+        Of a task (`Task.features`): what it may have, and what it must have.
     """
 
     name: str
@@ -101,15 +103,21 @@ class Sampler:
     samples: range = range(1, 2**32)
     draws_weights: bool = False
     in_parts: bool = False
+    features: frozenset[str] = frozenset()
+    needs: frozenset[str] = frozenset()
+
+    def runs(self, features: frozenset[str]) -> bool:
+        """Return whether it is for tasks with these features."""
+        return self.needs <= features <= self.features
 
     def refuses(self, task: Task) -> str:
         """Return why a task cannot be run, in words; nothing if it can."""
+        if not self.runs(task.features):
+            return f"does not run nets with {' and '.join(sorted(task.features)) or 'nothing but layers'}"
         law = task.network.weights.law
         if law not in self.laws:
             allowed = " or ".join(map(repr, self.laws))
             return f"needs weights of law {allowed}, not {law!r}: only their law is known without their entries"
-        if not task.network.plain:
-            return f"draws feedforward nets without normalization and skip connections, not {task.network!r}"
         few, many = self.samples.start, self.samples.stop - 1
         return "" if task.batch in self.samples else f"takes batches of {few} to {many}, not {task.batch}"
 

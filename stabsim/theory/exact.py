@@ -56,7 +56,7 @@ class ExactLaws:
     def predict(self, quantity: str) -> Floats:
         """Return the prediction of a quantity at every layer, (depth + 1,); NaN where no law is known."""
         law = _LAWS.get(quantity)
-        if law is None or not self.task.network.plain or self.task.network.weights.law not in _SYMMETRIC:
+        if law is None or self.task.features or self.task.network.weights.law not in _SYMMETRIC:
             return self.nothing.copy()
         return np.array(law(self), np.float64)
 

@@ -71,7 +71,7 @@ class WideLimit:
     def predict(self, quantity: str) -> Floats:
         """Return the limit of a quantity at every layer, (depth + 1,); NaN where none is known."""
         law = _LIMITS.get(quantity)
-        if law is None or not self.task.network.plain or self.task.network.weights.law not in _CENTERED:
+        if law is None or self.task.features or self.task.network.weights.law not in _CENTERED:
             return np.full(len(self.widths), np.nan)
         values = np.asarray(law(self), np.float64)
         return np.where(np.isfinite(values), values, np.nan)
