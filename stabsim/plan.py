@@ -293,10 +293,14 @@ def _with_exponent(array: NDArray[np.float64] | None, dtype: np.dtype[Any]) -> t
 def _structure(network: Network) -> Structure:
     """Return the normalization and the residual connections as the kernel takes them."""
     norm, skip = network.normalization, network.skip or Skip()
+    starts = np.array(network.shortcuts, np.int64)
+    ends, (arrivals,) = np.full_like(starts, -1), np.nonzero(starts >= 0)
+    ends[starts[arrivals]] = arrivals
     return Structure(
         normalization=0 if norm is None else 1 + NORMALIZATIONS.index(norm.kind),
         epsilon=0.0 if norm is None else norm.epsilon,
-        starts=np.array(network.shortcuts, np.int64),
+        starts=starts,
+        ends=ends,
         place=PLACES.index(skip.activation),
         branch=skip.branch,
         shortcut=skip.shortcut,

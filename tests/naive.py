@@ -240,27 +240,122 @@ def _orthonormalized(rows: Floats) -> Floats:
     return np.asarray((q * signs[:, None, :]).mT)
 
 
-def run(weights: Sequence[Any], biases: Sequence[Any], formula: Formula, inputs: Floats, gradient: Floats) -> Net:
+@dataclass(frozen=True)
+class Normalization:
+    """n = (s - mean) / sqrt(variance + epsilon) over the samples of each unit, or over the units of each sample."""
+
+    kind: str
+    epsilon: float
+
+    def _parts(self, s: Floats) -> tuple[Floats, Floats]:
+        """Return the deviations, and what to multiply them with; 0 where there are none to within rounding."""
+        mean = 0.0 if self.kind == "rms" else self._mean(s)
+        variance = self._mean((s - mean) ** 2)
+        variance = np.where(variance <= (16 * 2.0**-52) ** 2 * (variance + mean**2), 0.0, variance)
+        deviations = np.where(variance > 0, s - mean, 0.0)
+        with np.errstate(divide="ignore"):
+            return deviations, np.where(variance + self.epsilon > 0, 1 / np.sqrt(variance + self.epsilon), 0.0)
+
+    def forward(self, s: Floats) -> Floats:
+        deviations, scale = self._parts(s)
+        return np.asarray(deviations * scale)
+
+    def backward(self, s: Floats, g: Floats) -> Floats:
+        """Return the gradient by s, given that by n."""
+        deviations, scale = self._parts(s)
+        through_mean = 0.0 if self.kind == "rms" else self._mean(g)
+        return np.asarray(scale * (g - through_mean) - scale**3 * deviations * self._mean(g * deviations))
+
+    def _mean(self, v: Floats) -> Floats:
+        return np.mean(v, axis=-2 if self.kind == "batch" else -1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """No normalization."""
+
+    def forward(self, s: Floats) -> Floats:
+        return s
+
+    def backward(self, s: Floats, g: Floats) -> Floats:
+        return g
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Shortcuts from the layers ``starts`` to the layers that they map to, and where f stands in a branch."""
+
+    ends: dict[int, int]
+    place: str = "inside"
+    branch: float = 1.0
+    shortcut: float = 1.0
+
+
+def run(
+    weights: Sequence[Any],
+    biases: Sequence[Any],
+    formula: Formula,
+    inputs: Floats,
+    gradient: Floats,
+    normalization: Normalization | None = None,
+    blocks: Blocks | None = None,
+) -> Net:
     """Run one net forward and backward; item 0 of weights and biases stands for the input, and is None.
 
-    With `HiddenWeights`, and nets first in every other array: many nets at once.
+    With `HiddenWeights`, and nets first in every other array: many nets at once. ds is the gradient by z W + b.
     """
+    norm: Any = normalization or Identity()
+    blocks = blocks or Blocks({})
+    a, c, place = blocks.branch, blocks.shortcut, blocks.place
+    starts = {end: start for start, end in blocks.ends.items()}
     z: list[Any] = [inputs]
-    s: list[Any] = [None]
+    s: list[Any] = [inputs]  # the stream of "before" begins with the inputs
     d: list[Any] = [None]
-    for w, b in zip(weights[1:], biases[1:], strict=True):
-        s.append(z[-1] @ w + b)
-        z.append(formula.f(s[-1]))
-        d.append(formula.derivative(s[-1]))
     depth = len(weights) - 1
-    dz: list[Any] = [None] * depth + [gradient]
+    for layer in range(1, depth + 1):
+        f = z[-1] @ weights[layer] + biases[layer]
+        there = layer in starts
+        start = starts.get(layer, 0)
+        if place == "before" and there:
+            f = c * s[start] + a * f
+        if place == "after" and there and normalization is None:
+            f = c * z[start] + a * f
+        s.append(f)
+        seen = norm.forward(f)
+        if place == "after" and there and normalization is not None:
+            seen = c * z[start] + a * seen
+        if place == "between" and there:
+            z.append(c * z[start] + a * f)
+            d.append(np.ones_like(f))
+        else:
+            value = formula.f(seen)
+            z.append(c * z[start] + a * value if place == "inside" and there else value)
+            d.append(formula.derivative(seen))
+    dz: list[Any] = [np.zeros_like(v) for v in z]
+    by_s: list[Any] = [np.zeros_like(v) for v in z]  # by the stream
     ds: list[Any] = [None] * (depth + 1)
     dw: list[Any] = [None] * (depth + 1)
+    dz[depth] = dz[depth] + gradient
     for layer in range(depth, 0, -1):
-        ds[layer] = dz[layer] * d[layer]
+        there = layer in starts
+        start = starts.get(layer, 0)
+        if there and place in ("inside", "between"):
+            dz[start] = dz[start] + c * dz[layer]
+        g = dz[layer] * d[layer]
+        if there and place == "after":
+            dz[start] = dz[start] + c * g
+        if there and place == "between":
+            ds[layer] = a * g
+        elif there and place == "before":
+            by_s[layer] = by_s[layer] + norm.backward(s[layer], g)
+            by_s[start] = by_s[start] + c * by_s[layer]
+            ds[layer] = a * by_s[layer]
+        else:
+            ds[layer] = by_s[layer] + norm.backward(s[layer], a * g if there else g)
         dw[layer] = z[layer - 1].mT @ ds[layer]
-        dz[layer - 1] = ds[layer] @ weights[layer].mT
-    return Net(z, s, d, dz, ds, list(weights), list(biases), dw)
+        dz[layer - 1] = dz[layer - 1] + ds[layer] @ weights[layer].mT
+    dz[0] = dz[0] + by_s[0]
+    return Net(z, [None, *s[1:]], d, dz, ds, list(weights), list(biases), dw)
 
 
 def quantities(net: Any, formula: Formula, bound: float = 0.01) -> dict[str, list[float]]:

@@ -14,6 +14,9 @@ How weights are drawn and applied is for the samplers to say, in five functions:
   takes, given a request and a record for nothing;
 - ``pull_back(net, l, ds, dz)`` writes dz = ds W^T, and returns its exponent;
 - ``weight_gradient(net, l, row, wanted, ds)`` records dW = z^T ds.
+
+What is done with these in a layer, ``pass_forward`` and ``pass_back``, is here for plain nets, in `structured` for
+nets with normalization or residual connections.
 """
 
 from __future__ import annotations
@@ -31,8 +34,9 @@ from stabsim.kernels.views import as_matrix, borrow, flat
 
 # Buffers that every sampler of batches has: a layer's part starts at its offset; layers share a place where one at a
 # time is enough. (As np.int64, since Numba compiles a function anew for each Python integer that is a constant.)
-COMMON = 6
-Z, D, S, DZ, DS, B = (np.int64(i) for i in range(COMMON))
+# The last four are for `structured` nets only.
+COMMON = 10
+Z, D, S, DZ, DS, B, NORMALIZED, SCALES, SUM, WAITING = (np.int64(i) for i in range(COMMON))
 
 # OpenBLAS has kernels without packing for products z W below this many multiply-adds: on AVX-512, 64 samples through
 # 128 x 128 units go at 106 GFLOP/s in groups of 32, and at 78 at once. (ds W^T has no such kernel that is faster.)
@@ -171,6 +175,8 @@ def sampler(
     recall: Callable[..., Any],
     pull_back: Callable[..., Any],
     weight_gradient: Callable[..., Any],
+    pass_forward: Callable[..., Any] = pass_forward,
+    pass_back: Callable[..., Any] = pass_back,
 ) -> Callable[..., None]:
     """Return the function that `signature` describes, to be compiled."""
 

@@ -300,6 +300,16 @@ def combine(a, x, b, y, out):
         out[i] = p * x[i] + q * y[i]
 
 
+@kernel(fastmath=CONTRACT)
+def blend(a, x, b, y):
+    """Write a x + b y in the place of x."""
+    wide_vectors()
+    p = x.dtype.type(a)
+    q = x.dtype.type(b)
+    for i in range(x.size):
+        x[i] = p * x[i] + q * y[i]
+
+
 @kernel()
 def copy(values, out):
     """Copy values (an assignment of slices takes ten times as long to compile)."""

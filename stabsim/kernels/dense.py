@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stabsim.kernels import batch, layer, philox
+from stabsim.kernels import batch, layer, philox, structured
 from stabsim.kernels.compile import atom, kernel
 from stabsim.kernels.signature import signature
 
@@ -72,3 +72,11 @@ def dense_sampler(dtype: np.dtype[Any]) -> Any:
     """Return the compiled sampler of that precision; ``stabsim.plan`` makes its arguments."""
     simulate_nets = batch.sampler(prepare, factors, recall, pull_back, weight_gradient)
     return kernel(signature(dtype, BUFFERS), cache=f"dense {dtype.name}")(simulate_nets)
+
+
+@functools.cache
+def structured_dense_sampler(dtype: np.dtype[Any]) -> Any:
+    """Return the same for nets with normalization or residual connections."""
+    passes = (structured.pass_forward, structured.pass_back)
+    simulate_nets = batch.sampler(prepare, factors, recall, pull_back, weight_gradient, *passes)
+    return kernel(signature(dtype, BUFFERS), cache=f"structured dense {dtype.name}")(simulate_nets)

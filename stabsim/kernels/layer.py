@@ -141,9 +141,6 @@ def activate(row, wanted, regime, activation, shape, bound, pivot, s, z, d, expo
     size = s.size
     flat_s, flat_z, flat_d = flat(s), flat(z), flat(d)
     unit = blocks.unit_of(z_exponent)
-    shift = exponent_after(regime, exponent) - z_exponent
-    lower = shape[FAR, 0, 1] * unit if shape[FAR, 0, 0] == 0.0 else math.nan
-    upper = shape[FAR, 1, 1] * unit if shape[FAR, 1, 0] == 0.0 else math.nan
     squares = 0.0
     for first in range(0, size, TILE):
         length = min(TILE, size - first)
@@ -151,18 +148,33 @@ def activate(row, wanted, regime, activation, shape, bound, pivot, s, z, d, expo
         tile_d = stretch(flat_d, first, length)
         if wanted[r.PREACTIVATION + r.M2]:
             blocks.add_powers(row, r.PREACTIVATION, wanted, tile_s, 0.0)
-        evaluate(regime, activation, shape, tile_s, tile_z, tile_d, exponent)
-        blocks.scale_by_power_of_two(tile_z, shift)
-        if wanted[r.DERIVATIVE + r.M2] or wanted[r.DERIVATIVE_ZERO]:
-            row[r.DERIVATIVE_ZERO] += blocks.add_powers(row, r.DERIVATIVE, wanted, tile_d, 0.0)[1]
-        if wanted[r.DERIVATIVE_SATURATED]:
-            row[r.DERIVATIVE_SATURATED] += blocks.count_small(tile_d, bound)
-        if wanted[r.ACTIVATION_SATURATED]:
-            row[r.ACTIVATION_SATURATED] += blocks.count_saturated(tile_s, tile_z, lower, upper, bound * unit)
+        apply(row, wanted, regime, activation, shape, bound, tile_s, tile_z, tile_d, exponent, z_exponent)
         tile_squares, zeros = blocks.add_powers(row, r.ACTIVATION, wanted, tile_z, pivot * unit)
         row[r.ACTIVATION_ZERO] += zeros
         squares += tile_squares
     return squares
+
+
+@kernel()
+def apply(row, wanted, regime, activation, shape, bound, s, z, d, exponent, z_exponent):
+    """Write z = f(s) and d = f'(s) of a tile, and add what is wanted of d and of how near z is to a limit of f."""
+    unit = blocks.unit_of(z_exponent)
+    lower = shape[FAR, 0, 1] * unit if shape[FAR, 0, 0] == 0.0 else math.nan
+    upper = shape[FAR, 1, 1] * unit if shape[FAR, 1, 0] == 0.0 else math.nan
+    evaluate(regime, activation, shape, s, z, d, exponent)
+    blocks.scale_by_power_of_two(z, exponent_after(regime, exponent) - z_exponent)
+    add_derivative(row, wanted, bound, d)
+    if wanted[r.ACTIVATION_SATURATED]:
+        row[r.ACTIVATION_SATURATED] += blocks.count_saturated(s, z, lower, upper, bound * unit)
+
+
+@kernel()
+def add_derivative(row, wanted, bound, d):
+    """Add what is wanted of a tile of f'."""
+    if wanted[r.DERIVATIVE + r.M2] or wanted[r.DERIVATIVE_ZERO]:
+        row[r.DERIVATIVE_ZERO] += blocks.add_powers(row, r.DERIVATIVE, wanted, d, 0.0)[1]
+    if wanted[r.DERIVATIVE_SATURATED]:
+        row[r.DERIVATIVE_SATURATED] += blocks.count_small(d, bound)
 
 
 @kernel()
@@ -218,6 +230,15 @@ def pass_back(row, wanted, dz, d, ds, exponent):
     squares = pass_part_back(row, wanted, dz, d, ds)
     finish_gradients(row, dz.size, exponent)
     return exponent + normalize(ds, squares / dz.size)
+
+
+@kernel()
+def record_gradient(row, tensor, zero, wanted, gradient, exponent):
+    """Write what is wanted of the gradient by s or z, which is at hand as a whole; return the sum of squares."""
+    squares, zeros = add_powers(row, tensor, wanted, flat(gradient), 0.0)
+    row[zero] += zeros
+    _finish_gradient(row, tensor, zero, gradient.size, exponent)
+    return squares
 
 
 @kernel()

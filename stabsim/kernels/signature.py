@@ -16,7 +16,7 @@ from stabsim.kernels.compile import atom
 from stabsim.kernels.views import borrow
 
 # What there is beside layers: a normalization and residual connections.
-Structure = namedtuple("Structure", "normalization epsilon starts place branch shortcut")
+Structure = namedtuple("Structure", "normalization epsilon starts ends place branch shortcut")
 # The number format that is rounded to.
 Format = namedtuple("Format", "fraction_bits least_exponent largest infinity")
 # How gradients by the weights are clipped.
@@ -55,6 +55,7 @@ def signature(dtype: np.dtype[Any], buffers: int) -> Any:
         "normalization": int64,  # its code
         "epsilon": float64,  # added to the variance
         "starts": int64[::1],  # of each layer, the one from which a shortcut arrives; -1: none does
+        "ends": int64[::1],  # of each layer, the one at which the shortcut from it arrives; -1: none begins
         "place": int64,  # the code of where f is in a branch
         "branch": float64,  # factor on a branch
         "shortcut": float64,  # factor on a shortcut
@@ -132,7 +133,7 @@ def _group(cls: Any, fields: dict[str, Any]) -> Any:
 def _borrow_structure(structure):
     return Structure(
         normalization=structure.normalization, epsilon=structure.epsilon, starts=borrow(structure.starts),
-        place=structure.place, branch=structure.branch, shortcut=structure.shortcut,
+        ends=borrow(structure.ends), place=structure.place, branch=structure.branch, shortcut=structure.shortcut,
     )  # fmt: skip
 
 

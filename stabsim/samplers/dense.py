@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from stabsim.kernels import dense
 from stabsim.kernels import record as r
+from stabsim.samplers import structures
 from stabsim.samplers.base import KEEP_WEIGHTS, Layout, Prices, Sampler, Terms, side_by_side
 from stabsim.task import Task
 
@@ -42,14 +45,17 @@ def sizes(task: Task) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
     if task.weight_gradients:
         sizes[dense.DW] = weights
     sizes[dense.EXTREMES] = 2 * units
+    structures.add_sizes(task, sizes)
     return sizes
 
 
 def layout(task: Task) -> Layout:
     """Return where the kernel keeps a net."""
     kept = keeps(task)
-    buffers = [dense.Z, dense.D, dense.W] if kept else [dense.Z, dense.D]
-    return Layout(sizes(task), side_by_side(sizes(task), buffers), kept)
+    buffers = [dense.Z, dense.D, *([dense.W] if kept else []), *structures.kept(task)]
+    return Layout(
+        sizes(task), side_by_side(sizes(task), buffers), kept, keeps_s=bool(task.features & structures.FEATURES)
+    )
 
 
 def terms(task: Task, fan_in: int, fan_out: int) -> Terms:
@@ -80,4 +86,12 @@ SAMPLER = Sampler(
     prices=PRICES,
     terms=terms,
     draws_weights=True,
+)
+
+STRUCTURED = replace(
+    SAMPLER,
+    meaning="W is drawn: every law of weights, with normalization and residual connections",
+    kernel=dense.structured_dense_sampler,
+    terms=lambda task, fan_in, fan_out: structures.add_terms(task, fan_out, terms(task, fan_in, fan_out)),
+    features=structures.FEATURES,
 )
