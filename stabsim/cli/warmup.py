@@ -13,6 +13,7 @@ import click
 
 COMPILED = ("float32", "float64")  # precisions of kernels; numbers of narrow formats are held as float32
 
+
 @click.command()
 def command() -> None:
     """Compile ahead of use.

@@ -208,32 +208,32 @@ def weight_gradient(net, l, row, wanted, ds):
     )
 
 
-def simulate_nets(first_net, seed, normal, activation, weights, bias_law, own, problem, given, memory, ask, record):
-    ask = make_ask(ask)
-    samples, output_gradient = borrow(given.inputs), borrow(given.output_gradient)
-    depth = problem.widths.size - 1
-    for index in range(record.shape[0]):
-        net = make_net(seed, first_net + index, normal, activation, weights, bias_law, own, problem, memory)
-        rows = borrow(record)[index]
-        blocks.copy(flat(ask.blank), flat(rows))
-        failed = start(net, ask, rows[0], samples, given.input_exponent)
-        for l in range(1, depth + 1):
-            prepare(net, l)
-            failed = pass_forward(net, ask, rows[l], l, failed)
-        if not ask.backward:
-            continue
-        failed = inject(net, rows[depth], output_gradient, given.gradient_exponent)
-        for l in range(depth, 0, -1):
-            if not net.kept:
-                prepare(net, l)
-            failed = pass_back(net, ask, rows[l], rows[l - 1], l, failed)
-        dz = batch.whole(net, DZ, 0)
-        layer.add_input_gradient(rows[0], ask.wanted, dz)
-        layer.finish_input_gradient(rows[0], dz.size, net.exponents[DZ, 0])
-        observe(net, ask, rows[0], statistics.ACTIVATION_GRADIENT, 0, dz, net.exponents[DZ, 0])
-
-
 @functools.cache
 def rounded_sampler(dtype: np.dtype[Any]) -> Any:
     """Return the compiled sampler; numbers of every format are held as float32, which is the only precision."""
+
+    def simulate_nets(first_net, seed, normal, activation, weights, bias_law, own, problem, given, memory, ask, record):
+        ask = make_ask(ask)
+        samples, output_gradient = borrow(given.inputs), borrow(given.output_gradient)
+        depth = problem.widths.size - 1
+        for index in range(record.shape[0]):
+            net = make_net(seed, first_net + index, normal, activation, weights, bias_law, own, problem, memory)
+            rows = borrow(record)[index]
+            blocks.copy(flat(ask.blank), flat(rows))
+            failed = start(net, ask, rows[0], samples, given.input_exponent)
+            for l in range(1, depth + 1):
+                prepare(net, l)
+                failed = pass_forward(net, ask, rows[l], l, failed)
+            if not ask.backward:
+                continue
+            failed = inject(net, rows[depth], output_gradient, given.gradient_exponent)
+            for l in range(depth, 0, -1):
+                if not net.kept:
+                    prepare(net, l)
+                failed = pass_back(net, ask, rows[l], rows[l - 1], l, failed)
+            dz = batch.whole(net, DZ, 0)
+            layer.add_input_gradient(rows[0], ask.wanted, dz)
+            layer.finish_input_gradient(rows[0], dz.size, net.exponents[DZ, 0])
+            observe(net, ask, rows[0], statistics.ACTIVATION_GRADIENT, 0, dz, net.exponents[DZ, 0])
+
     return kernel(signature(dtype, dense.BUFFERS), cache=f"rounded {dtype.name}")(simulate_nets)
