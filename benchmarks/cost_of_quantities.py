@@ -14,7 +14,7 @@ from samplers import measure
 
 from stabsim.arguments import make_task
 from stabsim.network import Network
-from stabsim.quantities import QUANTITIES, Quantity
+from stabsim.quantities import PLAIN, Quantity
 
 BASE = {False: "activation_mean_square", True: "activation_gradient_mean_square"}
 OWN = (
@@ -47,7 +47,7 @@ def main() -> None:
     for backward, name in BASE.items():
         base[backward] = {column: cost((name,), *how) for column, how in columns.items()}
         print(f"{name:46s}" + "".join(f"{each / 1e3:21.1f} us" for each in base[backward].values()))
-    for quantity in (*QUANTITIES.values(), *OWN):
+    for quantity in (*PLAIN.values(), *OWN):
         if quantity.name in BASE.values():
             continue
         cells = []

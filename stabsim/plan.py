@@ -22,7 +22,6 @@ from stabsim.kernels import record as r
 from stabsim.kernels.signature import Ask, Clip, Format, Given, Memory, Problem, Structure
 from stabsim.moments import Sums, summarize
 from stabsim.network import Network
-from stabsim.number_formats import NumberFormat
 from stabsim.own_statistics import compiled
 from stabsim.quantities import QUANTITIES
 from stabsim.samplers import sampler_of
@@ -152,7 +151,7 @@ class Plan:
             bias_scale=np.array(biases).astype(dtype),
             bias_mean=np.array([network.cell.gates.get(gate, Gate()).bias for gate in GATES[network.cell.kind]], dtype),
             structure=_structure(network),
-            format=_format(self.task.number_format),
+            format=_format(self.task),
             clip=_clip(self.task.clipping),
         )
 
@@ -307,11 +306,12 @@ def _structure(network: Network) -> Structure:
     )
 
 
-def _format(number_format: NumberFormat | None) -> Format:
+def _format(task: Task) -> Format:
+    number_format = task.number_format
     if number_format is None:
-        return Format(0, 0, math.inf, True)
-    least = int(math.log2(number_format.smallest_normal))
-    return Format(number_format.fraction_bits, least, number_format.largest, number_format.infinity)
+        return Format(0, 0, math.inf, True, 0)
+    least, loss = (int(math.log2(power)) for power in (number_format.smallest_normal, task.loss_scale))
+    return Format(number_format.fraction_bits, least, number_format.largest, number_format.infinity, loss)
 
 
 def _clip(clipping: Clipping | None) -> Clip:

@@ -192,6 +192,31 @@ def _fractions(tensor: str, zero: int, entries: dict[str, tuple[int, str]]) -> l
     ]
 
 
+def _rounded(tensor: str, column: int) -> list[Quantity]:
+    """List what becomes of a tensor that is rounded to a number format."""
+    meanings = {
+        "overflow_fraction": (r.OVERFLOW, "share that is not finite after rounding: inf or NaN"),
+        "underflow_fraction": (r.UNDERFLOW, "share that was not 0 before rounding, and is 0 after it"),
+        "subnormal_fraction": (r.SUBNORMAL, "share that is not 0 but below the smallest normal number"),
+    }
+    return [
+        Quantity(
+            tensor,
+            name,
+            "fraction",
+            f"{tensor}: {meaning}",
+            columns=(column + offset,),
+            needs=("number_format",),
+        )
+        for name, (offset, meaning) in meanings.items()
+    ]
+
+
+def _failed(tensor: str, column: int, where: str) -> Quantity:
+    meaning = f"{tensor}: share of nets in which, {where}, any number was not finite or all {tensor}s of a layer 0"
+    return Quantity(tensor, "failed_fraction", "fraction", meaning, columns=(column,), needs=("number_format",))
+
+
 _ENTRIES = (
     *_moments("preactivation", ("mean", "mean_square", "variance", "kurtosis")),
     *_moments("activation", ("mean", "mean_square", "variance", "kurtosis")),
@@ -253,9 +278,13 @@ _ENTRIES = (
             ),
         },
     ),
+    *(quantity for tensor, column in r.ROUNDED.items() for quantity in _rounded(tensor, column)),
+    _failed("activation", r.ACTIVATION_FAILED, "up to this layer"),
+    _failed("activation_gradient", r.ACTIVATION_GRADIENT_FAILED, "from the last layer down to this"),
 )
 
 QUANTITIES: dict[str, Quantity] = {entry.name: entry for entry in _ENTRIES}
+PLAIN = {name: entry for name, entry in QUANTITIES.items() if not entry.needs}  # those of nets of nothing but layers
 
 
 def select(

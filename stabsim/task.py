@@ -108,7 +108,7 @@ class Task:
     @property
     def weight_gradients(self) -> bool:
         """Return whether anything is wanted of dW."""
-        return bool(self.wanted[r.WEIGHT_GRADIENT + r.M2] or self.wanted[r.WEIGHT_GRADIENT_ZERO])
+        return any(q.tensor == "weight_gradient" for q in (*self.table_quantities, *self.sample_quantities))
 
     @cached_property
     def backward(self) -> bool:

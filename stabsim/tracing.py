@@ -15,6 +15,7 @@ from stabsim.kernels import dense
 from stabsim.network import Network
 from stabsim.plan import Plan
 from stabsim.samplers.base import Layout, side_by_side
+from stabsim.samplers.dense import forms_weight_gradients
 from stabsim.samplers.dense import sizes as dense_sizes
 from stabsim.task import LARGEST_NET
 from stabsim.threads import single_threaded_blas
@@ -49,6 +50,7 @@ def trace(
     inputs: str | NDArray[Any] | None = None,
     output_gradient: NDArray[Any] | None = None,
     precision: str = "float32",
+    loss_scale: float = 1.0,
 ) -> Trace:
     """Return every tensor of one net of the ensemble that `stabsim.simulate` draws with ``sampler="dense"``.
 
@@ -60,8 +62,9 @@ def trace(
         The law of the nets.
     net : int
         The number of the net in the ensemble, from 0.
-    batch, seed, inputs, output_gradient, precision
-        As in `stabsim.simulate`.
+    batch, seed, inputs, output_gradient, precision, loss_scale
+        As in `stabsim.simulate`. Tensors of a simulated number format are as rounded, and gradients divided by the
+        scale of the loss again.
 
     Returns
     -------
@@ -87,6 +90,7 @@ def trace(
         output_gradient=output_gradient,
         sampler="dense",
         precision=precision,
+        loss_scale=loss_scale,
     )
     net = whole_number("net", net, 0, LARGEST_NET - 1)
     plan = Plan(task)
@@ -96,7 +100,6 @@ def trace(
     (buffers,) = plan.allocate(layout)
     with single_threaded_blas():
         exponents = plan.simulate(net, buffers, np.empty((1, *plan.blank.shape)), layout=layout)
-    exponents[dense.W, 1:] = plan.problem.weight_exponent[1:]
 
     def tensor(buffer: SupportsIndex, number: int, *shape: int) -> Floats:
         start = int(offsets[buffer, number])
@@ -111,7 +114,7 @@ def trace(
         [tensor(buffer, number, *samples[number]) for number in layers] for buffer in (dense.S, dense.D, dense.DS)
     )
     w = [tensor(dense.W, number, *network.fans[number - 1]) for number in layers]
-    if batch == 1:  # the kernel does not form dW
+    if not forms_weight_gradients(task):
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             dw = [np.outer(below, above) for below, above in zip(z, ds, strict=False)]
     else:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import click
 
+COMPILED = ("float32", "float64")  # precisions of kernels; numbers of narrow formats are held as float32
+
 
 @click.command()
 def command() -> None:
@@ -35,10 +37,8 @@ def compile_all() -> None:
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
-    from stabsim.arguments import PRECISIONS
-
-    with ProcessPoolExecutor(len(PRECISIONS), get_context("spawn")) as pool:
-        for _ in pool.map(compile_precision, PRECISIONS):
+    with ProcessPoolExecutor(len(COMPILED), get_context("spawn")) as pool:
+        for _ in pool.map(compile_precision, COMPILED):
             pass
 
 
@@ -65,7 +65,9 @@ def entry_points(precision: str) -> dict[str, dict[str, Callable[[], object]]]:
         "law of weights": {law: partial(laws.law, law, dtype) for law in LAWS},
         "activation": {name: partial(block, make(), dtype) for name, make in ACTIVATIONS.items()},
         "no statistics": {"no statistics": partial(compiled, (), dtype)},
-        "sampler": {each.kernel.__name__: partial(each.kernel, dtype) for each in SAMPLERS},
+        "sampler": {
+            each.kernel.__name__: partial(each.kernel, dtype) for each in SAMPLERS if precision in each.precisions
+        },
         "sums over nets": {"sums": sums.sum_record, "logarithms": sums.log2_mean_squares},
     }
 

@@ -25,6 +25,7 @@ def weights(net, l):
 @atom
 def prepare(net, l):
     """Draw W."""
+    net.exponents[W, l] = net.weight_exponent[l]
     batch.draw(net.weights, weights(net, l), net.seed, philox.WEIGHT, l, net.number, net.weight_scale[l])
 
 

@@ -54,4 +54,16 @@ COLUMNS = 51
 CLIPPING = COLUMNS
 NUMBER_FORMAT = 60
 CELL = 80
-WIDTHS = {"clipping": NUMBER_FORMAT, "number_format": CELL, "recurrent": CELL}
+
+# Of what is rounded to a number format: three shares of each tensor, and of the layers up to one that fails.
+OVERFLOW, UNDERFLOW, SUBNORMAL = range(3)
+ROUNDED = {
+    "preactivation": NUMBER_FORMAT,
+    "activation": NUMBER_FORMAT + 3,
+    "preactivation_gradient": NUMBER_FORMAT + 6,
+    "activation_gradient": NUMBER_FORMAT + 9,
+    "weight_gradient": NUMBER_FORMAT + 12,
+}
+ACTIVATION_FAILED = NUMBER_FORMAT + 15
+ACTIVATION_GRADIENT_FAILED = NUMBER_FORMAT + 16
+WIDTHS = {"clipping": NUMBER_FORMAT, "number_format": NUMBER_FORMAT + 17, "recurrent": CELL}

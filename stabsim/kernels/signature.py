@@ -18,7 +18,7 @@ from stabsim.kernels.views import borrow
 # What there is beside layers: a normalization and residual connections.
 Structure = namedtuple("Structure", "normalization epsilon starts ends place branch shortcut")
 # The number format that is rounded to.
-Format = namedtuple("Format", "fraction_bits least_exponent largest infinity")
+Format = namedtuple("Format", "fraction_bits least_exponent largest infinity loss_exponent")
 # How gradients by the weights are clipped.
 Clip = namedtuple("Clip", "kind bound epsilon")
 # What a net is, beside the functions that it is made of.
@@ -65,6 +65,7 @@ def signature(dtype: np.dtype[Any], buffers: int) -> Any:
         "least_exponent": int64,  # of normal numbers
         "largest": float64,  # finite number
         "infinity": boolean,  # whether there is one, or else what overflows is NaN
+        "loss_exponent": int64,  # the injected gradient is multiplied by 2 to this
     }
     clip = {
         "kind": int64,  # its code

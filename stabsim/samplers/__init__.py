@@ -6,11 +6,11 @@ import math
 from dataclasses import replace
 
 from stabsim.quantities import QUANTITIES
-from stabsim.samplers import dense, matrix_free, matrix_free_batch
+from stabsim.samplers import dense, matrix_free, matrix_free_batch, rounded
 from stabsim.samplers.base import Sampler
 from stabsim.task import Task
 
-SAMPLERS = (dense.SAMPLER, matrix_free.SAMPLER, matrix_free_batch.SAMPLER, dense.STRUCTURED)
+SAMPLERS = (dense.SAMPLER, matrix_free.SAMPLER, matrix_free_batch.SAMPLER, dense.STRUCTURED, rounded.SAMPLER)
 NAMES = tuple(dict.fromkeys(sampler.name for sampler in SAMPLERS))
 
 

@@ -88,6 +88,8 @@ class Sampler:
         Whether each weight takes a random number.
     in_parts : bool
         Whether a tensor comes in parts, so that no statistic sees it whole.
+    precisions : tuple of str
+        Of the kernel: both unless told.
     features, needs : frozenset of str
         Of a task (`Task.features`): what it may have, and what it must have.
     """
@@ -103,6 +105,7 @@ class Sampler:
     samples: range = range(1, 2**32)
     draws_weights: bool = False
     in_parts: bool = False
+    precisions: tuple[str, ...] = ("float32", "float64")
     features: frozenset[str] = frozenset()
     needs: frozenset[str] = frozenset()
 

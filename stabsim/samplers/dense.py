@@ -34,6 +34,11 @@ def keeps(task: Task) -> bool:
     return task.network.depth == 1 or size <= KEEP_WEIGHTS
 
 
+def forms_weight_gradients(task: Task) -> bool:
+    """Return whether dW is formed: that of one sample need not be, unless something is done to its elements."""
+    return task.weight_gradients and (task.batch > 1 or "number_format" in task.features)
+
+
 def sizes(task: Task) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
     """Return the sizes of the buffers, (buffers, depth + 1)."""
     units = np.array(task.network.widths, np.int64)
@@ -63,15 +68,16 @@ def terms(task: Task, fan_in: int, fan_out: int) -> Terms:
     passes = 1 + task.backward
     weights, values = fan_in * fan_out, task.batch * fan_out
     frame = task.network.weights.law == "orthogonal"
-    zeros = task.batch > 1 and task.wanted[r.WEIGHT_GRADIENT_ZERO]
-    squares = task.batch > 1 and task.wanted[r.WEIGHT_GRADIENT + r.M2]
+    formed = forms_weight_gradients(task)
+    zeros = formed and task.wanted[r.WEIGHT_GRADIENT_ZERO]
+    squares = formed and task.wanted[r.WEIGHT_GRADIENT + r.M2]
     return {
         "layer": 1,
         "frame": frame * weights * min(fan_in, fan_out),
         "frame of a layer": frame,
         "frame of a weight": frame * weights,
         "weight": weights * passes,
-        "product": task.batch * weights * (passes + (zeros or squares)),
+        "product": task.batch * weights * (passes + formed),
         "value": values * passes,
         "weight gradient": weights * (2 * zeros + squares),
     }
