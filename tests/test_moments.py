@@ -113,7 +113,7 @@ def exponent_columns() -> list[int]:
 
 
 RECORDS = records()
-RECORDED = tuple(q for q in QUANTITIES.values() if q.columns)  # a function's column is the task's
+RECORDED = tuple(q for q in QUANTITIES.values() if q.columns and not q.needs)  # of plain nets
 SIZES = {tensor: np.array([3.0, 5.0, 7.0]) for tensor in r.TENSORS}
 
 

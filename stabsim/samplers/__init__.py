@@ -6,11 +6,11 @@ import math
 from dataclasses import replace
 
 from stabsim.quantities import QUANTITIES
-from stabsim.samplers import dense, matrix_free, matrix_free_batch
+from stabsim.samplers import dense, matrix_free, matrix_free_batch, recurrent
 from stabsim.samplers.base import Sampler
 from stabsim.task import Task
 
-SAMPLERS = (dense.SAMPLER, matrix_free.SAMPLER, matrix_free_batch.SAMPLER)
+SAMPLERS = (dense.SAMPLER, matrix_free.SAMPLER, matrix_free_batch.SAMPLER, recurrent.RNN, recurrent.LSTM, recurrent.GRU)
 NAMES = tuple(dict.fromkeys(sampler.name for sampler in SAMPLERS))
 
 
