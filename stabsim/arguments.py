@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stabsim.checks import brief, number, whole_number
 from stabsim.clipping import Clipping
 from stabsim.clipping import clipping as clipping_of
-from stabsim.kernels.record import OBSERVED
+from stabsim.kernels.record import GATES, OBSERVED
 from stabsim.names import unknown
 from stabsim.network import Network
 from stabsim.number_formats import FORMATS
@@ -67,6 +67,7 @@ def make_task(
         loss_scale=_loss_scale(loss_scale, precision),
     )  # fmt: skip
     _check_biases(network, task.dtype.name)
+    _check_cell(task)
     wanted = None if quantities is None else select(quantities, batch, task.features)
     kept = select(samples, batch, task.features, "samples")
     select([q for q in (*(wanted or ()), *kept) if q.function is not None], batch)  # no two of one name
@@ -94,16 +95,22 @@ def _check_size(task: Task, sampler: Sampler) -> None:
 
 
 def _check_statistics(task: Task, sampler: Sampler) -> None:
-    """Refuse functions of a whole matrix where one sample goes through in parts."""
+    """Refuse functions of a whole matrix where one sample, or one gate, goes through in parts."""
     whole = [q.name for q in task.functions if q.whole]
     if whole and sampler.in_parts:
         raise ValueError(
             f"quantity {whole[0]!r} is of the whole matrix, and one sample of this network is drawn in parts "
             f"(sampler={task.sampler!r}): give sampler='dense', or batch >= 2"
         )
+    gates = [q.name for q in task.functions if q.whole and q.tensor == "preactivation_gradient"]
+    if gates and task.network.cell.kind in GATES:
+        raise ValueError(
+            f"quantity {gates[0]!r} is of the whole matrix, and gates of an {task.network.cell.kind} are apart"
+        )
 
 
-def _matrix(name: str, value: Any, shape: str, width: int) -> Floats:
+def _array(name: str, value: Any, shape: str, ends: tuple[int, ...]) -> Floats:
+    """Return finite numbers in an array whose last sides are ``ends``, behind one that is not 0."""
     try:
         given = np.asarray(value)
     except ValueError as error:  # ragged
@@ -111,11 +118,11 @@ def _matrix(name: str, value: Any, shape: str, width: int) -> Floats:
     if given.dtype.kind not in "iuf":
         raise TypeError(f"{name} must be an array of numbers {shape}, not {brief(value)}")
     array = given.astype(np.float64)
-    if array.ndim != 2 or array.shape[1] != width or array.shape[0] == 0:
-        raise ValueError(f"{name} must have shape {shape} = (..., {width}), not {array.shape}")
+    if array.ndim != 1 + len(ends) or array.shape[1:] != ends or array.shape[0] == 0:
+        raise ValueError(f"{name} must have shape {shape} = (..., {', '.join(map(str, ends))}), not {array.shape}")
     if not np.isfinite(array).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-        raise ValueError(f"{name} must be finite, but {name}[{where[0]}, {where[1]}] is {array[where]}")
+        raise ValueError(f"{name} must be finite, but {name}[{', '.join(map(str, where))}] is {array[where]}")
     return np.ascontiguousarray(array)
 
 
@@ -126,7 +133,10 @@ def _inputs(inputs: Any, network: Network, batch: int) -> Floats | None:
         from stabsim.datasets import dataset
 
         inputs = dataset(inputs)
-    array = _matrix("inputs", inputs, "(samples, widths[0])", network.widths[0])
+    shape, ends = "(samples, widths[0])", network.widths[:1]
+    if network.cell.recurrent:
+        shape, ends = "(samples, time steps, widths[0])", (network.depth, *ends)
+    array = _array("inputs", inputs, shape, ends)
     if len(array) < batch:
         raise ValueError(f"inputs has {len(array)} samples, fewer than batch={batch}, which draws without replacement")
     return array
@@ -135,7 +145,7 @@ def _inputs(inputs: Any, network: Network, batch: int) -> Floats | None:
 def _output_gradient(gradient: Any, network: Network, batch: int) -> Floats | None:
     if gradient is None:
         return None
-    array = _matrix("output_gradient", gradient, "(batch, widths[-1])", network.widths[-1])
+    array = _array("output_gradient", gradient, "(batch, widths[-1])", network.widths[-1:])
     if len(array) != batch:
         raise ValueError(f"output_gradient must have batch={batch} rows, not {len(array)}")
     return array
@@ -160,6 +170,20 @@ def _histograms(histograms: Mapping[str, Bins]) -> tuple[tuple[str, Bins], ...]:
     if len({count for _, (_, _, count) in checked}) > 1:
         raise ValueError("histograms must all have the same number of bins")
     return tuple(sorted(checked))
+
+
+def _check_cell(task: Task) -> None:
+    """Refuse weights and biases of gates that the precision cannot hold, and f' of a gated cell, which has none."""
+    network = task.network
+    if network.cell.kind not in GATES:
+        return
+    if "derivative" in dict(task.histograms):
+        raise ValueError(f"histograms['derivative'] does not exist with {network.cell.kind}: its state is no f(s)")
+    sizes = [("weights of standard deviation", std) for std in network.weight_stds]
+    sizes += [("a gate's bias of mean", gate.bias) for gate in network.cell.gates.values()]
+    for what, size in sizes:
+        if size != 0 and not np.finfo(task.dtype).tiny <= abs(size) <= np.finfo(task.dtype).max:
+            raise ValueError(f"{what} {size!r}: outside the normal range of {task.dtype.name}, which a gate needs")
 
 
 def _loss_scale(scale: float, precision: str) -> float:

@@ -94,7 +94,7 @@ class Network:
     def __repr__(self) -> str:
         """Return the call that makes this network; a normalization, skip or cell only where there is one."""
         more = "".join(
-            f", {name}={str(value)!r}"
+            f", {name}={repr(value) if str(value) == repr(value) else repr(str(value))}"
             for name, value in (("normalization", self.normalization), ("skip", self.skip), ("cell", self.cell))
             if value not in (None, Cell())
         )
@@ -110,8 +110,17 @@ class Network:
 
     @property
     def fans(self) -> tuple[tuple[int, int], ...]:
-        """(fan_in, fan_out) of each layer."""
-        return tuple(pairwise(self.widths))
+        """(fan_in, fan_out) of each layer; of a cell, of each matrix: of all gates on the input, then the state."""
+        if not self.cell.recurrent:
+            return tuple(pairwise(self.widths))
+        inputs, state = self.widths[:2]
+        gates = len(self.laws) // 2
+        return ((inputs, state),) * gates + ((state, state),) * gates
+
+    @property
+    def laws(self) -> tuple[Initializer, ...]:
+        """Laws of the weights, in the order of `fans`; of a feedforward net, one for all layers."""
+        return self.cell.laws(self.weights) if self.cell.recurrent else (self.weights,)
 
     @property
     def structures(self) -> frozenset[str]:
@@ -131,7 +140,9 @@ class Network:
 
     @property
     def weight_stds(self) -> tuple[float, ...]:
-        """Standard deviation of a weight of each layer, (depth,)."""
+        """Standard deviation of a weight of each layer, or of each matrix of a cell; in the order of `fans`."""
+        if self.cell.recurrent:
+            return tuple(law.weight_std(*fans) for law, fans in zip(self.laws, self.fans, strict=True))
         stds = [self.weights.weight_std(*fans) for fans in self.fans]
         if self.skip is not None:
             for end, start in enumerate(self.shortcuts):

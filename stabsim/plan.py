@@ -65,21 +65,43 @@ class Plan:
         nowhere = [c for q in known if q.first_layer == 1 for c in q.columns]
         kept = [c for q in known if q.first_layer == 0 for c in q.columns]
         blank[0, sorted(set(nowhere) - set(kept))] = np.nan
+        if task.network.cell.recurrent:  # one dW, of all time steps
+            once = [c for q in known if q.tensor == "weight_gradient" for c in q.columns]
+            blank[2:, once] = np.nan
         return blank
 
     @cached_property
     def pivots(self) -> NDArray[np.float64]:
         """Return, per layer, a value near the mean activation, about which powers are summed: f(0)."""
+        if self.task.network.cell.kind in r.GATES:
+            return np.zeros(len(self.widths))
         pivots = np.full(len(self.widths), self.task.network.activation.evaluate("f", 0.0))
-        pivots[0] = 0.0 if self.task.inputs is None else self.task.inputs.mean()
+        initial = self.task.inputs is None or self.task.network.cell.recurrent
+        pivots[0] = 0.0 if initial or self.task.inputs is None else self.task.inputs.mean()
         return pivots
 
     @cached_property
     def sizes(self) -> dict[str, NDArray[np.float64]]:
         """Return, per tensor and layer, how many squares add up to the squared norm."""
         units = self.widths.astype(np.float64)
+        if self.task.network.cell.recurrent:
+            return self._cell_sizes
         weights = np.concatenate([[np.nan], units[:-1] * units[1:]])
         return {tensor: weights if tensor == "weight_gradient" else units for tensor in r.TENSORS}
+
+    @property
+    def _cell_sizes(self) -> dict[str, NDArray[np.float64]]:
+        network, steps = self.task.network, len(self.widths)
+        inputs, state = network.widths[:2]
+        gates = r.GATES.get(network.cell.kind, ())
+        named = {"input": inputs, "input_gradient": inputs} | dict.fromkeys(r.TENSORS, state)
+        named |= dict.fromkeys(("preactivation", "preactivation_gradient"), len(network.fans) // 2 * state)
+        named["weight_gradient"] = sum(fan_in * fan_out for fan_in, fan_out in network.fans)
+        for gate in gates:
+            named |= {gate: state, f"{gate}_gradient": state}
+        if network.cell.kind == "lstm":
+            named |= {"cell_state": state, "cell_state_gradient": state}
+        return {tensor: np.full(steps, float(size)) for tensor, size in named.items()}
 
     @cached_property
     def chunk_nets(self) -> int:
@@ -127,7 +149,7 @@ class Plan:
         return (
             laws.law("normal", dtype),
             block(network.activation, dtype),
-            laws.law(network.weights.law, dtype),
+            laws.of_matrices(tuple(law.law for law in network.laws), dtype),
             laws.law(network.weights.bias_law, dtype),
             compiled(self.task.functions, dtype),
         )
@@ -139,7 +161,7 @@ class Plan:
         scales = [0.0, *network.weight_stds]
         biases = [0.0] + [network.weights.bias_std(fan_in, network.bias_std) for fan_in, _ in network.fans]
         exponents = np.frexp(scales)[1]
-        exponents = np.where(np.abs(exponents) > MODERATE, exponents, 0)
+        exponents = np.where((np.abs(exponents) > MODERATE) & (network.cell.kind not in r.GATES), exponents, 0)
         return Problem(
             widths=self.widths,
             batch=self.task.batch,
@@ -158,7 +180,9 @@ class Plan:
     @cached_property
     def given(self) -> Given:
         """Return the user's inputs and output gradient as the kernel takes them, each with its exponent."""
-        ends = (self.task.inputs, self.task.output_gradient)
+        inputs = self.task.inputs
+        rows = None if inputs is None else inputs.reshape(len(inputs), -1)  # those of all time steps side by side
+        ends = (rows, self.task.output_gradient)
         return Given(*(part for array in ends for part in _with_exponent(array, self.task.dtype)))
 
     @cached_property

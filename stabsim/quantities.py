@@ -16,7 +16,9 @@ from stabsim.names import parse, unknown
 
 Kind = Literal["mean", "mean_square", "variance", "kurtosis", "fraction", "value"]
 
-FORWARD_TENSORS = ("preactivation", "activation", "derivative")
+# Tensors that exist before the first layer or time step, too.
+FROM_0 = ("activation", "activation_gradient", "cell_state", "cell_state_gradient")
+GATED = tuple(r.GATES)  # cells whose activations are no f(s)
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Quantity:
     ----------
     tensor : str
         "activation", "preactivation", "derivative", "activation_gradient" or "preactivation_gradient" (entries of the
-        registry also "weight_gradient").
+        registry also "weight_gradient", and what only cells have).
     statistic : str
         A word: the quantity is called ``<tensor>_<statistic>``.
     kind : str
@@ -110,13 +112,13 @@ class Quantity:
     @property
     def first_layer(self) -> int:
         """Return the first layer at which it exists: 0 is the input, which has no s, f' or dW."""
-        inputs_too = self.tensor in ("activation", "activation_gradient") and not self._is("saturated_fraction")
+        inputs_too = self.tensor in FROM_0 and not self._is("saturated_fraction")
         return 0 if inputs_too else 1
 
     @property
     def backward(self) -> bool:
         """Return whether it needs the backward pass."""
-        return self.tensor not in FORWARD_TENSORS
+        return self.tensor.endswith("gradient")
 
     @property
     def smallest_batch(self) -> int:
@@ -129,7 +131,8 @@ class Quantity:
             return f"needs batch >= {self.smallest_batch}, got batch={batch}"
         if self.needs and not set(self.needs) & set(features):
             return f"needs a task with {' or '.join(self.needs)}"
-        unfit = sorted(set(self.lacks) & set(features))
+        lacks = GATED if self.tensor == "derivative" else self.lacks
+        unfit = sorted(set(lacks) & set(features))
         return f"does not exist with {unfit[0]}" if unfit else ""
 
     @property
@@ -151,8 +154,8 @@ def _order(kind: Kind) -> int:
     return 4 if kind == "kurtosis" else 2
 
 
-def _moments(tensor: str, names: tuple[Kind, ...]) -> list[Quantity]:
-    start = r.TENSORS[tensor]
+def _moments(tensor: str, names: tuple[Kind, ...], needs: tuple[str, ...] = ()) -> list[Quantity]:
+    start = r.ALL_TENSORS[tensor]
     meanings = {
         "mean": "mean over nets, samples and units",
         "mean_square": "mean square over nets, samples and units",
@@ -166,16 +169,38 @@ def _moments(tensor: str, names: tuple[Kind, ...]) -> list[Quantity]:
             name,
             f"{tensor}: {meanings[name]}",
             columns=(*range(start, start + _order(name)), start + r.SQUARE),
+            needs=needs,
         )
         for name in names
     ]
 
 
-def _norm(tensor: str) -> Quantity:
+def _norm(tensor: str, needs: tuple[str, ...] = ()) -> Quantity:
     norm = "Frobenius norm" if tensor == "weight_gradient" else "root mean square over samples of the row norm"
-    columns = tuple(r.TENSORS[tensor] + offset for offset in (r.SQUARE, r.M1, r.M2))
+    columns = tuple(r.ALL_TENSORS[tensor] + offset for offset in (r.SQUARE, r.M1, r.M2))
     meaning = f"{tensor}: log10 of the {norm}, nets at 0 left out"
-    return Quantity(tensor, "log10_norm", "value", meaning, columns=columns)
+    return Quantity(tensor, "log10_norm", "value", meaning, columns=columns, needs=needs)
+
+
+def _gate(tensor: str) -> list[Quantity]:
+    """List what there is of a gate: its value, and the gradient by its pre-activation."""
+    needs = tuple(cell for cell, gates in r.GATES.items() if tensor in gates)
+    start, limits = r.ALL_TENSORS[tensor], "a finite limit of f" if tensor == "candidate" else "0 or 1"
+    fraction = Quantity(
+        tensor,
+        "saturated_fraction",
+        "fraction",
+        f"{tensor}: share within the bound (0.01) of {limits}",
+        columns=(start + r.GATE_SATURATED,),
+        needs=needs,
+    )
+    gradient = f"{tensor}_gradient"
+    return [
+        *_moments(tensor, ("mean", "mean_square", "variance"), needs),
+        fraction,
+        *_moments(gradient, ("mean_square",), needs),
+        _norm(gradient, needs),
+    ]
 
 
 def _fractions(tensor: str, zero: int, entries: dict[str, tuple[int, str]]) -> list[Quantity]:
@@ -187,6 +212,7 @@ def _fractions(tensor: str, zero: int, entries: dict[str, tuple[int, str]]) -> l
             "fraction",
             f"{tensor}: {meaning}",
             columns=(column, zero) if "dead" in name or "signed" in name else (column,),
+            lacks=GATED if (tensor, name) == ("activation", "saturated_fraction") else (),
         )
         for name, (column, meaning) in entries.items()
     ]
@@ -281,6 +307,22 @@ _ENTRIES = (
     *(quantity for tensor, column in r.ROUNDED.items() for quantity in _rounded(tensor, column)),
     _failed("activation", r.ACTIVATION_FAILED, "up to this layer"),
     _failed("activation_gradient", r.ACTIVATION_GRADIENT_FAILED, "from the last layer down to this"),
+    *_moments("input", ("mean_square",), ("recurrent",)),
+    *_moments("input_gradient", ("mean_square",), ("recurrent",)),
+    _norm("input_gradient", ("recurrent",)),
+    *_moments("cell_state", ("mean_square", "variance"), ("lstm",)),
+    _norm("cell_state", ("lstm",)),
+    *_moments("cell_state_gradient", ("mean_square",), ("lstm",)),
+    _norm("cell_state_gradient", ("lstm",)),
+    *(entry for gate in dict.fromkeys(gate for gates in r.GATES.values() for gate in gates) for entry in _gate(gate)),
+    Quantity(
+        "forget_gate",
+        "log_mean",
+        "value",
+        "forget_gate: mean of its natural logarithm, what ln of the gradient loses at each step on the cell's own path",
+        columns=(r.ALL_TENSORS["forget_gate"] + r.GATE_LOG,),
+        needs=("lstm",),
+    ),
 )
 
 QUANTITIES: dict[str, Quantity] = {entry.name: entry for entry in _ENTRIES}
@@ -315,6 +357,8 @@ def select(
                 raise ValueError(f"{argument}: two quantities are called {name.name!r}")
             if name.function is None and name.name not in QUANTITIES:
                 raise ValueError(f"{argument}: quantity {name.name!r} has no function, and is none of the registry")
+            if name.function is not None and (missing := name.missing(max(batch, 2), features)):
+                raise ValueError(f"quantity {name.name!r} {missing}")
         elif not isinstance(name, str):
             raise TypeError(f"{argument}: {name!r} is not a name; a sequence of strings is wanted")
         elif name not in QUANTITIES:

@@ -79,6 +79,13 @@ class Result:
     def _limit(self) -> WideLimit:
         return WideLimit(self.task)
 
+    def _known(self, quantity: Quantity) -> tuple[Floats, Floats]:
+        """Return the exact law and the limit of a quantity at every layer; none is known of recurrent nets."""
+        if self.network.cell.recurrent:
+            nothing = np.full(len(self.network.widths), np.nan)
+            return nothing, nothing
+        return self._exact.predict(quantity.name), self._limit.predict(quantity.name)
+
     @cached_property
     def table(self) -> pandas.DataFrame:
         """Return the tidy table, a row a quantity and layer.
@@ -99,6 +106,7 @@ class Result:
 
         found = self.estimates(quantity.name)
         layers = np.arange(len(found.estimate))
+        theory, infinite_width = self._known(quantity)
         columns = {
             "quantity": quantity.name,
             "layer": layers,
@@ -106,8 +114,8 @@ class Result:
             "std_error": found.std_error,
             "ci_low": found.ci_low,
             "ci_high": found.ci_high,
-            "theory": self._exact.predict(quantity.name),
-            "infinite_width": self._limit.predict(quantity.name),
+            "theory": theory,
+            "infinite_width": infinite_width,
             "nets": found.nets,
             "top_share": found.top_share,
         }

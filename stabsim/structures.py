@@ -201,7 +201,8 @@ class Cell:
     ----------
     kind : str
         "feedforward"; "rnn" (Elman 1990): h_t = f(x_t V + h_(t-1) W + b); "lstm" (Hochreiter & Schmidhuber 1997; Gers
-        et al. 2000) and "gru" (Cho et al. 2014, arXiv:1406.1078), with PyTorch's equations.
+        et al. 2000) and "gru" (Cho et al. 2014, arXiv:1406.1078), with PyTorch's equations but for one bias a gate:
+        that of a GRU's candidate stands outside the reset gate, f(x_t V + b + r * (h_(t-1) W)).
     recurrent_weights : str, Initializer or None
         Law of the weights on the state before; None: the network's ``weights``, which are those on the input.
     gates : mapping of str to Gate
@@ -244,6 +245,16 @@ class Cell:
     def recurrent(self) -> bool:
         """Return whether layers are time steps."""
         return self.kind != "feedforward"
+
+    def laws(self, weights: Initializer) -> tuple[Initializer, ...]:
+        """Return the laws of all matrices: those of each gate on the input, then on the state.
+
+        The network's law is ``weights``. An RNN has one gate.
+        """
+        gates = [self.gates.get(name, Gate()) for name in GATES[self.kind] or ("",)]
+        state = self.recurrent_weights or weights
+        both = [gate.weights or weights for gate in gates], [gate.recurrent_weights or state for gate in gates]
+        return tuple(initializer(law) for laws in both for law in laws)
 
     def __str__(self) -> str:
         """Return the spelling that `cell` reads back, or, where laws differ, the call."""

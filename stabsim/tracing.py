@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from stabsim.arguments import make_task
 from stabsim.checks import whole_number
-from stabsim.kernels import dense
+from stabsim.kernels import dense, recurrent
 from stabsim.network import Network
 from stabsim.plan import Plan
 from stabsim.samplers.base import Layout, side_by_side
 from stabsim.samplers.dense import forms_weight_gradients
 from stabsim.samplers.dense import sizes as dense_sizes
-from stabsim.task import LARGEST_NET
+from stabsim.samplers.recurrent import laid_out
+from stabsim.task import LARGEST_NET, Task
 from stabsim.threads import single_threaded_blas
 
 Floats = NDArray[np.float64]
@@ -29,6 +30,11 @@ class Trace:
 
     Activations, pre-activations, f' and their gradients have shape (batch, width), weights and their gradients
     (fan_in, fan_out), biases (fan_out,). Values are float64, so what exceeds its range is 0 or inf here.
+
+    Of a recurrent net layers are time steps. The activation is the state h_t, pre-activations and their gradients are
+    those of all gates side by side (batch, gates * state), and f' is that of an RNN. Weights and biases are listed by
+    gate instead, in the order of PyTorch: ``weight`` on the input and ``recurrent_weight`` on the state, with their
+    gradients summed over time. What is below only recurrent nets have, and the state of the cell only an LSTM.
     """
 
     activation: list[Floats]
@@ -39,6 +45,13 @@ class Trace:
     weight: list[Floats | None]
     bias: list[Floats | None]
     weight_gradient: list[Floats | None]
+    recurrent_weight: list[Floats] = field(default_factory=list)
+    recurrent_weight_gradient: list[Floats] = field(default_factory=list)
+    bias_gradient: list[Floats] = field(default_factory=list)
+    input: list[Floats | None] = field(default_factory=list)
+    input_gradient: list[Floats | None] = field(default_factory=list)
+    cell_state: list[Floats] = field(default_factory=list)
+    cell_state_gradient: list[Floats] = field(default_factory=list)
 
 
 def trace(
@@ -93,32 +106,100 @@ def trace(
         loss_scale=loss_scale,
     )
     net = whole_number("net", net, 0, LARGEST_NET - 1)
-    plan = Plan(task)
+    return _recurrent(task, net) if network.cell.recurrent else _feedforward(task, net)
+
+
+class _Seen:
+    """The buffers of one net that was run, as float64."""
+
+    def __init__(self, task: Task, net: int, layout: Layout) -> None:
+        self.plan, self.offsets = Plan(task), layout.offsets
+        (self.buffers,) = self.plan.allocate(layout)
+        with single_threaded_blas():
+            record = np.empty((1, *self.plan.blank.shape))
+            self.exponents = self.plan.simulate(net, self.buffers, record, layout=layout)
+
+    def part(self, buffer: SupportsIndex, start: int, exponent: int, *shape: int) -> Floats:
+        """Return so many numbers of a buffer from one on, times a power of two."""
+        values = self.buffers[buffer][start : start + math.prod(shape)].astype(np.float64).reshape(shape)
+        with np.errstate(over="ignore", under="ignore"):
+            return np.asarray(np.ldexp(values, exponent))
+
+    def layer(self, buffer: SupportsIndex, number: int, *shape: int) -> Floats:
+        """Return a layer's part of a buffer."""
+        return self.part(buffer, int(self.offsets[buffer, number]), int(self.exponents[buffer, number]), *shape)
+
+
+def _feedforward(task: Task, net: int) -> Trace:
+    network, batch = task.network, task.batch
     sizes = dense_sizes(task)
     offsets = side_by_side(sizes, [np.int64(buffer) for buffer in range(dense.BUFFERS)])
-    layout = Layout(sizes, offsets, kept=True, keeps_s=True)
-    (buffers,) = plan.allocate(layout)
-    with single_threaded_blas():
-        exponents = plan.simulate(net, buffers, np.empty((1, *plan.blank.shape)), layout=layout)
-
-    def tensor(buffer: SupportsIndex, number: int, *shape: int) -> Floats:
-        start = int(offsets[buffer, number])
-        values = buffers[buffer][start : start + math.prod(shape)].astype(np.float64).reshape(shape)
-        with np.errstate(over="ignore", under="ignore"):
-            return np.asarray(np.ldexp(values, exponents[buffer, number]))
-
+    seen = _Seen(task, net, Layout(sizes, offsets, kept=True, keeps_s=True))
+    seen.exponents[dense.W, 1:] = seen.plan.problem.weight_exponent[1:]
     samples = [(batch, width) for width in network.widths]
     layers = range(1, len(samples))
-    z, dz = ([tensor(buffer, number, *samples[number]) for number in (0, *layers)] for buffer in (dense.Z, dense.DZ))
-    s, d, ds = (
-        [tensor(buffer, number, *samples[number]) for number in layers] for buffer in (dense.S, dense.D, dense.DS)
+    z, dz = (
+        [seen.layer(buffer, number, *samples[number]) for number in (0, *layers)] for buffer in (dense.Z, dense.DZ)
     )
-    w = [tensor(dense.W, number, *network.fans[number - 1]) for number in layers]
+    s, d, ds = (
+        [seen.layer(buffer, number, *samples[number]) for number in layers] for buffer in (dense.S, dense.D, dense.DS)
+    )
+    w = [seen.layer(dense.W, number, *network.fans[number - 1]) for number in layers]
     if not forms_weight_gradients(task):
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             dw = [np.outer(below, above) for below, above in zip(z, ds, strict=False)]
     else:
-        dw = [tensor(dense.DW, number, *network.fans[number - 1]) for number in layers]
-    biased = plan.problem.bias_scale.any()
-    b = [tensor(dense.B, i, n) if biased else np.zeros(n) for i, n in enumerate(network.widths[1:], start=1)]
+        dw = [seen.layer(dense.DW, number, *network.fans[number - 1]) for number in layers]
+    biased = seen.plan.problem.bias_scale.any()
+    b = [seen.layer(dense.B, i, n) if biased else np.zeros(n) for i, n in enumerate(network.widths[1:], start=1)]
     return Trace(z, [None, *s], [None, *d], dz, [None, *ds], [None, *w], [None, *b], [None, *dw])
+
+
+def _recurrent(task: Task, net: int) -> Trace:
+    seen = _Seen(task, net, laid_out(task, kept=True, keeps_s=True))
+    (inputs, state), steps, batch = task.network.widths[:2], task.network.depth, task.batch
+    gates, lstm = len(task.network.fans) // 2, task.network.cell.kind == "lstm"
+    times, problem = range(1, steps + 1), seen.plan.problem
+
+    def at(buffer: SupportsIndex, place: int, time: int, width: int = state) -> Floats:
+        exponent = int(seen.exponents[buffer, time])
+        return seen.part(buffer, place * batch * width, exponent, batch, width)
+
+    def every(buffer: SupportsIndex) -> list[Floats]:
+        return [at(buffer, time, time) for time in range(steps + 1)]
+
+    def of_gates(buffer: SupportsIndex) -> list[Floats | None]:
+        return [None, *(np.hstack([at(buffer, gate * steps + t - 1, t) for gate in range(gates)]) for t in times)]
+
+    def of_inputs(buffer: SupportsIndex) -> list[Floats | None]:
+        return [None, *(at(buffer, t - 1, t, inputs) for t in times)]
+
+    def matrix(buffer: SupportsIndex, first: int, rows: int, exponent: int) -> Floats:
+        return seen.part(buffer, first * state, exponent, rows, state)
+
+    def bias(gate: int) -> Floats:
+        mean = problem.bias_mean[gate] if len(problem.bias_mean) else 0.0
+        biased = problem.bias_scale[gate + 1] != 0 or mean != 0
+        return seen.part(recurrent.B, gate * state, 0, state) if biased else np.zeros(state)
+
+    exponents, both, top = problem.weight_exponent, inputs + state, int(seen.exponents[recurrent.DW, 1])
+    ds = of_gates(recurrent.DS)
+    return Trace(
+        activation=every(recurrent.H),
+        preactivation=of_gates(recurrent.S),
+        derivative=[None] * (steps + 1) if gates > 1 else [None, *(at(recurrent.D, t - 1, 0) for t in times)],
+        activation_gradient=every(recurrent.DH),
+        preactivation_gradient=ds,
+        weight=[matrix(recurrent.W, g * inputs, inputs, int(exponents[g + 1])) for g in range(gates)],
+        bias=[bias(gate) for gate in range(gates)],
+        weight_gradient=[matrix(recurrent.DW, g * both, inputs, top) for g in range(gates)],
+        recurrent_weight=[
+            matrix(recurrent.W, gates * inputs + g * state, state, int(exponents[gates + g + 1])) for g in range(gates)
+        ],
+        recurrent_weight_gradient=[matrix(recurrent.DW, g * both + inputs, state, top) for g in range(gates)],
+        bias_gradient=np.split(np.sum([each.sum(axis=0) for each in ds if each is not None], axis=0), gates),
+        input=of_inputs(recurrent.X),
+        input_gradient=of_inputs(recurrent.DX),
+        cell_state=every(recurrent.C) if lstm else [],
+        cell_state_gradient=every(recurrent.DC) if lstm else [],
+    )

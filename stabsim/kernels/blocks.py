@@ -318,6 +318,20 @@ def copy(values, out):
 
 
 @kernel()
+def fill(values, value):
+    """Write one value everywhere."""
+    for i in range(values.size):
+        values[i] = value
+
+
+@kernel()
+def shift(values, by):
+    """Add in place."""
+    for i in range(values.size):
+        values[i] += by
+
+
+@kernel()
 def scale(values, factor):
     """Multiply in place."""
     wide_vectors()

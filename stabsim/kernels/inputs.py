@@ -6,6 +6,7 @@ import numpy as np
 
 from stabsim.kernels import blocks, philox
 from stabsim.kernels.compile import kernel
+from stabsim.kernels.views import stretch
 
 
 @kernel()
@@ -18,13 +19,29 @@ def choice(place, samples, seed, net):
 
 
 @kernel()
+def chosen(samples, batch, seed, net):
+    """Return the numbers of ``batch`` samples drawn without replacement, in front of the others."""
+    order = np.arange(samples)
+    for b in range(batch if batch < samples else 0):
+        j = choice(b, samples, seed, net)
+        order[b], order[j] = order[j], order[b]
+    return order
+
+
+@kernel()
 def choose_rows(given, out, seed, net):
     """Copy rows of ``given`` drawn without replacement; all of them, in order, if as many are asked for."""
-    samples = given.shape[0]
-    batch = out.shape[0]
-    order = np.arange(samples)
-    for b in range(batch):
-        if batch < samples:
-            j = choice(b, samples, seed, net)
-            order[b], order[j] = order[j], order[b]
+    order = chosen(given.shape[0], out.shape[0], seed, net)
+    for b in range(out.shape[0]):
         blocks.copy(given[order[b]], out[b])
+
+
+@kernel()
+def choose_sequences(given, batch, out, seed, net):
+    """Copy rows of ``given`` in the same way, each the inputs of all time steps: to ``out`` (steps * batch, inputs)."""
+    order = chosen(given.shape[0], batch, seed, net)
+    steps, width = out.shape[0] // batch, out.shape[1]
+    for b in range(batch):
+        row = given[order[b]]
+        for t in range(steps):
+            blocks.copy(stretch(row, t * width, width), out[t * batch + b])

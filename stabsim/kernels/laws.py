@@ -102,3 +102,25 @@ def law(name: str, dtype: np.dtype[Any]) -> Any:
     size = philox.TILE if single else philox.TILE // 2
     function = build(numbers[0 if single else 1], write, size)
     return kernel(signature(dtype), fastmath=CONTRACT, cache=f"{name} {dtype}")(function)
+
+
+@functools.cache
+def of_matrices(names: tuple[str, ...], dtype: np.dtype[Any]) -> Any:
+    """Return the compiled law of matrices 1, 2, ... of those names; of one name, it is that of all of them."""
+    last = law(names[-1], dtype)
+    before = len(names)
+    while before > 0 and names[before - 1] == names[-1]:
+        before -= 1
+    if before == 0:
+        return last
+    fewer = of_matrices(names[:before], dtype)
+
+    # Never cached: what it closes over are compiled functions, which Numba's cache does not know again.
+    @kernel(signature(dtype))
+    def choose(matrix, first, seed, purpose, layer, net, scale):
+        if layer <= before:
+            fewer(matrix, first, seed, purpose, layer, net, scale)
+        else:
+            last(matrix, first, seed, purpose, layer, net, scale)
+
+    return choose

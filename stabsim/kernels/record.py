@@ -66,4 +66,35 @@ ROUNDED = {
 }
 ACTIVATION_FAILED = NUMBER_FORMAT + 15
 ACTIVATION_GRADIENT_FAILED = NUMBER_FORMAT + 16
-WIDTHS = {"clipping": NUMBER_FORMAT, "number_format": NUMBER_FORMAT + 17, "recurrent": CELL}
+
+# Of recurrent nets: tensors of six columns like those above. A gate has its value, the gradient by its pre-activation,
+# and single numbers. Gates stand in the order of PyTorch; those of an LSTM and a GRU have the same places.
+INPUT = CELL
+INPUT_GRADIENT = CELL + 6
+GATE = CELL + 12
+GATE_GRADIENT, GATE_SATURATED, GATE_LOG, GATE_COLUMNS = 6, 12, 13, 14  # offsets from a gate's first, and how many
+MOST_GATES = 4
+CELL_STATE = GATE + MOST_GATES * GATE_COLUMNS
+CELL_STATE_GRADIENT = CELL_STATE + 6
+GATES = {
+    "lstm": ("input_gate", "forget_gate", "candidate", "output_gate"),
+    "gru": ("reset_gate", "update_gate", "candidate"),
+}
+_GATES = {name: GATE + place * GATE_COLUMNS for names in GATES.values() for place, name in enumerate(names)}
+CELL_TENSORS = {
+    "input": INPUT,
+    "input_gradient": INPUT_GRADIENT,
+    "cell_state": CELL_STATE,
+    "cell_state_gradient": CELL_STATE_GRADIENT,
+    **_GATES,
+    **{f"{name}_gradient": start + GATE_GRADIENT for name, start in _GATES.items()},
+}
+ALL_TENSORS = TENSORS | CELL_TENSORS
+
+WIDTHS = {
+    "clipping": NUMBER_FORMAT,
+    "number_format": NUMBER_FORMAT + 17,
+    "rnn": GATE,
+    "gru": GATE + 3 * GATE_COLUMNS,
+    "lstm": CELL_STATE_GRADIENT + 6,
+}

@@ -1,0 +1,112 @@
+"""Recurrent cells: W is drawn once and used at every time step, products go through BLAS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from stabsim.kernels import gated, recurrent, rnn
+from stabsim.samplers.base import Layout, Prices, Sampler, Terms
+from stabsim.task import Task
+
+NEAR = 2**17  # numbers of some time steps that are worked on at once, so that they stay in the second-level cache
+
+PRICES: dict[str, Prices] = {
+    "recurrent": {
+        "float32": {"step": 900, "value": 1.0, "product": 0.0105, "weight": 0.5},
+        "float64": {"step": 900, "value": 2.0, "product": 0.021, "weight": 1.0},
+    },
+}
+
+
+def gates(task: Task) -> int:
+    """Return how many gates the cell has; an RNN has one."""
+    return len(task.network.fans) // 2
+
+
+def together(task: Task) -> int:
+    """Return for how many time steps what depends on no state is done at once."""
+    inputs, state = task.network.widths[:2]
+    return max(1, min(task.network.depth, NEAR // (task.batch * (inputs + gates(task) * state))))
+
+
+def sizes(task: Task, kept: bool, keeps_s: bool) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+    """Return the sizes of the buffers, (buffers, depth + 1), each being one part for all time steps."""
+    inputs, state = task.network.widths[:2]
+    cell, steps, several = task.network.cell.kind, task.network.depth, gates(task)
+    weights = several * (inputs + state) * state
+    values = task.batch * state
+    some = steps if kept else together(task)
+    turns = steps + 1 if keeps_s else 2
+    lengths = {
+        recurrent.X: steps * task.batch * inputs,
+        recurrent.S: several * steps * values,
+        recurrent.H: (steps + 1) * values,
+        recurrent.DS: several * some * values,
+        recurrent.DH: turns * values,
+        recurrent.DX: some * task.batch * inputs,
+        recurrent.W: weights,
+        recurrent.TRANSPOSED: several * state * state,
+        recurrent.B: several * state,
+        recurrent.DW: weights if task.weight_gradients else 0,
+        recurrent.EXTREMES: 2 * several * state,
+        recurrent.SCRATCH: values,
+    }
+    if cell == "rnn":
+        lengths[recurrent.D] = steps * values
+    else:
+        lengths[recurrent.VALUES] = lengths[recurrent.RESTS] = (several + 1) * values
+    if cell == "lstm":
+        lengths |= {recurrent.C: (steps + 1) * values, recurrent.DC: turns * values}
+    if cell == "gru":
+        lengths |= {recurrent.A: steps * values, recurrent.DA: some * values}
+    found = np.zeros((recurrent.BUFFERS, steps + 1), np.int64)
+    for buffer, length in lengths.items():
+        found[buffer, 0] = length
+    return found
+
+
+def layout(task: Task) -> Layout:
+    """Return where the kernel keeps a net: ds of all time steps only where dW, which is made last, needs them."""
+    return laid_out(task, task.weight_gradients, keeps_s=False)
+
+
+def laid_out(task: Task, kept: bool, keeps_s: bool) -> Layout:
+    """Return where it keeps one, with ds and dx, or with every dh, of all time steps."""
+    lengths = sizes(task, kept, keeps_s)
+    return Layout(lengths, np.zeros_like(lengths), kept, keeps_s, together(task))
+
+
+def terms(task: Task, fan_in: int, fan_out: int) -> Terms:
+    """Return how much of what a matrix takes over all time steps."""
+    steps, weights = task.network.depth, fan_in * fan_out
+    passes = 1 + task.backward * (1 + task.weight_gradients)
+    return {
+        "step": steps / len(task.network.fans),
+        "weight": weights,
+        "product": steps * task.batch * weights * passes,
+        "value": steps * task.batch * fan_out * (1 + task.backward),
+    }
+
+
+def _sampler(cell: str, kernel: Callable[[np.dtype[Any]], Callable[..., None]]) -> Sampler:
+    needs = frozenset({cell, "recurrent"})
+    return Sampler(
+        name="dense",
+        meaning=f"W of an {cell.upper()} is drawn: every law of weights",
+        kernel=kernel,
+        layout=layout,
+        kind=lambda _task: "recurrent",
+        prices=PRICES,
+        terms=terms,
+        draws_weights=True,
+        features=needs,
+        needs=needs,
+    )
+
+
+RNN = _sampler("rnn", rnn.rnn_sampler)
+LSTM = _sampler("lstm", gated.lstm_sampler)
+GRU = _sampler("gru", gated.gru_sampler)
