@@ -167,7 +167,7 @@ class Plan:
             batch=self.task.batch,
             shape=_shape(network.activation),
             homogeneous=network.activation.positively_homogeneous and not any(biases),
-            orthogonal=network.weights.law == "orthogonal",
+            orthogonal=network.laws[-1].law == "orthogonal",
             weight_scale=np.ldexp(scales, -exponents).astype(dtype),
             weight_exponent=exponents.astype(np.int64),
             bias_scale=np.array(biases).astype(dtype),

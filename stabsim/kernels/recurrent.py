@@ -139,6 +139,13 @@ def prepare(net, gates, backward):
     for gate in range(gates):
         if backward:
             transpose(weights(net, W, gates + gate + 1, gates), transposed(net, gate))
+    draw_biases(net, gates)
+
+
+@atom
+def draw_biases(net, gates):
+    """Draw the biases of every gate."""
+    for gate in range(gates):
         if biased(net, gate):
             b = _rows_from(net, B, gate, np.int64(1))
             batch.draw(net.bias_law, b, net.seed, philox.BIAS, gate + 1, net.number, net.bias_scale[gate + 1])
@@ -209,9 +216,15 @@ def pass_inputs_back(net, gates, wanted, rows, first, count):
         else:
             products.add(ds, v.T, dx)
     for t in range(first, first + count):
-        exponent = net.exponents[DS, t] + net.weight_exponent[1]
-        net.exponents[DX, t] = exponent
-        add_tensor(rows[t], r.INPUT_GRADIENT, wanted, at(net, DX, place_of(net, t), net.widths[0]), exponent)
+        record_input_gradient(net, wanted, rows[t], t)
+
+
+@atom
+def record_input_gradient(net, wanted, row, t):
+    """Record what is wanted of dx of a time step."""
+    exponent = net.exponents[DS, t] + net.weight_exponent[1]
+    net.exponents[DX, t] = exponent
+    add_tensor(row, r.INPUT_GRADIENT, wanted, at(net, DX, place_of(net, t), net.widths[0]), exponent)
 
 
 @kernel()
@@ -286,8 +299,15 @@ def sampler(
     pass_forward: Callable[..., Any],
     pass_back: Callable[..., Any],
     finish_back: Callable[..., Any],
+    prepare: Callable[..., Any] = prepare,
+    project_inputs: Callable[..., Any] = project_inputs,
+    pass_inputs_back: Callable[..., Any] = pass_inputs_back,
+    weight_gradient: Callable[..., Any] = weight_gradient,
 ) -> Callable[..., None]:
-    """Return the function that `signature` describes, to be compiled."""
+    """Return the function that `signature` describes, to be compiled.
+
+    The last four are what is done with the weights but for a time step's own products: here they are drawn.
+    """
 
     def simulate_nets(first_net, seed, normal, activation, weights, bias_law, own, problem, given, memory, ask, record):
         ask = make_ask(ask)

@@ -32,19 +32,30 @@ def add_state(net, s, t):
         return exponent
     product = recurrent.at(net, SCRATCH, np.int64(0), recurrent.states(net))
     products.write(below, w, product)
+    return add_product(s, exponent, product, of_product, 1.0)
+
+
+@kernel()
+def add_product(s, exponent, product, of_product, factor):
+    """Add ``factor * product`` to s, each in its units; return the exponent of the sum."""
     largest = max(exponent, of_product)
     blocks.scale_by_power_of_two(flat(s), exponent - largest)
     blocks.scale_by_power_of_two(flat(product), of_product - largest)
-    blocks.combine(1.0, flat(s), 1.0, flat(product), flat(s))
+    blocks.combine(1.0, flat(s), factor, flat(product), flat(s))
     return largest
 
 
 @atom
 def pass_forward(net, ask, row, t):
     """Run a time step forward, and record what is wanted of it."""
+    activate(net, ask, row, t, add_state(net, recurrent.preactivation(net, GATE, t), t))
+
+
+@atom
+def activate(net, ask, row, t, exponent):
+    """Make the state of s, which is in units of ``2**exponent``, and record what is wanted of both."""
     s, h = recurrent.preactivation(net, GATE, t), recurrent.state(net, t)
     d = recurrent.at(net, D, t - 1, recurrent.states(net))
-    exponent = add_state(net, s, t)
     net.exponents[S, t] = exponent
     observe(net, ask, row, statistics.PREACTIVATION, t, s, exponent)
     # As in ``batch.pass_forward``: where units are not 1 and f is curved, it is evaluated by the size of each sample.
@@ -70,6 +81,15 @@ def pass_forward(net, ask, row, t):
 @atom
 def pass_back(net, ask, row, t, exponent):
     """Run a time step backward, and record what is wanted of it; return the exponent of the gradient below."""
+    exponent = differentiate(net, ask, row, t, exponent)
+    ds = recurrent.preactivation_gradient(net, DS, GATE, t)
+    products.write(ds, recurrent.transposed(net, GATE), recurrent.state_gradient(net, DH, t - 1))
+    return exponent + net.weight_exponent[RECURRENT]
+
+
+@atom
+def differentiate(net, ask, row, t, exponent):
+    """Make ds of dh, which is in units of ``2**exponent``, and record what is wanted of both; return that of ds."""
     dh = recurrent.state_gradient(net, DH, t)
     ds = recurrent.preactivation_gradient(net, DS, GATE, t)
     net.exponents[DH, t] = exponent
@@ -78,8 +98,7 @@ def pass_back(net, ask, row, t, exponent):
     exponent = layer.pass_back(row, ask.wanted, dh, d, ds, exponent)
     net.exponents[DS, t] = exponent
     observe(net, ask, row, statistics.PREACTIVATION_GRADIENT, t, ds, exponent)
-    products.write(ds, recurrent.transposed(net, GATE), recurrent.state_gradient(net, DH, t - 1))
-    return exponent + net.weight_exponent[RECURRENT]
+    return exponent
 
 
 @atom

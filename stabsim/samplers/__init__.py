@@ -6,13 +6,13 @@ import math
 from dataclasses import replace
 
 from stabsim.quantities import QUANTITIES
-from stabsim.samplers import dense, matrix_free, matrix_free_batch, recurrent, rounded
+from stabsim.samplers import dense, matrix_free, matrix_free_batch, matrix_free_rnn, recurrent, rounded
 from stabsim.samplers.base import Sampler
 from stabsim.task import Task
 
 SAMPLERS = (
     dense.SAMPLER, matrix_free.SAMPLER, matrix_free_batch.SAMPLER, dense.STRUCTURED, recurrent.RNN, recurrent.LSTM,
-    recurrent.GRU, rounded.SAMPLER,
+    recurrent.GRU, matrix_free_rnn.SAMPLER, rounded.SAMPLER,
 )  # fmt: skip
 NAMES = tuple(dict.fromkeys(sampler.name for sampler in SAMPLERS))
 

@@ -80,8 +80,8 @@ class Sampler:
         task means the same nets everywhere.
     terms : callable
         From a task, a fan-in and a fan-out to how much of each term such a layer takes.
-    laws : tuple of str
-        Laws of the weights that it can draw: all of them unless told.
+    laws, recurrent_laws : tuple of str
+        Laws of the weights that it can draw, all of them unless told; of those on the state of a cell the same.
     samples : range
         Batches that it takes: all unless told.
     draws_weights : bool
@@ -102,6 +102,7 @@ class Sampler:
     prices: Mapping[str, Prices]
     terms: Callable[[Task, int, int], Terms]
     laws: tuple[str, ...] = LAWS
+    recurrent_laws: tuple[str, ...] = ()
     samples: range = range(1, 2**32)
     draws_weights: bool = False
     in_parts: bool = False
@@ -117,10 +118,13 @@ class Sampler:
         """Return why a task cannot be run, in words; nothing if it can."""
         if not self.runs(task.features):
             return f"does not run nets with {' and '.join(sorted(task.features)) or 'nothing but layers'}"
-        law = task.network.weights.law
-        if law not in self.laws:
-            allowed = " or ".join(map(repr, self.laws))
-            return f"needs weights of law {allowed}, not {law!r}: only their law is known without their entries"
+        laws = task.network.laws
+        of_states = len(laws) // 2 if task.network.cell.recurrent else len(laws)
+        for place, law in enumerate(law.law for law in laws):
+            known, which = (self.laws, "") if place < of_states else (self.recurrent_laws or self.laws, "recurrent ")
+            if law not in known:
+                allowed = " or ".join(map(repr, known))
+                return f"needs {which}weights of law {allowed}, not {law!r}: only their law is known without their entries"
         few, many = self.samples.start, self.samples.stop - 1
         return "" if task.batch in self.samples else f"takes batches of {few} to {many}, not {task.batch}"
 
