@@ -22,7 +22,7 @@ import numpy as np
 from stabsim.kernels import batch, blocks, frames, layer, outer, philox, recurrent, rnn
 from stabsim.kernels import record as r
 from stabsim.kernels.compile import atom, kernel
-from stabsim.kernels.matrix_free_batch import copy_scaled, keep_rows
+from stabsim.kernels.matrix_free_batch import copy_scaled
 from stabsim.kernels.recurrent import ALL, DS, SCRATCH, B, H, S, X
 from stabsim.kernels.signature import signature
 from stabsim.kernels.views import as_matrix, flat, stretch
@@ -31,9 +31,7 @@ from stabsim.kernels.views import as_matrix, flat, stretch
 BUFFERS = recurrent.BUFFERS + 13
 IMAGES, FRAME, C, M, SHARES, TIES, LEFT, WORK = (np.int64(i) for i in range(recurrent.BUFFERS, recurrent.BUFFERS + 8))
 # The same of V: U above H, C, G and H U^T; and inputs beside states, where zeros of dW are looked for.
-INPUT_IMAGES, INPUT_C, INPUT_G, INPUT_TIES, SIDE_BY_SIDE = (
-    np.int64(i) for i in range(recurrent.BUFFERS + 8, BUFFERS)
-)
+INPUT_IMAGES, INPUT_C, INPUT_G, INPUT_TIES, SIDE_BY_SIDE = (np.int64(i) for i in range(recurrent.BUFFERS + 8, BUFFERS))
 OF_INPUTS, OF_STATES = np.int64(1), np.int64(2)  # numbers of V and W
 NOTHING = np.int64(0)
 
@@ -82,8 +80,6 @@ def prepare(net, gates, backward):
     blocks.fill(flat(c), c.dtype.type(0))
     g = top_rows(net, FRAME, asked(net), recurrent.states(net))
     draw(net, g, philox.PROJECTION, OF_STATES, 1.0 if net.orthogonal else net.weight_scale[OF_STATES])
-    if net.orthogonal:
-        frames.orthonormalize(g, 0, top_rows(net, M, asked(net), asked(net)), net.buffers[WORK])
 
 
 @atom
@@ -111,6 +107,14 @@ def copy_corner(matrix, first, out):
             out[i, j] = matrix[first + i, j]
 
 
+@kernel()
+def keep_fresh(matrix, above, c, first):
+    """Write zeros where a row depends on others: what is fresh must not use up dimensions for it."""
+    for i in range(above + first, matrix.shape[0]):
+        if c[i, i] == 0:
+            blocks.scale(matrix[i], 0.0)
+
+
 @atom
 def pass_forward(net, ask, row, t):
     """Run a time step forward, and record what is wanted of it."""
@@ -121,13 +125,15 @@ def pass_forward(net, ask, row, t):
         u, c = top_rows(net, IMAGES, last, width), top_rows(net, C, asked(net), asked(net))
         blocks.copy(flat(recurrent.state(net, t - 1)), flat(u[first:]))
         frames.orthonormalize(u, first, c, net.buffers[WORK])
+        g = top_rows(net, FRAME, last, width)
+        if net.orthogonal:
+            keep_fresh(g, NOTHING, c, first)
+            frames.orthonormalize(g, first, top_rows(net, M, last, last), net.buffers[WORK])
         left, product = top_rows(net, LEFT, net.batch, last), recurrent.at(net, SCRATCH, NOTHING, width)
         copy_corner(c, first, left)
-        batch.multiply(left, top_rows(net, FRAME, last, width), product)
+        batch.multiply(left, g, product)
         of_product = net.exponents[H, t - 1] + net.weight_exponent[OF_STATES]
-        exponent = rnn.add_product(
-            recurrent.preactivation(net, rnn.GATE, t), exponent, product, of_product, unit(net)
-        )
+        exponent = rnn.add_product(recurrent.preactivation(net, rnn.GATE, t), exponent, product, of_product, unit(net))
     rnn.activate(net, ask, row, t, exponent)
 
 
@@ -137,9 +143,7 @@ def begin_back(net):
     last, width = asked(net), recurrent.states(net)
     images = top_rows(net, IMAGES, last + rows(net), width)
     draw(net, images[last:], philox.COMPLEMENT, OF_STATES, 1.0 if net.orthogonal else net.weight_scale[OF_STATES])
-    if net.orthogonal:
-        keep_rows(top_rows(net, FRAME, last, width), top_rows(net, C, last, last))
-    elif last > 0:
+    if not net.orthogonal and last > 0:
         batch.multiply_in_groups(images[last:], images[:last].T, top_rows(net, TIES, rows(net), last))
 
 
@@ -165,20 +169,12 @@ def pass_back(net, ask, row, t, exponent):
     if net.orthogonal:
         copy_corner(shares, NOTHING, left)
         blocks.scale(flat(left), unit(net))
-        keep_gradients(images, above, m, first)
+        keep_fresh(images, above, m, first)
         frames.orthonormalize(images, above + first, m, work)
     else:
         beside_states(net, ds, shares, left, last)
     batch.multiply(left, images, recurrent.state_gradient(net, recurrent.DH, t - 1))
     return exponent + net.weight_exponent[OF_STATES]
-
-
-@kernel()
-def keep_gradients(images, above, m, first):
-    """Write zeros where a gradient depends on others: what is fresh must not use up dimensions for it."""
-    for i in range(above + first, images.shape[0]):
-        if m[i, i] == 0:
-            blocks.scale(images[i], 0.0)
 
 
 @atom

@@ -124,7 +124,9 @@ class Sampler:
             known, which = (self.laws, "") if place < of_states else (self.recurrent_laws or self.laws, "recurrent ")
             if law not in known:
                 allowed = " or ".join(map(repr, known))
-                return f"needs {which}weights of law {allowed}, not {law!r}: only their law is known without their entries"
+                return (
+                    f"needs {which}weights of law {allowed}, not {law!r}: only their law is known without their entries"
+                )
         few, many = self.samples.start, self.samples.stop - 1
         return "" if task.batch in self.samples else f"takes batches of {few} to {many}, not {task.batch}"
 
