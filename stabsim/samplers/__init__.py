@@ -10,7 +10,9 @@ from stabsim.samplers import dense, matrix_free, matrix_free_batch
 from stabsim.samplers.base import Sampler
 from stabsim.task import Task
 
-SAMPLERS = (dense.SAMPLER, matrix_free.SAMPLER, matrix_free_batch.SAMPLER, dense.STRUCTURED)
+SAMPLERS = (
+    dense.SAMPLER, matrix_free.SAMPLER, matrix_free_batch.SAMPLER, dense.STRUCTURED, matrix_free_batch.STRUCTURED,
+)  # fmt: skip
 NAMES = tuple(dict.fromkeys(sampler.name for sampler in SAMPLERS))
 
 
