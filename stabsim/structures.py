@@ -31,7 +31,13 @@ class Normalization:
         deviation (Ba et al. 2016, arXiv:1607.06450). "rms": each sample over its root mean square (Zhang & Sennrich
         2019, arXiv:1910.07467).
     epsilon : float
-        Added to the variance, or mean square: 1e-5 unless told, at least 0. Where both are 0, the result is 0.
+        Added to the variance, or mean square: 1e-5 unless told, at least 0. Where both are 0 to within rounding, the
+        result is 0.
+
+    Notes
+    -----
+    "preactivation" is what is normalized, z W + b; f, f' and "derivative" are at the normalized values. The backward
+    pass goes through the mean and the variance as well.
 
     Raises
     ------
@@ -75,9 +81,18 @@ class Skip:
         Where the activation f stands; with two layers of weights V and W: "inside" every layer of the branch,
         x + f(f(x V) W); "between" them only, x + f(x V) W; "before" each (pre-activation, He et al. 2016,
         arXiv:1603.05027), x + f(f(x) V) W; "after" the sum (He et al. 2015, arXiv:1512.03385), f(x + f(x V) W).
-        A normalization stands in front of each f.
+        A normalization n stands in front of each f, but of an f after the sum within the branch, as He et al. have
+        it: f(x + n(f(n(x V)) W)).
     inner, last : float
-        Factors on the weights of the last layer of a branch, and of those in front of it; at least 0, 1 unless told.
+        Factors on the weights of a branch, of those in front of its last layer and of that; at least 0, 1 unless told.
+
+    Notes
+    -----
+    "activation" is what a layer hands on: after "inside" and "between" the sum. "preactivation" is what is normalized,
+    or else what f sees, so that it is the sum with f "before", and "after" without normalization; where a branch ends
+    without f it is z W + b, and f' is 1. Biases are part of the branch. The gradient by it is that by z W + b, whose
+    factor ``branch`` it has, so that dW = z^T ds everywhere. With f "before", layer 1 takes the inputs as they are, and
+    what leaves the net is f of the sum.
 
     Raises
     ------

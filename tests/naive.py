@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
@@ -158,6 +158,8 @@ class Net:
     weight: list[Any]
     bias: list[Any]
     weight_gradient: list[Any]
+    seen: list[Any] = field(default_factory=list)  # by f, where there is f ...
+    value: list[Any] = field(default_factory=list)  # ... and what it makes of it
 
 
 @dataclass
@@ -267,7 +269,7 @@ class Normalization:
         return np.asarray(scale * (g - through_mean) - scale**3 * deviations * self._mean(g * deviations))
 
     def _mean(self, v: Floats) -> Floats:
-        return np.mean(v, axis=-2 if self.kind == "batch" else -1, keepdims=True)
+        return np.asarray(np.mean(v, axis=-2 if self.kind == "batch" else -1, keepdims=True))
 
 
 @dataclass(frozen=True)
@@ -311,6 +313,8 @@ def run(
     z: list[Any] = [inputs]
     s: list[Any] = [inputs]  # the stream of "before" begins with the inputs
     d: list[Any] = [None]
+    seen_by_f: list[Any] = [None]
+    values: list[Any] = [None]
     depth = len(weights) - 1
     for layer in range(1, depth + 1):
         f = z[-1] @ weights[layer] + biases[layer]
@@ -327,10 +331,14 @@ def run(
         if place == "between" and there:
             z.append(c * z[start] + a * f)
             d.append(np.ones_like(f))
+            seen_by_f.append(None)
+            values.append(None)
         else:
             value = formula.f(seen)
             z.append(c * z[start] + a * value if place == "inside" and there else value)
             d.append(formula.derivative(seen))
+            seen_by_f.append(seen)
+            values.append(value)
     dz: list[Any] = [np.zeros_like(v) for v in z]
     by_s: list[Any] = [np.zeros_like(v) for v in z]  # by the stream
     ds: list[Any] = [None] * (depth + 1)
@@ -355,7 +363,7 @@ def run(
         dw[layer] = z[layer - 1].mT @ ds[layer]
         dz[layer - 1] = dz[layer - 1] + ds[layer] @ weights[layer].mT
     dz[0] = dz[0] + by_s[0]
-    return Net(z, [None, *s[1:]], d, dz, ds, list(weights), list(biases), dw)
+    return Net(z, [None, *s[1:]], d, dz, ds, list(weights), list(biases), dw, seen_by_f, values)
 
 
 def quantities(net: Any, formula: Formula, bound: float = 0.01) -> dict[str, list[float]]:
@@ -366,14 +374,17 @@ def quantities(net: Any, formula: Formula, bound: float = 0.01) -> dict[str, lis
             found[f"{tensor}_{statistic}"] = [
                 math.nan if matrix is None else function(matrix) for matrix in getattr(net, tensor)
             ]
-    found["activation_saturated_fraction"] = [math.nan] + [
-        _saturated_fraction(s, z, formula, bound)
-        for s, z in zip(net.preactivation[1:], net.activation[1:], strict=True)
-    ]
+    found["activation_saturated_fraction"] = saturated_fractions(net.preactivation, net.activation, formula, bound)
     found["derivative_saturated_fraction"] = [math.nan] + [
         sum(abs(v) < bound for v in d.flat) / d.size for d in net.derivative[1:]
     ]
     return found
+
+
+def saturated_fractions(seen: list[Any], values: list[Any], formula: Formula, bound: float = 0.01) -> list[float]:
+    """Return the saturated share of f, by what it sees and makes of it; 0 where there is none, NaN for the input."""
+    pairs = list(zip(seen, values, strict=True))[1:]
+    return [math.nan] + [0.0 if s is None else _saturated_fraction(s, z, formula, bound) for s, z in pairs]
 
 
 def mean(v: Floats) -> float:

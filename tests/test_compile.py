@@ -54,6 +54,7 @@ def test_every_entry_point_has_a_symbol_of_its_own() -> None:
     compiled += [laws.law(name, dtype) for name in laws.LAWS for dtype in PRECISIONS]
     samplers = (
         dense.dense_sampler, matrix_free.matrix_free_sampler, matrix_free_batch.matrix_free_batch_sampler,
+        dense.structured_dense_sampler, matrix_free_batch.structured_matrix_free_sampler,
     )  # fmt: skip
     compiled += [sampler(dtype) for sampler in samplers for dtype in PRECISIONS]
     compiled += [sums.sum_record(), sums.log2_mean_squares()]

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from stabsim.kernels import batch, blocks, frames, outer, philox
+from stabsim.kernels import batch, blocks, frames, outer, philox, structured
 from stabsim.kernels import record as r
 from stabsim.kernels.compile import atom, kernel
 from stabsim.kernels.signature import signature
@@ -179,7 +179,7 @@ def pull_back(net, l, ds, dz):
     if net.orthogonal:
         gv = place(net, GV, 2 * rows, columns_out)
         blocks.copy(flat(batch.part(net, G, l, 0, rows, columns_out)), flat(gv[:rows]))
-        unit = uh.dtype.type(scale * math.sqrt(columns))
+        unit = uh.dtype.type(unit_of_frames(scale, columns))
         orthogonal_back(ds, gv, uh, unit, k, m, place(net, V, 2 * rows, 2 * rows), work)
     else:
         g = batch.part(net, G, l, 0, rows, fan_out)
@@ -195,7 +195,15 @@ def pull_back(net, l, ds, dz):
         padded = place(net, R, rows, columns)
         batch.multiply_in_groups(k, uh, padded)
         copy_scaled(padded, uh.dtype.type(1), dz)
+    if scale == 0.0:
+        blocks.scale(flat(dz), 0.0)
     return net.exponents[batch.DS, l] + net.weight_exponent[l]
+
+
+@kernel()
+def unit_of_frames(scale, columns):
+    """Return what semi-orthogonal W multiplies lengths with; 1 for W = 0, so that what is divided by it is known."""
+    return scale * math.sqrt(columns) if scale != 0.0 else 1.0
 
 
 @kernel()
@@ -223,7 +231,7 @@ def weight_gradient(net, l, row, wanted, ds):
         exponent = net.exponents[batch.Z, l - 1] + net.exponents[batch.DS, l]
         work = net.buffers[WORK]
         if net.orthogonal:
-            unit = net.weight_scale[l] * math.sqrt(span(net, l, net.widths[l]))
+            unit = unit_of_frames(net.weight_scale[l], span(net, l, net.widths[l]))
             record_norm(row, z, ds, c, place(net, K, rows, 2 * rows), unit, exponent, work)
         else:
             record_norm(row, z, ds, c, place(net, M, rows, rows), 1.0, exponent, work)
@@ -238,3 +246,16 @@ def matrix_free_batch_sampler(dtype: np.dtype[Any]) -> Any:
     """Return the compiled sampler of that precision; ``stabsim.plan`` makes its arguments."""
     simulate_nets = batch.sampler(prepare, factors, recall, pull_back, weight_gradient)
     return kernel(signature(dtype, BUFFERS), cache=f"matrix_free_batch {dtype.name}")(simulate_nets)
+
+
+@atom
+def recall_nothing(net, quiet, row, given, l):
+    """Do nothing: all is kept."""
+
+
+@functools.cache
+def structured_matrix_free_sampler(dtype: np.dtype[Any]) -> Any:
+    """Return the same for nets with normalization or residual connections, of which all is kept."""
+    passes = (structured.pass_forward, structured.pass_back)
+    simulate_nets = batch.sampler(prepare, factors, recall_nothing, pull_back, weight_gradient, *passes)
+    return kernel(signature(dtype, BUFFERS), cache=f"structured matrix_free {dtype.name}")(simulate_nets)

@@ -11,8 +11,8 @@ from stabsim.samplers.base import Sampler
 from stabsim.task import Task
 
 SAMPLERS = (
-    dense.SAMPLER, matrix_free.SAMPLER, matrix_free_batch.SAMPLER, dense.STRUCTURED, recurrent.RNN, recurrent.LSTM,
-    recurrent.GRU, matrix_free_rnn.SAMPLER, rounded.SAMPLER,
+    dense.SAMPLER, matrix_free.SAMPLER, matrix_free_batch.SAMPLER, dense.STRUCTURED, matrix_free_batch.STRUCTURED,
+    recurrent.RNN, recurrent.LSTM, recurrent.GRU, matrix_free_rnn.SAMPLER, rounded.SAMPLER,
 )  # fmt: skip
 NAMES = tuple(dict.fromkeys(sampler.name for sampler in SAMPLERS))
 
