@@ -169,7 +169,9 @@ def summarize(
     ``sizes[tensor]`` (layers,) is the number of values whose squares add up to the squared norm: the units of a
     row, or all weights of a layer.
     """
-    tensors = {} if blank is None else {name: np.isfinite(blank[:, t + r.SQUARE]) for name, t in r.TENSORS.items()}
+    named = {*r.TENSORS, *(q.tensor for q in (*quantities, *samples))}
+    starts = {name: start for name, start in r.EVERY_TENSOR.items() if name in named}
+    tensors = {} if blank is None else {name: np.isfinite(blank[:, t + r.SQUARE]) for name, t in starts.items()}
     exists = {name: layers for name, layers in tensors.items() if layers.any()}
     found = _sum_groups(record, {name: _tensor_columns(name, 0) for name in exists} | _columns(quantities))
     groups = {
@@ -182,7 +184,7 @@ def summarize(
         _check_fraction(q, record)
     kept = {q.name: np.array(per_net(q, record, sizes=sizes, pivots=pivots)) for q in samples}
     lost = {name: np.where(layers, found.lost[name], 0) for name, layers in exists.items()}
-    tails = {name: found.tails[name] for name in r.TENSORS if name in groups}
+    tails = {name: found.tails[name] for name in r.EVERY_TENSOR if name in groups}
     return Sums(len(record), groups, tails, dict(histograms or {}), kept, lost)
 
 
@@ -214,7 +216,7 @@ def _columns(quantities: tuple[Quantity, ...]) -> dict[str, _Columns]:
 
 
 def _tensor_columns(name: str, order: int) -> _Columns:
-    start = r.TENSORS[name]
+    start = r.EVERY_TENSOR[name]
     return start, order, start + r.EXPONENT, start + r.SQUARE
 
 
@@ -253,11 +255,11 @@ def pivots_of(quantity: Quantity, pivots: Floats) -> Floats:
 def per_net(quantity: Quantity, record: Floats, *, sizes: Mapping[str, Floats], pivots: Floats) -> Floats:
     """Return a quantity of every net, (nets, layers); what one net's variance or kurtosis is, is within the net."""
     if quantity.log10_norm:
-        log2 = _log2_mean_square(record, r.TENSORS[quantity.tensor])
+        log2 = _log2_mean_square(record, r.EVERY_TENSOR[quantity.tensor])
         return 0.5 * LOG10_OF_2 * (log2 + np.log2(sizes[quantity.tensor]))
     if quantity.kind in ("fraction", "value"):
         return record[..., quantity.columns[0]]
-    tensor = r.TENSORS[quantity.tensor]
+    tensor = r.EVERY_TENSOR[quantity.tensor]
     exponents = np.nan_to_num(record[..., tensor + r.EXPONENT]).astype(np.int64)
     if quantity.kind == "mean_square":
         return times_power_of_two(record[..., tensor + r.SQUARE], 2 * exponents)

@@ -23,7 +23,7 @@ from stabsim.kernels.signature import Ask, Clip, Format, Given, Memory, Problem,
 from stabsim.moments import Sums, summarize
 from stabsim.network import Network
 from stabsim.own_statistics import compiled
-from stabsim.quantities import QUANTITIES
+from stabsim.quantities import QUANTITIES, WEIGHT_TENSORS
 from stabsim.samplers import sampler_of
 from stabsim.samplers.base import CACHE_LINE, Layout, Sampler
 from stabsim.structures import GATES, NORMALIZATIONS, PLACES, Gate, Skip
@@ -79,7 +79,7 @@ class Plan:
         """Return, per tensor and layer, how many squares add up to the squared norm."""
         units = self.widths.astype(np.float64)
         weights = np.concatenate([[np.nan], units[:-1] * units[1:]])
-        return {tensor: weights if tensor == "weight_gradient" else units for tensor in r.TENSORS}
+        return {tensor: weights if tensor in WEIGHT_TENSORS else units for tensor in r.EVERY_TENSOR}
 
     @cached_property
     def chunk_nets(self) -> int:

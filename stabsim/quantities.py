@@ -17,6 +17,7 @@ from stabsim.names import parse, unknown
 Kind = Literal["mean", "mean_square", "variance", "kurtosis", "fraction", "value"]
 
 FORWARD_TENSORS = ("preactivation", "activation", "derivative")
+WEIGHT_TENSORS = ("weight_gradient", "clipped_gradient")  # of the shape of the weights
 
 
 @dataclass(frozen=True)
@@ -151,8 +152,8 @@ def _order(kind: Kind) -> int:
     return 4 if kind == "kurtosis" else 2
 
 
-def _moments(tensor: str, names: tuple[Kind, ...]) -> list[Quantity]:
-    start = r.TENSORS[tensor]
+def _moments(tensor: str, names: tuple[Kind, ...], needs: tuple[str, ...] = ()) -> list[Quantity]:
+    start = r.EVERY_TENSOR[tensor]
     meanings = {
         "mean": "mean over nets, samples and units",
         "mean_square": "mean square over nets, samples and units",
@@ -166,16 +167,17 @@ def _moments(tensor: str, names: tuple[Kind, ...]) -> list[Quantity]:
             name,
             f"{tensor}: {meanings[name]}",
             columns=(*range(start, start + _order(name)), start + r.SQUARE),
+            needs=needs,
         )
         for name in names
     ]
 
 
-def _norm(tensor: str) -> Quantity:
-    norm = "Frobenius norm" if tensor == "weight_gradient" else "root mean square over samples of the row norm"
-    columns = tuple(r.TENSORS[tensor] + offset for offset in (r.SQUARE, r.M1, r.M2))
+def _norm(tensor: str, needs: tuple[str, ...] = ()) -> Quantity:
+    norm = "Frobenius norm" if tensor in WEIGHT_TENSORS else "root mean square over samples of the row norm"
+    columns = tuple(r.EVERY_TENSOR[tensor] + offset for offset in (r.SQUARE, r.M1, r.M2))
     meaning = f"{tensor}: log10 of the {norm}, nets at 0 left out"
-    return Quantity(tensor, "log10_norm", "value", meaning, columns=columns)
+    return Quantity(tensor, "log10_norm", "value", meaning, columns=columns, needs=needs)
 
 
 def _fractions(tensor: str, zero: int, entries: dict[str, tuple[int, str]]) -> list[Quantity]:
@@ -277,6 +279,25 @@ _ENTRIES = (
                 "share, of the columns that are not all 0, of those without a change of sign",
             ),
         },
+    ),
+    Quantity(
+        "weight_gradient",
+        "clipped_fraction",
+        "fraction",
+        "weight_gradient: share that is clipped: of elements (value), of nets whose dW is, or all dW together are "
+        "(norm, global_norm), or of units (adaptive)",
+        columns=(r.CLIPPED_FRACTION,),
+        needs=("clipping",),
+    ),
+    *_moments("clipped_gradient", ("mean_square",), ("clipping",)),
+    _norm("clipped_gradient", ("clipping",)),
+    Quantity(
+        "clipped_gradient",
+        "cosine",
+        "value",
+        "clipped_gradient: cosine of the angle between dW before and after clipping, nets at 0 left out",
+        columns=(r.CLIPPED_COSINE,),
+        needs=("clipping",),
     ),
     *(quantity for tensor, column in r.ROUNDED.items() for quantity in _rounded(tensor, column)),
     _failed("activation", r.ACTIVATION_FAILED, "up to this layer"),

@@ -52,6 +52,11 @@ COLUMNS = 51
 # Behind them, only in the record of nets that have what is recorded there: a record ends with the last of these
 # groups that a task needs.
 CLIPPING = COLUMNS
+CLIPPED_GRADIENT = CLIPPING  # dW after clipping: a tensor as those above
+CLIPPED_FRACTION = CLIPPING + 6
+CLIPPED_COSINE = CLIPPING + 7
+EVERY_TENSOR = TENSORS | {"clipped_gradient": CLIPPED_GRADIENT}
+
 NUMBER_FORMAT = 60
 CELL = 80
 
@@ -66,4 +71,4 @@ ROUNDED = {
 }
 ACTIVATION_FAILED = NUMBER_FORMAT + 15
 ACTIVATION_GRADIENT_FAILED = NUMBER_FORMAT + 16
-WIDTHS = {"clipping": NUMBER_FORMAT, "number_format": NUMBER_FORMAT + 17, "recurrent": CELL}
+WIDTHS = {"clipping": CLIPPING + 8, "number_format": NUMBER_FORMAT + 17, "recurrent": CELL}
