@@ -358,6 +358,7 @@ NETS = {
     "finite_width": 1000,
     "float_formats": 8,
     "gains": 64,
+    "gradient_clipping": 24,
     "initializers": 8,
     "mean_field": 8,
     "variance_propagation": 1000,
