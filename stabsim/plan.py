@@ -23,7 +23,7 @@ from stabsim.kernels.signature import Ask, Clip, Format, Given, Memory, Problem,
 from stabsim.moments import Sums, summarize
 from stabsim.network import Network
 from stabsim.own_statistics import compiled
-from stabsim.quantities import QUANTITIES
+from stabsim.quantities import QUANTITIES, WEIGHT_TENSORS
 from stabsim.samplers import sampler_of
 from stabsim.samplers.base import CACHE_LINE, Layout, Sampler
 from stabsim.structures import GATES, NORMALIZATIONS, PLACES, Gate, Skip
@@ -87,7 +87,8 @@ class Plan:
         if self.task.network.cell.recurrent:
             return self._cell_sizes
         weights = np.concatenate([[np.nan], units[:-1] * units[1:]])
-        return {tensor: weights if tensor == "weight_gradient" else units for tensor in r.TENSORS}
+        named = [*r.TENSORS, "clipped_gradient"] if self.task.clipping else r.TENSORS
+        return {tensor: weights if tensor in WEIGHT_TENSORS else units for tensor in named}
 
     @property
     def _cell_sizes(self) -> dict[str, NDArray[np.float64]]:

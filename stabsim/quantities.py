@@ -19,6 +19,7 @@ Kind = Literal["mean", "mean_square", "variance", "kurtosis", "fraction", "value
 # Tensors that exist before the first layer or time step, too.
 FROM_0 = ("activation", "activation_gradient", "cell_state", "cell_state_gradient")
 GATED = tuple(r.GATES)  # cells whose activations are no f(s)
+WEIGHT_TENSORS = ("weight_gradient", "clipped_gradient")  # of the shape of the weights
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ def _moments(tensor: str, names: tuple[Kind, ...], needs: tuple[str, ...] = ()) 
 
 
 def _norm(tensor: str, needs: tuple[str, ...] = ()) -> Quantity:
-    norm = "Frobenius norm" if tensor == "weight_gradient" else "root mean square over samples of the row norm"
+    norm = "Frobenius norm" if tensor in WEIGHT_TENSORS else "root mean square over samples of the row norm"
     columns = tuple(r.ALL_TENSORS[tensor] + offset for offset in (r.SQUARE, r.M1, r.M2))
     meaning = f"{tensor}: log10 of the {norm}, nets at 0 left out"
     return Quantity(tensor, "log10_norm", "value", meaning, columns=columns, needs=needs)
@@ -303,6 +304,25 @@ _ENTRIES = (
                 "share, of the columns that are not all 0, of those without a change of sign",
             ),
         },
+    ),
+    Quantity(
+        "weight_gradient",
+        "clipped_fraction",
+        "fraction",
+        "weight_gradient: share that is clipped: of elements (value), of nets whose dW is, or all dW together are "
+        "(norm, global_norm), or of units (adaptive)",
+        columns=(r.CLIPPED_FRACTION,),
+        needs=("clipping",),
+    ),
+    *_moments("clipped_gradient", ("mean_square",), ("clipping",)),
+    _norm("clipped_gradient", ("clipping",)),
+    Quantity(
+        "clipped_gradient",
+        "cosine",
+        "value",
+        "clipped_gradient: cosine of the angle between dW before and after clipping, nets at 0 left out",
+        columns=(r.CLIPPED_COSINE,),
+        needs=("clipping",),
     ),
     *(quantity for tensor, column in r.ROUNDED.items() for quantity in _rounded(tensor, column)),
     _failed("activation", r.ACTIVATION_FAILED, "up to this layer"),

@@ -17,7 +17,7 @@ from stabsim.kernels.record import COLUMNS
 from stabsim.network import Network
 from stabsim.number_formats import FORMATS, NumberFormat
 from stabsim.own_functions import code_hash
-from stabsim.quantities import QUANTITIES, Quantity, select
+from stabsim.quantities import QUANTITIES, WEIGHT_TENSORS, Quantity, select
 from stabsim.versions import RECORD_VERSION, STREAM_VERSION
 
 LARGEST_SEED = 2**64 - 1
@@ -108,7 +108,7 @@ class Task:
     @property
     def weight_gradients(self) -> bool:
         """Return whether anything is wanted of dW."""
-        return any(q.tensor == "weight_gradient" for q in (*self.table_quantities, *self.sample_quantities))
+        return any(q.tensor in WEIGHT_TENSORS for q in (*self.table_quantities, *self.sample_quantities))
 
     @cached_property
     def backward(self) -> bool:

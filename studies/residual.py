@@ -133,8 +133,8 @@ def _variance(table: DataFrame) -> Verdict:
     doubled = pick(growth(table), setting=ONE, layer=DEPTHS[1])
     note = (
         f"mean square after {BLOCKS} blocks x + F(x) / sqrt(L), towards e = {math.e:.3f}; scaled by 1 / L "
-        f"{ends[RECIPROCAL].estimate:.3f}; unscaled it doubles: {doubled.estimate:.4g} after {DEPTHS[1]}; Fixup and zero "
-        f"last weights keep it. Largest |z| of signals and gradients against theory {z:.1f}"
+        f"{ends[RECIPROCAL].estimate:.3f}; unscaled it doubles: {doubled.estimate:.4g} after {DEPTHS[1]}; Fixup and "
+        f"zero last weights keep it. Largest |z| of signals and gradients against theory {z:.1f}"
     )
     when = "the branch is scaled by 1 / sqrt(L) or less"
     return judge("A22", ends[ROOT], z < LARGEST_Z and kept and doubled.ci_low > 500, note, when=when)

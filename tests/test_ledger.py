@@ -356,7 +356,9 @@ def test_output_that_nobody_reads_is_no_error(out: Path) -> None:
 NETS = {
     "activation_histograms": 8,
     "finite_width": 1000,
+    "float_formats": 8,
     "gains": 64,
+    "gradient_clipping": 24,
     "initializers": 8,
     "mean_field": 8,
     "variance_propagation": 1000,

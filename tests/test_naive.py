@@ -205,7 +205,7 @@ def test_quantities_of_every_net(case: str, precision: str) -> None:
         seen = stabsim.trace(network, net=net, seed=4, precision=precision, **options)
         expected = naive.quantities(seen, formula, bound=float(np.dtype(precision).type(0.01)))
         for name in everything:
-            tensor = name.removesuffix("_" + QUANTITIES[name].statistic)
+            tensor = name.removesuffix("_" + PLAIN[name].statistic)
             for layer, matrix in enumerate(getattr(seen, tensor)):
                 where = (net, layer)
                 assert_same_quantity(name, result.samples[name][where], expected[name][layer], matrix, where)

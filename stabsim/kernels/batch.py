@@ -26,9 +26,9 @@ from typing import Any
 
 import numpy as np
 
-from stabsim.kernels import blocks, inputs, layer, philox, statistics
+from stabsim.kernels import blocks, clipping, inputs, layer, philox, statistics
 from stabsim.kernels.compile import atom, kernel
-from stabsim.kernels.signature import Ask, make_ask, make_net
+from stabsim.kernels.signature import GLOBAL_NORM, Ask, make_ask, make_net
 from stabsim.kernels.statistics import observe
 from stabsim.kernels.views import as_matrix, borrow, flat
 
@@ -214,5 +214,7 @@ def sampler(
             layer.add_input_gradient(rows[0], ask.wanted, dz)
             layer.finish_input_gradient(rows[0], dz.size, exponent)
             observe(net, ask, rows[0], statistics.ACTIVATION_GRADIENT, 0, dz, exponent)
+            if net.clip.kind == GLOBAL_NORM and ask.weight_gradients:
+                clipping.finish_global_norm(net.clip, rows, net.widths)
 
     return simulate_nets

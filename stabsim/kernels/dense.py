@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from stabsim.kernels import batch, layer, philox, structured
+from stabsim.kernels import batch, clipping, layer, philox, structured
 from stabsim.kernels.compile import atom, kernel
-from stabsim.kernels.signature import signature
+from stabsim.kernels.signature import NONE, signature
 
 BUFFERS = batch.COMMON + 3
 W, DW, EXTREMES = (np.int64(i) for i in range(batch.COMMON, BUFFERS))
@@ -60,12 +60,16 @@ def pull_back(net, l, ds, dz):
 
 @atom
 def weight_gradient(net, l, row, wanted, ds):
-    """Form dW and record what is wanted of it."""
+    """Form dW, record what is wanted of it, and of what clipping makes of it."""
     fan_in, fan_out = net.widths[l - 1], net.widths[l]
     dw = batch.part(net, DW, l, 0, fan_in, fan_out)
     net.exponents[DW, l] = net.exponents[Z, l - 1] + net.exponents[DS, l]
     extremes = batch.part(net, EXTREMES, l, 0, 2, fan_out)
-    layer.record_weight_gradient(row, wanted, batch.whole(net, Z, l - 1), ds, net.exponents[DW, l], dw, extremes)
+    clipped = net.clip.kind != NONE
+    z = batch.whole(net, Z, l - 1)
+    layer.record_weight_gradient(row, wanted, z, ds, net.exponents[DW, l], dw, extremes, clipped)
+    if clipped:
+        clipping.clip(net.clip, row, dw, net.exponents[DW, l], weights(net, l), net.weight_exponent[l])
 
 
 @functools.cache

@@ -284,9 +284,12 @@ def finish_input_gradient(row, size, exponent):
 
 
 @kernel()
-def record_weight_gradient(row, wanted, z, ds, exponent, dw, extremes):
-    """Write what is wanted of dW = z^T ds; ``dw`` and ``extremes`` (2, fan_out) are places to work in."""
-    if z.shape[0] == 1:
+def record_weight_gradient(row, wanted, z, ds, exponent, dw, extremes, formed):
+    """Write what is wanted of dW = z^T ds; ``dw`` and ``extremes`` (2, fan_out) are places to work in.
+
+    That of a single sample is formed if ``formed`` says so.
+    """
+    if z.shape[0] == 1 and not formed:
         record_outer_product(row, wanted, z.size, blocks.totals(z[0]), ds.size, blocks.totals(ds[0]), exponent)
         return
     np.dot(z.T, ds, dw)

@@ -52,6 +52,10 @@ COLUMNS = 51
 # Behind them, only in the record of nets that have what is recorded there: a record ends with the last of these
 # groups that a task needs.
 CLIPPING = COLUMNS
+CLIPPED_GRADIENT = CLIPPING  # dW after clipping: a tensor as those above
+CLIPPED_FRACTION = CLIPPING + 6
+CLIPPED_COSINE = CLIPPING + 7
+
 NUMBER_FORMAT = 60
 CELL = 80
 
@@ -89,10 +93,10 @@ CELL_TENSORS = {
     **_GATES,
     **{f"{name}_gradient": start + GATE_GRADIENT for name, start in _GATES.items()},
 }
-ALL_TENSORS = TENSORS | CELL_TENSORS
+ALL_TENSORS = TENSORS | CELL_TENSORS | {"clipped_gradient": CLIPPED_GRADIENT}
 
 WIDTHS = {
-    "clipping": NUMBER_FORMAT,
+    "clipping": CLIPPING + 8,
     "number_format": NUMBER_FORMAT + 17,
     "rnn": GATE,
     "gru": GATE + 3 * GATE_COLUMNS,

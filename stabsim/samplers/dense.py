@@ -36,7 +36,7 @@ def keeps(task: Task) -> bool:
 
 def forms_weight_gradients(task: Task) -> bool:
     """Return whether dW is formed: that of one sample need not be, unless something is done to its elements."""
-    return task.weight_gradients and (task.batch > 1 or "number_format" in task.features)
+    return task.weight_gradients and (task.batch > 1 or bool({"clipping", "number_format"} & task.features))
 
 
 def sizes(task: Task) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
@@ -92,6 +92,7 @@ SAMPLER = Sampler(
     prices=PRICES,
     terms=terms,
     draws_weights=True,
+    features=frozenset({"clipping"}),
 )
 
 STRUCTURED = replace(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from stabsim.activations import Activation
 from stabsim.task import Task
 from stabsim.theory import quadrature
-from stabsim.theory.exact import layer_scales, zero_where
+from stabsim.theory.exact import HARMLESS, layer_scales, zero_where
 from stabsim.theory.gaussian import GaussianMoments, at_correlation, signal_moments
 
 Floats = NDArray[np.float64]
@@ -71,7 +71,7 @@ class WideLimit:
     def predict(self, quantity: str) -> Floats:
         """Return the limit of a quantity at every layer, (depth + 1,); NaN where none is known."""
         law = _LIMITS.get(quantity)
-        if law is None or self.task.features or self.task.network.weights.law not in _CENTERED:
+        if law is None or self.task.features - HARMLESS or self.task.network.weights.law not in _CENTERED:
             return np.full(len(self.widths), np.nan)
         values = np.asarray(law(self), np.float64)
         return np.where(np.isfinite(values), values, np.nan)
