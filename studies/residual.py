@@ -25,7 +25,7 @@ DEPTHS = (5, 10, 20, 50, 100)  # in blocks
 BATCH = 16  # where there is a batch norm
 SIGNAL, GRADIENT = "activation_mean_square", "activation_gradient_mean_square"
 NORM, GRADIENT_NORM = "activation_log10_norm", "activation_gradient_log10_norm"
-STREAM = "preactivation_variance"
+STREAM, STREAM_GRADIENT_NORM = "preactivation_variance", "preactivation_gradient_log10_norm"
 QUANTITIES = (SIGNAL, GRADIENT, NORM, GRADIENT_NORM)
 STABLE = (-6.0, 3.0)  # log10 of the sizes that B05 asks of gradients
 
@@ -65,7 +65,7 @@ def cases(scale: str) -> Iterator[Case]:
     orders = (Skip(layers=2, activation="before"), Skip(layers=2, activation="after"), None)
     for name, order in zip(NORMALIZED, orders, strict=True):
         network = Network(_widths(BLOCKS), "relu", "he_normal", normalization="batch(epsilon=0)", skip=order)
-        task = make_task(network, batch=BATCH, quantities=(*QUANTITIES, STREAM))
+        task = make_task(network, batch=BATCH, quantities=(STREAM, STREAM_GRADIENT_NORM))
         yield Case(task, nets // 10, {"part": "normalized", "setting": name, "blocks": BLOCKS})
 
 
@@ -99,23 +99,21 @@ def draw(collected: Collected) -> Iterator[Drawing]:
 
     table = collected.table
     deep = at_blocks(select(table, part="scaled", blocks=BLOCKS))
-    parts = [
-        select(deep, quantity=SIGNAL), select(deep, quantity=GRADIENT), growth(table), stream(table),
-        at_blocks(select(table, part="normalized", quantity=GRADIENT_NORM)),
-    ]  # fmt: skip
-    names = (
-        ("block $l$", "mean square of $x_l$", "log"),
-        ("block $l$", "mean square of $dx_l$", "log"),
-        ("blocks $L$", "mean square of $x_L$, of $x_0$ it is 1", "log"),
-        ("block $l$", "variance of $s$, batch norm", "log"),
-        ("block $l$", "norm of $dz$, batch norm", "exponent"),
+    apart, together = (TWICE, ONE, ROOT, PLAIN[0]), (ROOT, RECIPROCAL, FIXUP, ZERO)
+    normalized = at_blocks(select(table, part="normalized", quantity=STREAM_GRADIENT_NORM))
+    panels = (
+        (select(deep, quantity=SIGNAL, setting=apart), "block $l$", "mean square of $x_l$", "log"),
+        (select(deep, quantity=SIGNAL, setting=together), "block $l$", "mean square of $x_l$", "linear"),
+        (growth(table)[lambda rows: rows["setting"] != ONE], "blocks $L$", "mean square of $x_L$", "linear"),
+        (select(deep, quantity=GRADIENT, setting=apart), "block $l$", "mean square of $dx_l$", "log"),
+        (stream(table), "block $l$", "variance of $s$, batch norm", "log"),
+        (normalized, "block $l$", "norm of $ds$, batch norm", "exponent"),
     )
-    figure, axes = figures.panels(rows=2, columns=3, width=figures.PAGE, height=4.6)
-    for panel, rows, (xlabel, ylabel, kind) in zip(axes.flat, parts, names, strict=False):
+    figure, axes = figures.panels(rows=2, columns=3, width=figures.PAGE, height=4.4)
+    for panel, (rows, xlabel, ylabel, kind) in zip(axes.flat, panels, strict=True):
         figures.against_depth(panel, rows, by="setting", scale=kind, xlabel=xlabel, ylabel=ylabel)
-    axes.flat[-1].set_visible(False)
-    figures.panel_labels(list(axes.flat)[: len(parts)])
-    yield Drawing(figure, pandas.concat(parts))
+    figures.panel_labels(axes.flat)
+    yield Drawing(figure, pandas.concat([rows for rows, *_ in panels]))
 
 
 def verdicts(collected: Collected) -> Iterator[Verdict]:
