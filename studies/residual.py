@@ -104,7 +104,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     panels = (
         (select(deep, quantity=SIGNAL, setting=apart), "block $l$", "mean square of $x_l$", "log"),
         (select(deep, quantity=SIGNAL, setting=together), "block $l$", "mean square of $x_l$", "linear"),
-        (growth(table)[lambda rows: rows["setting"] != ONE], "blocks $L$", "mean square of $x_L$", "linear"),
+        (select(growth(table), setting=(ROOT, RECIPROCAL)), "blocks $L$", "mean square of $x_L$", "linear"),
         (select(deep, quantity=GRADIENT, setting=apart), "block $l$", "mean square of $dx_l$", "log"),
         (stream(table), "block $l$", "variance of $s$, batch norm", "log"),
         (normalized, "block $l$", "norm of $ds$, batch norm", "exponent"),
