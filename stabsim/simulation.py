@@ -70,7 +70,8 @@ def simulate(
         for the network, batch and precision; which that was is ``result.task.sampler``.
     precision : str
         "float32" or "float64"; sums over values are float64 in both. Or a number format that is simulated: "float16",
-        "bfloat16", "float8_e5m2" or "float8_e4m3".
+        "bfloat16", "float8_e5m2" or "float8_e4m3". All tensors are rounded to it, to nearest, ties to even; products
+        of matrices are summed in float32, as tensor cores do, and bias and f are float32 before they are rounded.
     threads : int, optional
         As many as there are processors, unless told.
     device : str
@@ -96,7 +97,8 @@ def simulate(
         (``top_share`` above 0.2).
         Quantities whose truth may be 0 (means, correlation) have no relative error: name ``quantities`` without them.
     clipping : None, str or Clipping
-        How gradients by the weights are clipped: "value", "norm", "global_norm" or "adaptive", with their bound.
+        How gradients by the weights are clipped: "value", "norm", "global_norm" or "adaptive", with their bound. All
+        quantities are of what is not clipped, but for those that say so.
     loss_scale : float
         Of a simulated number format: a power of two by which the injected gradient is multiplied. Estimates are of
         gradients divided by it again.
@@ -116,8 +118,9 @@ def simulate(
     Warns
     -----
     RuntimeWarning
-        If nets overflow, which only an activation without known asymptotes can make them do. If ``target_rel_error``
-        is not reached: which quantity, at which layer, is furthest from it.
+        If nets overflow, which only an activation without known asymptotes or a simulated number format can make them
+        do: estimates are of the nets that do not, as many as the table says. If ``target_rel_error`` is not reached:
+        which quantity, at which layer, is furthest from it.
 
     Examples
     --------

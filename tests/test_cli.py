@@ -190,6 +190,18 @@ def test_simulate_prints_a_table_and_writes_another(call: Call) -> None:
     assert written.astype({"quantity": str}).equals(direct.astype({"quantity": str}))
 
 
+def test_simulate_rounds_to_a_format_and_clips(call: Call) -> None:
+    net = ("--depth", "5", "--width", "8", *NET, "--nets", "20")
+    status, out, err = call("simulate", *net, "--precision", "float16", "--loss-scale", "1024")
+    assert (status, err) == (0, "") and "activation_gradient_underflow_fraction" in out
+    status, out, err = call("simulate", *net, "--clipping", "value(bound=0.5)")
+    assert (status, err) == (0, "") and "clipped_gradient_cosine" in out
+    status, out, err = call("simulate", *net, "--precision", "float16", "--sampler", "matrix_free")
+    assert (status, out) == (2, "") and "sampler='matrix_free' does not run nets with number_format" in err
+    status, out, err = call("simulate", *net, "--precision", "float16", "--loss-scale", "1000")
+    assert (status, out) == (2, "") and "loss_scale must be a power of two, not 1000.0" in err
+
+
 def test_a_table_that_cannot_be_written_is_one_line(call: Call) -> None:
     status, out, err = call("simulate", "--widths", "3,3", *NET, "--nets", "1", "--output", "/dev/full")
     assert status == 1 and out.startswith("1 net of ")
@@ -430,7 +442,7 @@ def test_warmup_leaves_nothing_to_compile(tmp_path: Path) -> None:
         return set(tmp_path.rglob("*.nb*"))
 
     compiled = stabsim("warmup")
-    for precision in ("float32", "float64"):
+    for precision in ("float32", "float64", "float16"):
         net = ("--widths", "4,5,6", "--activation", "tanh", "--weights", "orthogonal", "--nets", "3", "--batch", "2")
         assert stabsim("simulate", *net, "--bias-std", "1", "--precision", precision) == compiled
     assert np.all([path.stat().st_size > 0 for path in compiled])

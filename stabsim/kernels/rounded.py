@@ -3,7 +3,8 @@
 As hardware does it: what a product of matrices takes is in the format, products and their sums are float32 (tensor
 cores), the bias is added to that sum, and s is rounded once; f and f' are evaluated in float32 and rounded, and so are
 ds = dz f', dz = ds W^T and dW = z^T ds. Inputs, weights, biases and the injected gradient, times the loss scale, are
-rounded before they are used. Nothing is kept near 1 here, since what leaves the range of the format is the point:
+rounded before they are used. Accumulators of fewer bits are not simulated. Where s is NaN, f' is what the activation
+makes of it: 0 for ReLU. Nothing is kept near 1 here, since what leaves the range of the format is the point:
 exponents are 0, but that gradients are those of the scaled loss, so that theirs is minus that of the scale.
 
 A net has failed, on its way forward, where anything so far was not finite, or all activations of a layer are 0; and

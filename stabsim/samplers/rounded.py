@@ -11,8 +11,8 @@ from stabsim.samplers.base import Terms
 
 # Set by hand from a few timings; of frames as in float32.
 ROUNDED: Terms = {
-    "layer": 165, "value": 0.9, "product": 0.00924, "weight": 0.4, "frame": 0.0411, "frame of a weight": 7.85,
-    "frame of a layer": 639, "weight gradient": 0.4,
+    "layer": 165, "value": 0.4, "product": 0.00924, "weight": 0.3, "frame": 0.0411, "frame of a weight": 7.85,
+    "frame of a layer": 639, "weight gradient": 0.2,
 }  # fmt: skip
 
 SAMPLER = replace(
