@@ -95,17 +95,12 @@ def _check_size(task: Task, sampler: Sampler) -> None:
 
 
 def _check_statistics(task: Task, sampler: Sampler) -> None:
-    """Refuse functions of a whole matrix where one sample, or one gate, goes through in parts."""
+    """Refuse functions of a whole matrix where one sample goes through in parts."""
     whole = [q.name for q in task.functions if q.whole]
     if whole and sampler.in_parts:
         raise ValueError(
             f"quantity {whole[0]!r} is of the whole matrix, and one sample of this network is drawn in parts "
             f"(sampler={task.sampler!r}): give sampler='dense', or batch >= 2"
-        )
-    gates = [q.name for q in task.functions if q.whole and q.tensor == "preactivation_gradient"]
-    if gates and task.network.cell.kind in GATES:
-        raise ValueError(
-            f"quantity {gates[0]!r} is of the whole matrix, and gates of an {task.network.cell.kind} are apart"
         )
 
 

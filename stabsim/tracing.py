@@ -168,38 +168,37 @@ def _recurrent(task: Task, net: int) -> Trace:
     def every(buffer: SupportsIndex) -> list[Floats]:
         return [at(buffer, time, time) for time in range(steps + 1)]
 
-    def of_gates(buffer: SupportsIndex) -> list[Floats | None]:
-        return [None, *(np.hstack([at(buffer, gate * steps + t - 1, t) for gate in range(gates)]) for t in times)]
+    def of_gates(t: int) -> Floats:
+        return np.hstack([at(recurrent.S, (t - 1) * gates + gate, t) for gate in range(gates)])
 
-    def of_inputs(buffer: SupportsIndex) -> list[Floats | None]:
+    def every_input(buffer: SupportsIndex) -> list[Floats | None]:
         return [None, *(at(buffer, t - 1, t, inputs) for t in times)]
-
-    def matrix(buffer: SupportsIndex, first: int, rows: int, exponent: int) -> Floats:
-        return seen.part(buffer, first * state, exponent, rows, state)
 
     def bias(gate: int) -> Floats:
         mean = problem.bias_mean[gate] if len(problem.bias_mean) else 0.0
         biased = problem.bias_scale[gate + 1] != 0 or mean != 0
         return seen.part(recurrent.B, gate * state, 0, state) if biased else np.zeros(state)
 
-    exponents, both, top = problem.weight_exponent, inputs + state, int(seen.exponents[recurrent.DW, 1])
-    ds = of_gates(recurrent.DS)
+    ds = [at(recurrent.DS, t - 1, t, gates * state) for t in times]
+    w = seen.part(recurrent.W, 0, 0, gates, inputs + state, state)
+    dw = seen.part(recurrent.DW, 0, int(seen.exponents[recurrent.DW, 1]), inputs + state, gates * state)
+    exponents = problem.weight_exponent[1:].reshape(2, gates, 1, 1)
+    with np.errstate(over="ignore", under="ignore"):
+        of_inputs, of_state = np.ldexp(w[:, :inputs], exponents[0]), np.ldexp(w[:, inputs:], exponents[1])
     return Trace(
         activation=every(recurrent.H),
-        preactivation=of_gates(recurrent.S),
+        preactivation=[None, *(of_gates(t) for t in times)],
         derivative=[None] * (steps + 1) if gates > 1 else [None, *(at(recurrent.D, t - 1, 0) for t in times)],
         activation_gradient=every(recurrent.DH),
-        preactivation_gradient=ds,
-        weight=[matrix(recurrent.W, g * inputs, inputs, int(exponents[g + 1])) for g in range(gates)],
+        preactivation_gradient=[None, *ds],
+        weight=list(of_inputs),
         bias=[bias(gate) for gate in range(gates)],
-        weight_gradient=[matrix(recurrent.DW, g * both, inputs, top) for g in range(gates)],
-        recurrent_weight=[
-            matrix(recurrent.W, gates * inputs + g * state, state, int(exponents[gates + g + 1])) for g in range(gates)
-        ],
-        recurrent_weight_gradient=[matrix(recurrent.DW, g * both + inputs, state, top) for g in range(gates)],
-        bias_gradient=np.split(np.sum([each.sum(axis=0) for each in ds if each is not None], axis=0), gates),
-        input=of_inputs(recurrent.X),
-        input_gradient=of_inputs(recurrent.DX),
+        weight_gradient=list(np.split(dw[:inputs], gates, axis=1)),
+        recurrent_weight=list(of_state),
+        recurrent_weight_gradient=list(np.split(dw[inputs:], gates, axis=1)),
+        bias_gradient=list(np.split(np.sum([each.sum(axis=0) for each in ds], axis=0), gates)),
+        input=every_input(recurrent.X),
+        input_gradient=every_input(recurrent.DX),
         cell_state=every(recurrent.C) if lstm else [],
         cell_state_gradient=every(recurrent.DC) if lstm else [],
     )

@@ -16,16 +16,16 @@ from stabsim.kernels import blocks, layer, products, recurrent, statistics
 from stabsim.kernels import record as r
 from stabsim.kernels.compile import CONTRACT, REASSOCIATE, atom, kernel, wide_vectors
 from stabsim.kernels.elementary import exp, log1p, sigmoids
-from stabsim.kernels.recurrent import DA, DC, DH, DS, RESTS, VALUES, A, C, H, S, W
+from stabsim.kernels.recurrent import ALL, DA, DC, DH, DS, GATES, A, C, H, S, W
 from stabsim.kernels.signature import signature
 from stabsim.kernels.statistics import observe
 from stabsim.kernels.views import flat
 
+LSTM_GATES, GRU_GATES = np.int64(4), np.int64(3)
 # Gates by their places, in the order of PyTorch, and f of an LSTM's cell state behind them.
 INPUT, FORGET, CANDIDATE, OUTPUT, OUT = (np.int64(i) for i in range(5))
 RESET, UPDATE = np.int64(0), np.int64(1)
-LSTM_GATES, GRU_GATES = np.int64(4), np.int64(3)
-NONE = np.int64(-1)
+RESTS, GRADIENTS, PLACES = np.int64(5), np.int64(10), 14  # in the buffer of gates, behind their values
 
 
 @kernel(fastmath=CONTRACT)
@@ -104,44 +104,51 @@ def sum_of_logarithms(s):
 
 
 @atom
+def place(net, number):
+    """Return a matrix (batch, state) that gates are worked on in."""
+    return recurrent.at(net, GATES, number, net.widths[1])
+
+
+@atom
 def value(net, gate):
     """Return the values of a gate."""
-    return flat(recurrent.at(net, VALUES, gate, recurrent.states(net)))
+    return flat(place(net, gate))
 
 
 @atom
 def rest(net, gate):
     """Return what a gate lacks to 1; of what goes through f, f'."""
-    return flat(recurrent.at(net, RESTS, gate, recurrent.states(net)))
+    return flat(place(net, RESTS + gate))
 
 
 @atom
-def pre(net, gate, t):
-    """Return s of a gate as a vector."""
-    return flat(recurrent.preactivation(net, gate, t))
+def gradient(net, gate):
+    """Return ds of a gate."""
+    return flat(place(net, GRADIENTS + gate))
 
 
 @atom
-def ds_of(net, gate, t):
-    """Return ds of a gate as a vector."""
-    return flat(recurrent.preactivation_gradient(net, DS, gate, t))
+def add_bias(net, gate, s):
+    """Add the biases of a gate to s, if it has any."""
+    if recurrent.biased(net, gate):
+        blocks.add_rows(s, recurrent.bias(net, gate), s.dtype.type(1))
 
 
 @atom
-def add_states(net, gates, several, t):
-    """Add h W to s of so many gates, of ``gates`` that the cell has."""
+def preactivate(net, gates, several, t):
+    """Write s = x V + h W + b of so many gates, of ``gates`` that the cell has; return x and h side by side."""
+    both = recurrent.put_together(net, t, net.exponents[recurrent.X, t], ALL)
     for gate in range(several):
-        w = recurrent.weights(net, W, gates + gate + 1, gates)
-        products.add(recurrent.state(net, t - 1), w, recurrent.preactivation(net, gate, t))
+        s = recurrent.preactivation(net, gates, gate, t)
+        products.write(both, recurrent.matrix(net, W, gate), s)
+        add_bias(net, gate, s)
+    return both
 
 
 @atom
-def pull_back(net, gates, t, below):
-    """Add ds W^T of all gates to dh; the W of a GRU's candidate, the last of three, sees DA."""
-    for gate in range(gates):
-        last = gates == GRU_GATES and gate == gates - 1
-        buffer, place = (DA, np.int64(0)) if last else (DS, np.int64(gate))
-        products.add(recurrent.preactivation_gradient(net, buffer, place, t), recurrent.transposed(net, gate), below)
+def activate(net, s, number):
+    """Write f(s) and f'(s)."""
+    net.activation(flat(s), value(net, number), rest(net, number))
 
 
 @atom
@@ -158,12 +165,12 @@ def record_forward(net, ask, row, t, gates):
     wanted, shape = ask.wanted, net.shape
     h = recurrent.state(net, t)
     for gate in range(gates):
-        s = recurrent.preactivation(net, gate, t)
+        s = recurrent.preactivation(net, gates, gate, t)
         if wanted[r.PREACTIVATION + r.M2]:
             layer.add_powers(row, r.PREACTIVATION, wanted, flat(s), 0.0)
         show(net, ask, row, statistics.PREACTIVATION, t, gates, s, np.int64(0))
         column = r.GATE + gate * r.GATE_COLUMNS
-        opened = recurrent.at(net, VALUES, gate, recurrent.states(net))
+        opened = place(net, gate)
         recurrent.add_tensor(row, column, wanted, opened, np.int64(0))
         if wanted[column + r.GATE_SATURATED]:
             lower, upper = 0.0, 1.0
@@ -182,31 +189,21 @@ def record_forward(net, ask, row, t, gates):
 
 @atom
 def record_back(net, ask, row, t, gates, exponent):
-    """Record what is wanted of ds."""
-    wanted = ask.wanted
-    net.exponents[DS, t] = exponent
-    seen = wanted[r.PREACTIVATION_GRADIENT + r.M2] or wanted[r.PREACTIVATION_GRADIENT_ZERO]
-    size = 0
+    """Put ds of all gates side by side, and record what is wanted of it."""
+    wanted, units = ask.wanted, net.widths[1]
+    ds = recurrent.preactivation_gradient(net, DS, gates, t)
     for gate in range(gates):
-        ds = recurrent.preactivation_gradient(net, DS, gate, t)
-        size += ds.size
-        if seen:
-            zeros = layer.add_powers(row, r.PREACTIVATION_GRADIENT, wanted, flat(ds), 0.0)[1]
-            row[r.PREACTIVATION_GRADIENT_ZERO] += zeros
-        show(net, ask, row, statistics.PREACTIVATION_GRADIENT, t, gates, ds, exponent)
+        of_gate = place(net, GRADIENTS + gate)
+        recurrent.put(of_gate, ds, gate * units, ALL)
         column = r.GATE + gate * r.GATE_COLUMNS + r.GATE_GRADIENT
-        recurrent.add_tensor(row, column, wanted, ds, exponent)
-    blocks.finish_powers(row, r.PREACTIVATION_GRADIENT, size, exponent)
-    row[r.PREACTIVATION_GRADIENT_ZERO] /= size
-
-
-@atom
-def record_state_gradient(net, ask, row, t, dh, exponent):
-    """Record what is wanted of dh."""
-    net.exponents[DH, t] = exponent
-    layer.add_input_gradient(row, ask.wanted, dh)
-    layer.finish_input_gradient(row, dh.size, exponent)
-    observe(net, ask, row, statistics.ACTIVATION_GRADIENT, t, dh, exponent)
+        recurrent.add_tensor(row, column, wanted, of_gate, exponent)
+    net.exponents[DS, t] = exponent
+    if wanted[r.PREACTIVATION_GRADIENT + r.M2] or wanted[r.PREACTIVATION_GRADIENT_ZERO]:
+        zeros = layer.add_powers(row, r.PREACTIVATION_GRADIENT, wanted, flat(ds), 0.0)[1]
+        blocks.finish_powers(row, r.PREACTIVATION_GRADIENT, ds.size, exponent)
+        row[r.PREACTIVATION_GRADIENT_ZERO] += zeros / ds.size
+    show(net, ask, row, statistics.PREACTIVATION_GRADIENT, t, np.int64(1), ds, exponent)
+    return ds
 
 
 @kernel()
@@ -215,38 +212,48 @@ def mean_square(matrix):
     return blocks.power_sums_2(flat(matrix), 0.0)[1] / matrix.size
 
 
+@kernel()
+def rescale(one, other):
+    """Bring back to about 1 the larger of two matrices, if it is far from it, and both by the same power of two."""
+    by = layer.far_from_one(max(mean_square(one), mean_square(other)))
+    blocks.scale_by_power_of_two(flat(one), -by)
+    blocks.scale_by_power_of_two(flat(other), -by)
+    return by
+
+
 @atom
 def open_lstm(net, t):
     """Write the gates of an LSTM at a time step."""
     for gate in (INPUT, FORGET, OUTPUT):
-        open_gate(pre(net, gate, t), value(net, gate), rest(net, gate))
-    net.activation(pre(net, CANDIDATE, t), value(net, CANDIDATE), rest(net, CANDIDATE))
+        s = recurrent.preactivation(net, LSTM_GATES, gate, t)
+        open_gate(flat(s), value(net, gate), rest(net, gate))
+    activate(net, recurrent.preactivation(net, LSTM_GATES, CANDIDATE, t), CANDIDATE)
 
 
 @atom
 def cell_state(net, t):
     """Return c of a time step."""
-    return recurrent.at(net, C, t, recurrent.states(net))
+    return recurrent.at(net, C, t, net.widths[1])
 
 
 @atom
 def begin_lstm(net, ask, row):
     """Write the initial state of the cell, and record it."""
-    c = cell_state(net, np.int64(0))
+    c = cell_state(net, ALL)
     blocks.fill(flat(c), c.dtype.type(0))
-    recurrent.add_tensor(row, r.CELL_STATE, ask.wanted, c, np.int64(0))
+    recurrent.add_tensor(row, r.CELL_STATE, ask.wanted, c, ALL)
 
 
 @atom
 def lstm_forward(net, ask, row, t):
     """Run a time step forward: c = forget * c + input * candidate, h = output * f(c)."""
-    add_states(net, LSTM_GATES, LSTM_GATES, t)
+    preactivate(net, LSTM_GATES, LSTM_GATES, t)
     open_lstm(net, t)
-    c = flat(cell_state(net, t))
-    mix(value(net, FORGET), flat(cell_state(net, t - 1)), value(net, INPUT), value(net, CANDIDATE), c)
-    net.activation(c, value(net, OUT), rest(net, OUT))
+    c = cell_state(net, t)
+    mix(value(net, FORGET), flat(cell_state(net, t - 1)), value(net, INPUT), value(net, CANDIDATE), flat(c))
+    activate(net, c, OUT)
     multiply_2(value(net, OUTPUT), value(net, OUT), flat(recurrent.state(net, t)))
-    recurrent.add_tensor(row, r.CELL_STATE, ask.wanted, cell_state(net, t), np.int64(0))
+    recurrent.add_tensor(row, r.CELL_STATE, ask.wanted, c, ALL)
     record_forward(net, ask, row, t, LSTM_GATES)
 
 
@@ -255,57 +262,60 @@ def lstm_back(net, ask, row, t, exponent):
     """Run a time step backward; dh and dc have one exponent."""
     dh, dc = recurrent.state_gradient(net, DH, t), recurrent.state_gradient(net, DC, t)
     below, dc_below = recurrent.state_gradient(net, DH, t - 1), recurrent.state_gradient(net, DC, t - 1)
-    record_state_gradient(net, ask, row, t, dh, exponent)
-    if t == recurrent.steps(net):
+    recurrent.record_state_gradient(net, ask, row, t, dh, exponent)
+    if t == net.widths.size - 1:
         blocks.fill(flat(dc), dc.dtype.type(0))
     open_lstm(net, t)
-    net.activation(flat(cell_state(net, t)), value(net, OUT), rest(net, OUT))
+    activate(net, cell_state(net, t), OUT)
     add_product_3(flat(dh), value(net, OUTPUT), rest(net, OUT), flat(dc))
     net.exponents[DC, t] = exponent
     recurrent.add_tensor(row, r.CELL_STATE_GRADIENT, ask.wanted, dc, exponent)
-    multiply_4(flat(dh), value(net, OUT), value(net, OUTPUT), rest(net, OUTPUT), ds_of(net, OUTPUT, t))
-    multiply_4(flat(dc), value(net, CANDIDATE), value(net, INPUT), rest(net, INPUT), ds_of(net, INPUT, t))
+    multiply_4(flat(dh), value(net, OUT), value(net, OUTPUT), rest(net, OUTPUT), gradient(net, OUTPUT))
+    multiply_4(flat(dc), value(net, CANDIDATE), value(net, INPUT), rest(net, INPUT), gradient(net, INPUT))
     before = flat(cell_state(net, t - 1))
-    multiply_4(flat(dc), before, value(net, FORGET), rest(net, FORGET), ds_of(net, FORGET, t))
-    multiply_3(flat(dc), value(net, INPUT), rest(net, CANDIDATE), ds_of(net, CANDIDATE, t))
-    record_back(net, ask, row, t, LSTM_GATES, exponent)
+    multiply_4(flat(dc), before, value(net, FORGET), rest(net, FORGET), gradient(net, FORGET))
+    multiply_3(flat(dc), value(net, INPUT), rest(net, CANDIDATE), gradient(net, CANDIDATE))
     multiply_2(flat(dc), value(net, FORGET), flat(dc_below))
-    blocks.fill(flat(below), below.dtype.type(0))
-    pull_back(net, LSTM_GATES, t, below)
-    by = layer.far_from_one(max(mean_square(below), mean_square(dc_below)))
-    blocks.scale_by_power_of_two(flat(below), -by)
-    blocks.scale_by_power_of_two(flat(dc_below), -by)
-    return exponent + by
+    ds = record_back(net, ask, row, t, LSTM_GATES, exponent)
+    recurrent.pull_back(net, LSTM_GATES, ds, below)
+    return exponent + rescale(below, dc_below)
 
 
 @atom
 def finish_lstm(net, ask, row, exponent):
     """Record dc of the initial state."""
     net.exponents[DC, 0] = exponent
-    dc = recurrent.state_gradient(net, DC, np.int64(0))
+    dc = recurrent.state_gradient(net, DC, ALL)
     recurrent.add_tensor(row, r.CELL_STATE_GRADIENT, ask.wanted, dc, exponent)
 
 
 @atom
-def open_gru(net, t):
-    """Write the gates of a GRU at a time step, given s of all."""
-    open_gate(pre(net, RESET, t), value(net, RESET), rest(net, RESET))
-    open_gate(pre(net, UPDATE, t), value(net, UPDATE), rest(net, UPDATE))
-    net.activation(pre(net, CANDIDATE, t), value(net, CANDIDATE), rest(net, CANDIDATE))
+def open_gru(net, gate, t):
+    """Write a gate of a GRU at a time step."""
+    open_gate(flat(recurrent.preactivation(net, GRU_GATES, gate, t)), value(net, gate), rest(net, gate))
+
+
+@atom
+def product_with_state(net, t):
+    """Return h W of the candidate of a GRU."""
+    return recurrent.at(net, A, t - 1, net.widths[1])
 
 
 @atom
 def gru_forward(net, ask, row, t):
     """Run a time step forward: h = (1 - update) * candidate + update * h."""
-    add_states(net, GRU_GATES, GRU_GATES - 1, t)
-    below = recurrent.state(net, t - 1)
-    a = recurrent.at(net, A, t - 1, recurrent.states(net))
-    products.write(below, recurrent.weights(net, W, np.int64(2 * GRU_GATES), GRU_GATES), a)
-    open_gate(pre(net, RESET, t), value(net, RESET), rest(net, RESET))
-    add_product(value(net, RESET), flat(a), pre(net, CANDIDATE, t))
-    open_gru(net, t)
-    h = flat(recurrent.state(net, t))
-    mix(rest(net, UPDATE), value(net, CANDIDATE), value(net, UPDATE), flat(below), h)
+    both = preactivate(net, GRU_GATES, GRU_GATES - 1, t)
+    open_gru(net, RESET, t)
+    open_gru(net, UPDATE, t)
+    inputs, of_candidate = net.widths[0], recurrent.matrix(net, W, CANDIDATE)
+    s, a = recurrent.preactivation(net, GRU_GATES, CANDIDATE, t), product_with_state(net, t)
+    products.write(both[:, :inputs], of_candidate[:inputs], s)
+    products.write(both[:, inputs:], of_candidate[inputs:], a)
+    add_bias(net, CANDIDATE, s)
+    add_product(value(net, RESET), flat(a), flat(s))
+    activate(net, s, CANDIDATE)
+    before, h = flat(recurrent.state(net, t - 1)), flat(recurrent.state(net, t))
+    mix(rest(net, UPDATE), value(net, CANDIDATE), value(net, UPDATE), before, h)
     record_forward(net, ask, row, t, GRU_GATES)
 
 
@@ -313,23 +323,24 @@ def gru_forward(net, ask, row, t):
 def gru_back(net, ask, row, t, exponent):
     """Run a time step backward."""
     dh, below = recurrent.state_gradient(net, DH, t), recurrent.state_gradient(net, DH, t - 1)
-    record_state_gradient(net, ask, row, t, dh, exponent)
-    open_gru(net, t)
-    a, before = recurrent.at(net, A, t - 1, recurrent.states(net)), flat(recurrent.state(net, t - 1))
-    da = flat(recurrent.preactivation_gradient(net, DA, np.int64(0), t))
-    ds = ds_of(net, CANDIDATE, t)
-    multiply_difference(
-        flat(dh), before, value(net, CANDIDATE), value(net, UPDATE), rest(net, UPDATE), ds_of(net, UPDATE, t)
-    )
-    multiply_3(flat(dh), rest(net, UPDATE), rest(net, CANDIDATE), ds)
-    multiply_2(ds, value(net, RESET), da)
-    multiply_4(ds, flat(a), value(net, RESET), rest(net, RESET), ds_of(net, RESET, t))
-    record_back(net, ask, row, t, GRU_GATES, exponent)
-    multiply_2(flat(dh), value(net, UPDATE), flat(below))
-    pull_back(net, GRU_GATES, t, below)
-    by = layer.far_from_one(mean_square(below))
-    blocks.scale_by_power_of_two(flat(below), -by)
-    return exponent + by
+    recurrent.record_state_gradient(net, ask, row, t, dh, exponent)
+    open_gru(net, RESET, t)
+    open_gru(net, UPDATE, t)
+    activate(net, recurrent.preactivation(net, GRU_GATES, CANDIDATE, t), CANDIDATE)
+    a, before = flat(product_with_state(net, t)), flat(recurrent.state(net, t - 1))
+    of_candidate, update = gradient(net, CANDIDATE), value(net, UPDATE)
+    multiply_difference(flat(dh), before, value(net, CANDIDATE), update, rest(net, UPDATE), gradient(net, UPDATE))
+    multiply_3(flat(dh), rest(net, UPDATE), rest(net, CANDIDATE), of_candidate)
+    multiply_4(of_candidate, a, value(net, RESET), rest(net, RESET), gradient(net, RESET))
+    ds = record_back(net, ask, row, t, GRU_GATES, exponent)
+    seen = recurrent.preactivation_gradient(net, DA, GRU_GATES, t)
+    blocks.copy(flat(ds), flat(seen))
+    da = place(net, OUT)  # which a GRU does not have
+    multiply_2(of_candidate, value(net, RESET), flat(da))
+    recurrent.put(da, seen, CANDIDATE * net.widths[1], ALL)
+    recurrent.pull_back(net, GRU_GATES, seen, below)
+    add_product(flat(dh), update, flat(below))
+    return exponent + layer.normalize(below, mean_square(below))
 
 
 @atom
@@ -345,12 +356,12 @@ def nothing_at_end(net, ask, row, exponent):
 @functools.cache
 def lstm_sampler(dtype: np.dtype[Any]) -> Any:
     """Return the compiled sampler of LSTMs of that precision; ``stabsim.plan`` makes its arguments."""
-    simulate_nets = recurrent.sampler(LSTM_GATES, NONE, begin_lstm, lstm_forward, lstm_back, finish_lstm)
+    simulate_nets = recurrent.sampler(LSTM_GATES, DS, begin_lstm, lstm_forward, lstm_back, finish_lstm)
     return kernel(signature(dtype, recurrent.BUFFERS), cache=f"lstm {dtype.name}")(simulate_nets)
 
 
 @functools.cache
 def gru_sampler(dtype: np.dtype[Any]) -> Any:
     """Return the compiled sampler of GRUs of that precision; ``stabsim.plan`` makes its arguments."""
-    simulate_nets = recurrent.sampler(GRU_GATES, CANDIDATE, nothing_at_start, gru_forward, gru_back, nothing_at_end)
+    simulate_nets = recurrent.sampler(GRU_GATES, DA, nothing_at_start, gru_forward, gru_back, nothing_at_end)
     return kernel(signature(dtype, recurrent.BUFFERS), cache=f"gru {dtype.name}")(simulate_nets)

@@ -2,17 +2,15 @@
 
 A layer of the record is a time step, 0 the initial state, which is 0. Matrices are numbered from 1: V of each gate,
 which the inputs are multiplied with, then W of each gate, for the state before; a number is the layer in the counter
-of random numbers, where inputs have their time step. All is drawn once.
-
-What depends on no state is done for many time steps at once: products of inputs with V before the first of them, and
-gradients by inputs after the last. dW is formed at the end, over all of them.
+of random numbers, where inputs have their time step. All is drawn once, V of a gate above its W, so that a time step
+forward is one product a gate, [x h] [V; W], and backward one with all transposes, one above the other.
 
 Signals are kept near 1, as in ``batch``: what a buffer holds is ``value / 2**exponent``, an exponent a time step.
 
 What a cell is, is for four functions to say:
 
 - ``begin_cell(net, ask, row)`` writes and records what there is initially, but for h;
-- ``pass_forward(net, ask, row, t)`` makes the state of time step t of pre-activations that hold x V + b;
+- ``pass_forward(net, ask, row, t)`` makes the state of time step t;
 - ``pass_back(net, ask, row, t, exponent)`` makes ds of dh, and the dh below, whose exponent it returns;
 - ``finish_back(net, ask, row, exponent)`` records what there is below the first time step, but for dh.
 """
@@ -26,131 +24,89 @@ import numpy as np
 
 from stabsim.kernels import batch, blocks, inputs, layer, philox, products, statistics
 from stabsim.kernels import record as r
-from stabsim.kernels.compile import atom, kernel
+from stabsim.kernels.compile import atom, kernel, wide_vectors
 from stabsim.kernels.signature import make_ask, make_net
 from stabsim.kernels.statistics import observe
-from stabsim.kernels.views import borrow, flat
+from stabsim.kernels.views import borrow, flat, stretch
 
-# Buffers, each with one part for all time steps; of gates, all of one before all of the next.
+# Buffers, each with one part for all time steps.
 BUFFERS = 19
-X, S, H, DS, DH, DX, W, TRANSPOSED, B, DW, EXTREMES, SCRATCH = (np.int64(i) for i in range(12))
-D = np.int64(12)  # f'(s) of an RNN
-C, DC = np.int64(13), np.int64(14)  # the state of an LSTM's cell
-A, DA = np.int64(15), np.int64(16)  # h W of a GRU's candidate
-VALUES, RESTS = np.int64(17), np.int64(18)  # gates of one time step, and what each lacks to 1; of f, f'
+X, S, H, DS, DH, DX, W, TRANSPOSED, B, DW, EXTREMES = (np.int64(i) for i in range(11))
+BOTH = np.int64(11)  # x and h side by side, of one time step
+SCRATCH = np.int64(12)
+D = np.int64(13)  # f'(s) of an RNN
+C, DC = np.int64(14), np.int64(15)  # the state of an LSTM's cell
+A, DA = np.int64(16), np.int64(17)  # of a GRU: h W of the candidate; what W sees in place of ds
+GATES = np.int64(18)  # of one time step, what gated cells work on
 ALL = np.int64(0)
 
-
-@atom
-def states(net):
-    """Return how many units the state has."""
-    return net.widths[1]
+SMALLEST, LARGEST = -120, 120  # powers of two that float32 holds
 
 
 @atom
-def steps(net):
-    """Return how many time steps there are."""
-    return np.int64(net.widths.size - 1)
+def rows_of(net, buffer, first, rows, width):
+    """Return rows of that width from the first on."""
+    return batch.part(net, buffer, ALL, first, first + rows, width)
 
 
 @atom
 def at(net, buffer, place, width):
     """Return the matrix (batch, width) at a place among those of a buffer."""
-    return batch.part(net, buffer, ALL, place * net.batch, (place + 1) * net.batch, width)
+    return rows_of(net, buffer, place * net.batch, net.batch, width)
 
 
 @atom
-def stretch_of_steps(net, buffer, place, count, width):
-    """Return the matrix of so many time steps, one above the other."""
-    return batch.part(net, buffer, ALL, place * net.batch, (place + count) * net.batch, width)
-
-
-@atom
-def weights(net, buffer, matrix, gates):
-    """Return a matrix by its number."""
-    fan_in, fan_out = net.widths[0], net.widths[1]
-    matrix = np.int64(matrix - 1)
-    if matrix < gates:
-        return _rows_from(net, buffer, matrix * fan_in, fan_in)
-    return _rows_from(net, buffer, gates * fan_in + (matrix - gates) * fan_out, fan_out)
-
-
-@atom
-def _rows_from(net, buffer, first, rows):
-    return batch.part(net, buffer, ALL, first, first + rows, net.widths[1])
-
-
-@atom
-def transposed(net, gate):
-    """Return W^T of a gate."""
-    return _rows_from(net, TRANSPOSED, gate * net.widths[1], net.widths[1])
+def inputs_of(net, t):
+    """Return x of a time step."""
+    return at(net, X, t - 1, net.widths[0])
 
 
 @atom
 def state(net, t):
     """Return h of a time step."""
-    return at(net, H, t, states(net))
+    return at(net, H, t, net.widths[1])
 
 
 @atom
-def preactivation(net, gate, t):
+def preactivation(net, gates, gate, t):
     """Return s of a gate at a time step."""
-    return at(net, S, gate * steps(net) + t - 1, states(net))
+    return at(net, S, (t - 1) * gates + gate, net.widths[1])
 
 
 @atom
-def kept_steps(net):
-    """Return of how many time steps ds and dx are kept: of all, or of those that are worked on at once."""
-    return steps(net) if net.kept else net.ahead
+def preactivation_gradient(net, buffer, gates, t):
+    """Return ds of a time step, gates side by side; unless all are kept, there is one place."""
+    return at(net, buffer, t - 1 if net.kept else ALL, gates * net.widths[1])
 
 
 @atom
-def place_of(net, t):
-    """Return where among them a time step is."""
-    return (t - 1) % kept_steps(net)
-
-
-@atom
-def preactivation_gradient(net, buffer, gate, t):
-    """Return ds of a gate at a time step."""
-    return at(net, buffer, gate * kept_steps(net) + place_of(net, t), states(net))
+def input_gradient(net, t):
+    """Return dx of a time step; unless all are kept, there is one place."""
+    return at(net, DX, t - 1 if net.kept else ALL, net.widths[0])
 
 
 @atom
 def state_gradient(net, buffer, t):
     """Return dh, or dc, of a time step; unless all are kept, two take turns."""
-    return at(net, buffer, t if net.keeps_s else t % 2, states(net))
-
-
-@kernel()
-def transpose(matrix, out):
-    """Write the transpose."""
-    for i in range(matrix.shape[0]):
-        for j in range(matrix.shape[1]):
-            out[j, i] = matrix[i, j]
+    return at(net, buffer, t if net.keeps_s else t % 2, net.widths[1])
 
 
 @atom
-def prepare(net, gates, backward):
-    """Draw the weights and biases."""
-    for matrix in range(1, 2 * gates + 1):
-        scale = net.weight_scale[matrix]
-        batch.draw(net.weights, weights(net, W, matrix, gates), net.seed, philox.WEIGHT, matrix, net.number, scale)
-    for gate in range(gates):
-        if backward:
-            transpose(weights(net, W, gates + gate + 1, gates), transposed(net, gate))
-    draw_biases(net, gates)
+def fan_in(net):
+    """Return how many numbers go into a gate: inputs and state."""
+    return net.widths[0] + net.widths[1]
 
 
 @atom
-def draw_biases(net, gates):
-    """Draw the biases of every gate."""
-    for gate in range(gates):
-        if biased(net, gate):
-            b = _rows_from(net, B, gate, np.int64(1))
-            batch.draw(net.bias_law, b, net.seed, philox.BIAS, gate + 1, net.number, net.bias_scale[gate + 1])
-            if gate < net.bias_mean.size:
-                blocks.shift(b[0], net.bias_mean[gate])
+def matrix(net, buffer, gate):
+    """Return V of a gate above its W."""
+    return rows_of(net, buffer, gate * fan_in(net), fan_in(net), net.widths[1])
+
+
+@atom
+def bias(net, gate):
+    """Return the biases of a gate."""
+    return rows_of(net, B, gate, np.int64(1), net.widths[1])[0]
 
 
 @atom
@@ -159,30 +115,58 @@ def biased(net, gate):
     return net.bias_scale[gate + 1] != 0 or (gate < net.bias_mean.size and net.bias_mean[gate] != 0)
 
 
-@atom
-def draw_inputs(net, first, last):
-    """Draw the inputs of time steps ``first`` .. ``last - 1``."""
-    for t in range(first, last):
-        x = at(net, X, t - 1, net.widths[0])
-        batch.draw(net.normal, x, net.seed, philox.INPUT, t, net.number, x.dtype.type(1))
+@kernel()
+def transpose(matrix, out):
+    """Write the transpose, as many columns at a time as fill a cache line."""
+    rows, columns = matrix.shape
+    for first in range(0, rows, philox.LANES):
+        last = min(first + philox.LANES, rows)
+        for j in range(columns):
+            for i in range(first, last):
+                out[j, i] = matrix[i, j]
+
+
+@kernel()
+def copy_times(values, factor, out):
+    """Write the factor times values."""
+    wide_vectors()
+    for i in range(values.size):
+        out[i] = factor * values[i]
+
+
+@kernel()
+def put(matrix, out, column, exponent):
+    """Copy ``matrix * 2**exponent`` to columns of a wider matrix, from one on."""
+    factor = matrix.dtype.type(blocks.times_power(1.0, min(max(exponent, SMALLEST), LARGEST)))
+    rows, width = matrix.shape
+    for i in range(rows):
+        row = stretch(flat(out), i * out.shape[1] + column, width)
+        copy_times(stretch(flat(matrix), i * width, width), factor, row)
 
 
 @atom
-def project_inputs(net, gates, first, count, exponent):
-    """Write x V + b of so many time steps, of inputs in units of ``2**exponent``; return their exponent."""
-    x = stretch_of_steps(net, X, first - 1, count, net.widths[0])
-    after = exponent
+def prepare(net, gates, backward):
+    """Draw the weights and biases."""
+    inputs, units = net.widths[0], net.widths[1]
     for gate in range(gates):
-        s = stretch_of_steps(net, S, gate * steps(net) + first - 1, count, states(net))
-        products.write(x, weights(net, W, gate + 1, gates), s)
-        after = exponent + net.weight_exponent[gate + 1]
-        if gates > 1:  # gates are bounded, and see s as it is
-            blocks.scale_by_power_of_two(flat(s), after)
-            after = np.int64(0)
-        if biased(net, gate):
-            layer.add_bias(s, _rows_from(net, B, gate, np.int64(1))[0], after)
-            after = max(after, 0)
-    return after
+        v = rows_of(net, W, gate * fan_in(net), inputs, units)
+        w = rows_of(net, W, gate * fan_in(net) + inputs, units, units)
+        of_v, of_w = gate + 1, gates + gate + 1
+        batch.draw(net.weights, v, net.seed, philox.WEIGHT, of_v, net.number, net.weight_scale[of_v])
+        batch.draw(net.weights, w, net.seed, philox.WEIGHT, of_w, net.number, net.weight_scale[of_w])
+        if backward:
+            transpose(matrix(net, W, gate), rows_of(net, TRANSPOSED, gate * units, units, fan_in(net)))
+        draw_bias(net, gate)
+
+
+@atom
+def draw_bias(net, gate):
+    """Draw the biases of a gate, if it has any."""
+    if biased(net, gate):
+        b = rows_of(net, B, gate, np.int64(1), net.widths[1])
+        batch.draw(net.bias_law, b, net.seed, philox.BIAS, gate + 1, net.number, net.bias_scale[gate + 1])
+        if gate < net.bias_mean.size:
+            blocks.shift(b[0], net.bias_mean[gate])
 
 
 @kernel()
@@ -196,35 +180,48 @@ def add_tensor(row, tensor, wanted, matrix, exponent):
 @atom
 def begin(net, ask, row):
     """Write the initial state, and record it."""
-    h = state(net, np.int64(0))
+    h = state(net, ALL)
     blocks.fill(flat(h), h.dtype.type(0))
     net.exponents[H, 0] = 0
-    layer.record_input(row, ask.wanted, h, 0.0, np.int64(0))
-    observe(net, ask, row, statistics.ACTIVATION, 0, h, np.int64(0))
+    layer.record_input(row, ask.wanted, h, 0.0, ALL)
+    observe(net, ask, row, statistics.ACTIVATION, 0, h, ALL)
 
 
 @atom
-def pass_inputs_back(net, gates, wanted, rows, first, count):
-    """Write dx of time steps that have their ds, and record what is wanted of it."""
-    place = place_of(net, first)
-    dx = stretch_of_steps(net, DX, place, count, net.widths[0])
-    for gate in range(gates):
-        ds = stretch_of_steps(net, DS, gate * kept_steps(net) + place, count, states(net))
-        v = weights(net, W, gate + 1, gates)
-        if gate == 0:
-            products.write(ds, v.T, dx)
-        else:
-            products.add(ds, v.T, dx)
-    for t in range(first, first + count):
-        record_input_gradient(net, wanted, rows[t], t)
+def put_together(net, t, of_inputs, of_state):
+    """Return x and h side by side, each times a power of two."""
+    both = at(net, BOTH, ALL, fan_in(net))
+    put(inputs_of(net, t), both, ALL, of_inputs)
+    put(state(net, t - 1), both, net.widths[0], of_state)
+    return both
 
 
 @atom
-def record_input_gradient(net, wanted, row, t):
-    """Record what is wanted of dx of a time step."""
-    exponent = net.exponents[DS, t] + net.weight_exponent[1]
-    net.exponents[DX, t] = exponent
-    add_tensor(row, r.INPUT_GRADIENT, wanted, at(net, DX, place_of(net, t), net.widths[0]), exponent)
+def record_state_gradient(net, ask, row, t, dh, exponent):
+    """Record what is wanted of dh."""
+    net.exponents[DH, t] = exponent
+    layer.add_input_gradient(row, ask.wanted, dh)
+    layer.finish_input_gradient(row, dh.size, exponent)
+    observe(net, ask, row, statistics.ACTIVATION_GRADIENT, t, dh, exponent)
+
+
+@atom
+def pull_back(net, gates, ds, out):
+    """Write ds W^T, summed over gates."""
+    transposed = rows_of(net, TRANSPOSED, ALL, gates * net.widths[1], fan_in(net))
+    products.write(ds, transposed[:, net.widths[0] :], out)
+
+
+@atom
+def pass_inputs_back(net, gates, ask, row, t):
+    """Write dx = ds V^T, and record what is wanted of it, if anything is."""
+    if not ask.wanted[r.INPUT_GRADIENT + r.M2]:
+        return
+    dx = input_gradient(net, t)
+    transposed = rows_of(net, TRANSPOSED, ALL, gates * net.widths[1], fan_in(net))
+    products.write(preactivation_gradient(net, DS, gates, t), transposed[:, : net.widths[0]], dx)
+    net.exponents[DX, t] = net.exponents[DS, t] + net.weight_exponent[1]
+    add_tensor(row, r.INPUT_GRADIENT, ask.wanted, dx, net.exponents[DX, t])
 
 
 @kernel()
@@ -241,72 +238,48 @@ def common_exponent(of_ds, of_h, of_x):
 
 
 @atom
-def weight_gradient(net, gates, row, wanted, input_exponent, candidate):
-    """Form dW, summed over all time steps, and record what is wanted of it.
+def weight_gradient(net, gates, by_state, row, wanted, input_exponent):
+    """Form dW of all gates side by side, summed over all time steps, and record what is wanted of it.
 
-    ``candidate`` is the gate whose W sees another gradient than its V, that in DA; -1: none does.
+    What W sees of ds is in buffer ``by_state``.
     """
-    last = steps(net)
+    steps, inputs, units = np.int64(net.widths.size - 1), net.widths[0], net.widths[1]
     top, uniform = common_exponent(net.exponents[DS], net.exponents[H], input_exponent)
-    fan_in, fan_out = net.widths[0], net.widths[1]
-    both = fan_in + fan_out
-    dw = _rows_from(net, DW, np.int64(0), gates * both)
-    blocks.fill(flat(dw), dw.dtype.type(0))
-    for gate in range(gates):
-        by_input = _rows_from(net, DW, gate * both, fan_in)
-        by_state = _rows_from(net, DW, gate * both + fan_in, fan_out)
-        buffer, place = (DA, np.int64(0)) if gate == candidate else (DS, np.int64(gate))
-        if uniform:
-            products.add_inner(
-                stretch_of_steps(net, X, np.int64(0), last, fan_in),
-                stretch_of_steps(net, DS, gate * last, last, fan_out),
-                by_input,
-            )
-            products.add_inner(
-                stretch_of_steps(net, H, np.int64(0), last, fan_out),
-                stretch_of_steps(net, buffer, place * last, last, fan_out),
-                by_state,
-            )
-            continue
-        for t in range(1, last + 1):
-            shift = net.exponents[DS, t] - top
-            scaled = at(net, SCRATCH, np.int64(0), fan_out)
-            blocks.copy(flat(preactivation_gradient(net, DS, np.int64(gate), t)), flat(scaled))
-            blocks.scale_by_power_of_two(flat(scaled), shift + input_exponent)
-            products.add_inner(at(net, X, t - 1, fan_in), scaled, by_input)
-            if t > 1:
-                blocks.copy(flat(preactivation_gradient(net, buffer, place, t)), flat(scaled))
-                blocks.scale_by_power_of_two(flat(scaled), shift + net.exponents[H, t - 1])
-                products.add_inner(state(net, t - 1), scaled, by_state)
     net.exponents[DW, 1] = top
-    _, zeros = layer.add_powers(row, r.WEIGHT_GRADIENT, wanted, flat(dw), 0.0)
-    blocks.finish_powers(row, r.WEIGHT_GRADIENT, dw.size, top)
-    if wanted[r.WEIGHT_GRADIENT_ZERO]:
-        row[r.WEIGHT_GRADIENT_ZERO] = zeros / dw.size
-        row[r.WEIGHT_GRADIENT_DEAD_ROW] = blocks.dead_rows(dw) / dw.shape[0] if zeros > 0 else 0.0
-        extremes = batch.part(net, EXTREMES, ALL, np.int64(0), np.int64(2), gates * fan_out)
-        for gate in range(gates):
-            first = gate * fan_out
-            lowest, highest = extremes[0][first : first + fan_out], extremes[1][first : first + fan_out]
-            blocks.column_extremes(_rows_from(net, DW, gate * both, both), lowest, highest)
-        blocks.record_column_signs(row, extremes[0], extremes[1])
+    dw = rows_of(net, DW, ALL, fan_in(net), gates * units)
+    blocks.fill(flat(dw), dw.dtype.type(0))
+    if uniform:
+        rows = steps * net.batch
+        ds, seen = rows_of(net, DS, ALL, rows, gates * units), rows_of(net, by_state, ALL, rows, gates * units)
+        products.add_inner(rows_of(net, X, ALL, rows, inputs), ds, dw[:inputs])
+        products.add_inner(rows_of(net, H, ALL, rows, units), seen, dw[inputs:])
+    else:
+        scaled = at(net, SCRATCH, ALL, gates * units)
+        for t in range(1, steps + 1):
+            shift = net.exponents[DS, t] - top
+            put(preactivation_gradient(net, DS, gates, t), scaled, ALL, shift + input_exponent)
+            products.add_inner(inputs_of(net, t), scaled, dw[:inputs])
+            if t > 1:
+                put(preactivation_gradient(net, by_state, gates, t), scaled, ALL, shift + net.exponents[H, t - 1])
+                products.add_inner(state(net, t - 1), scaled, dw[inputs:])
+    extremes = rows_of(net, EXTREMES, ALL, np.int64(2), gates * units)
+    layer.record_formed_gradient(row, wanted, dw, top, extremes)
 
 
 def sampler(
     gates: np.int64,
-    candidate: np.int64,
+    by_state: np.int64,
     begin_cell: Callable[..., Any],
     pass_forward: Callable[..., Any],
     pass_back: Callable[..., Any],
     finish_back: Callable[..., Any],
     prepare: Callable[..., Any] = prepare,
-    project_inputs: Callable[..., Any] = project_inputs,
     pass_inputs_back: Callable[..., Any] = pass_inputs_back,
     weight_gradient: Callable[..., Any] = weight_gradient,
 ) -> Callable[..., None]:
-    """Return the function that `signature` describes, to be compiled.
+    """Return the function that `signature` describes, to be compiled; ``by_state`` has what W sees of ds.
 
-    The last four are what is done with the weights but for a time step's own products: here they are drawn.
+    The last three do what else takes the weights, which are drawn, unless told.
     """
 
     def simulate_nets(first_net, seed, normal, activation, weights, bias_law, own, problem, given, memory, ask, record):
@@ -319,19 +292,17 @@ def sampler(
             blocks.copy(flat(ask.blank), flat(rows))
             prepare(net, gates, ask.backward)
             if samples.shape[0] > 0:
-                x = stretch_of_steps(net, X, np.int64(0), last, net.widths[0])
+                x = rows_of(net, X, ALL, last * net.batch, net.widths[0])
                 inputs.choose_sequences(samples, net.batch, x, seed, net.number)
             begin(net, ask, rows[0])
             begin_cell(net, ask, rows[0])
-            for first in range(1, last + 1, net.ahead):
-                count = min(net.ahead, last + 1 - first)
+            for t in range(1, last + 1):
+                x = inputs_of(net, t)
                 if samples.shape[0] == 0:
-                    draw_inputs(net, first, first + count)
-                exponent = project_inputs(net, gates, first, count, given.input_exponent)
-                for t in range(first, first + count):
-                    net.exponents[X, t], net.exponents[S, t] = given.input_exponent, exponent
-                    add_tensor(rows[t], r.INPUT, ask.wanted, at(net, X, t - 1, net.widths[0]), given.input_exponent)
-                    pass_forward(net, ask, rows[t], t)
+                    batch.draw(net.normal, x, seed, philox.INPUT, t, net.number, x.dtype.type(1))
+                net.exponents[X, t] = given.input_exponent
+                add_tensor(rows[t], r.INPUT, ask.wanted, x, given.input_exponent)
+                pass_forward(net, ask, rows[t], t)
             if not ask.backward:
                 continue
             dh = state_gradient(net, DH, last)
@@ -341,21 +312,12 @@ def sampler(
                 draw = net.normal
                 batch.draw(draw, dh, seed, philox.OUTPUT_GRADIENT, last, net.number, dh.dtype.type(1))
             exponent = given.gradient_exponent
-            first = 1 + (last - 1) // net.ahead * net.ahead
-            count = last + 1 - first
-            while first > 0:
-                for t in range(first + count - 1, first - 1, -1):
-                    exponent = pass_back(net, ask, rows[t], t, exponent)
-                if ask.wanted[r.INPUT_GRADIENT + r.M2]:
-                    pass_inputs_back(net, gates, ask.wanted, rows, first, count)
-                first, count = first - net.ahead, net.ahead
-            dh = state_gradient(net, DH, np.int64(0))
-            net.exponents[DH, 0] = exponent
-            layer.add_input_gradient(rows[0], ask.wanted, dh)
-            layer.finish_input_gradient(rows[0], dh.size, exponent)
-            observe(net, ask, rows[0], statistics.ACTIVATION_GRADIENT, 0, dh, exponent)
+            for t in range(last, 0, -1):
+                exponent = pass_back(net, ask, rows[t], t, exponent)
+                pass_inputs_back(net, gates, ask, rows[t], t)
+            record_state_gradient(net, ask, rows[0], ALL, state_gradient(net, DH, ALL), exponent)
             finish_back(net, ask, rows[0], exponent)
             if ask.weight_gradients:
-                weight_gradient(net, gates, rows[1], ask.wanted, given.input_exponent, candidate)
+                weight_gradient(net, gates, by_state, rows[1], ask.wanted, given.input_exponent)
 
     return simulate_nets

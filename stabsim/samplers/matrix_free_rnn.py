@@ -27,29 +27,28 @@ def layout(task: Task) -> Layout:
     inputs, state = task.network.widths[:2]
     rows = task.network.depth * task.batch
     asked = rows - task.batch
-    known = asked if task.network.laws[-1].law == "orthogonal" else 0
+    fresh = rows + (asked if task.network.laws[-1].law == "orthogonal" else 0)
     sizes = np.zeros((m.BUFFERS, task.network.depth + 1), np.int64)
     sizes[: recurrent.BUFFERS] = dense.sizes(task, kept=True, keeps_s=False)
     sizes[[recurrent.W, recurrent.TRANSPOSED, recurrent.DW, recurrent.EXTREMES]] = 0
-    both, fresh = asked + rows, known + rows
     lengths = {
-        m.IMAGES: both * state,
-        m.FRAME: both * state,
+        m.IMAGES: (asked + rows) * state,
         m.C: asked**2,
-        m.M: fresh**2,
-        m.SHARES: rows * fresh,
+        m.FRAME: (asked + rows) * state,
         m.TIES: rows * asked,
-        m.LEFT: max(rows * (rows + fresh), task.batch * both),
         m.INPUT_IMAGES: (rows + fresh) * inputs,
         m.INPUT_C: rows**2,
         m.INPUT_G: rows * state,
         m.INPUT_TIES: fresh * rows,
-        m.SIDE_BY_SIDE: rows * (inputs + state) if task.wanted[r.WEIGHT_GRADIENT_ZERO] else 0,
-        m.WORK: max(frames.PANEL * (max(inputs, state) + 2 * both), 2 * rows**2, task.batch * (2 * asked + rows)),
+        m.M: fresh**2,
+        m.SHARES: rows * fresh,
+        m.SIDES: rows * (inputs + state) if task.wanted[r.WEIGHT_GRADIENT_ZERO] else 0,
+        m.LEFT: max(task.batch * (rows + fresh), rows * fresh),
+        m.WORK: max(frames.PANEL * (max(inputs, state) + 2 * (rows + fresh)), task.batch * (2 * rows + fresh)),
     }
     for buffer, length in lengths.items():
         sizes[buffer, 0] = length
-    return Layout(sizes, np.zeros_like(sizes), kept=True, ahead=task.network.depth)
+    return Layout(sizes, np.zeros_like(sizes), kept=True)
 
 
 def terms(task: Task, fan_in: int, fan_out: int) -> Terms:

@@ -11,8 +11,6 @@ from stabsim.kernels import gated, recurrent, rnn
 from stabsim.samplers.base import Layout, Prices, Sampler, Terms
 from stabsim.task import Task
 
-NEAR = 2**17  # numbers of some time steps that are worked on at once, so that they stay in the second-level cache
-
 PRICES: dict[str, Prices] = {
     "recurrent": {
         "float32": {"step": 900, "value": 1.0, "product": 0.0105, "weight": 0.5},
@@ -26,20 +24,13 @@ def gates(task: Task) -> int:
     return len(task.network.fans) // 2
 
 
-def together(task: Task) -> int:
-    """Return for how many time steps what depends on no state is done at once."""
-    inputs, state = task.network.widths[:2]
-    return max(1, min(task.network.depth, NEAR // (task.batch * (inputs + gates(task) * state))))
-
-
 def sizes(task: Task, kept: bool, keeps_s: bool) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
     """Return the sizes of the buffers, (buffers, depth + 1), each being one part for all time steps."""
     inputs, state = task.network.widths[:2]
     cell, steps, several = task.network.cell.kind, task.network.depth, gates(task)
     weights = several * (inputs + state) * state
     values = task.batch * state
-    some = steps if kept else together(task)
-    turns = steps + 1 if keeps_s else 2
+    some, turns = steps if kept else 1, steps + 1 if keeps_s else 2
     lengths = {
         recurrent.X: steps * task.batch * inputs,
         recurrent.S: several * steps * values,
@@ -48,20 +39,21 @@ def sizes(task: Task, kept: bool, keeps_s: bool) -> np.ndarray[tuple[int, int], 
         recurrent.DH: turns * values,
         recurrent.DX: some * task.batch * inputs,
         recurrent.W: weights,
-        recurrent.TRANSPOSED: several * state * state,
+        recurrent.TRANSPOSED: weights,
         recurrent.B: several * state,
         recurrent.DW: weights if task.weight_gradients else 0,
         recurrent.EXTREMES: 2 * several * state,
-        recurrent.SCRATCH: values,
+        recurrent.BOTH: task.batch * (inputs + state),
+        recurrent.SCRATCH: several * values,
     }
     if cell == "rnn":
         lengths[recurrent.D] = steps * values
     else:
-        lengths[recurrent.VALUES] = lengths[recurrent.RESTS] = (several + 1) * values
+        lengths[recurrent.GATES] = gated.PLACES * values
     if cell == "lstm":
         lengths |= {recurrent.C: (steps + 1) * values, recurrent.DC: turns * values}
     if cell == "gru":
-        lengths |= {recurrent.A: steps * values, recurrent.DA: some * values}
+        lengths |= {recurrent.A: steps * values, recurrent.DA: several * some * values}
     found = np.zeros((recurrent.BUFFERS, steps + 1), np.int64)
     for buffer, length in lengths.items():
         found[buffer, 0] = length
@@ -76,7 +68,7 @@ def layout(task: Task) -> Layout:
 def laid_out(task: Task, kept: bool, keeps_s: bool) -> Layout:
     """Return where it keeps one, with ds and dx, or with every dh, of all time steps."""
     lengths = sizes(task, kept, keeps_s)
-    return Layout(lengths, np.zeros_like(lengths), kept, keeps_s, together(task))
+    return Layout(lengths, np.zeros_like(lengths), kept, keeps_s)
 
 
 def terms(task: Task, fan_in: int, fan_out: int) -> Terms:
