@@ -233,6 +233,28 @@ def test_every_tensor_and_every_share_against_numpy(case: str, name: str) -> Non
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_what_goes_in_at_either_end_is_rounded_and_counted(name: str) -> None:
+    form, rng = FORMATS[name], np.random.default_rng(3)
+    low, high = max(math.log2(form.flush_threshold) - 3, -120), min(math.log2(form.largest) + 2, 120)  # of float32
+    wide = np.exp2(rng.uniform(low, high, (2, 300)))
+    wide = wide.astype(np.float32).astype(np.float64)
+    names = [share for share in SHARES if share.startswith("activation")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        result = stabsim.simulate(
+            Network((300, 300), "linear", "normal(std=0.01)"), nets=1, batch=2, precision=name, loss_scale=4.0,
+            inputs=wide, output_gradient=wide / 4.0, quantities=names, samples=names,
+        )  # fmt: skip
+    _, counts = round_and_count(wide, name)
+    for tensor, layer in (("activation", 0), ("activation_gradient", 1)):
+        for share in ("overflow", "underflow", "subnormal"):
+            assert counts[share] > 0 or name == "bfloat16"  # whose range is that of float32
+            found = result.samples[f"{tensor}_{share}_fraction"][0, layer]
+            assert found == pytest.approx(counts[share] / wide.size, abs=1e-12)
+        assert result.samples[f"{tensor}_failed_fraction"][0, layer] == (counts["overflow"] > 0)
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("activation", ["tanh", "gelu", "sigmoid"])
 def test_curved_activations_are_rounded(activation: str, name: str) -> None:
     network = Network(WIDTHS, activation, "lecun_normal", 0.3)
