@@ -2,8 +2,8 @@
 
 Of a matrix is drawn only what signals and gradients ask of it, each answer given all before (Lu, *Householder Dice*,
 IEEE Trans. Inf. Theory 67(12), 2021, arXiv:2101.07464), and an RNN asks the same two again and again. Forward, a signal
-z = C U, U being a frame that grows by a row a sample and time step, has z W = C G with fresh rows of G. Backward, ds = M F
-likewise, and what W^T makes of F is G^T U, and fresh in the complement of U:
+z = C U, U being a frame that grows by a row a sample and time step, has z W = C G with fresh rows of G. Backward,
+ds = M F likewise, and what W^T makes of F is F G^T U, and fresh in the complement of U:
 
 - Gaussian: ds W^T = ds G^T U + M H (I - U^T U), G and H being normals;
 - orthogonal, the weights on the state only: ds = A G + M F and ds W^T = A U + M H, where G and F are one frame, and U
@@ -28,8 +28,8 @@ from stabsim.kernels.signature import signature
 from stabsim.kernels.structured import add_signal
 from stabsim.kernels.views import as_matrix, flat, stretch
 
-# Of W: U above H; C; G above F; H U^T. Of V: U above H; C; G; H U^T. Then M of F, or A and M; the same by time step; x and
-# h side by side; and two to work in.
+# Of W: U above H; C; G above F; H U^T. Of V: U above H; C; G; H U^T. Then M of F, or A and M; the same by time step;
+# x and h side by side; and two to work in.
 BUFFERS = recurrent.BUFFERS + 13
 IMAGES, C, FRAME, TIES, INPUT_IMAGES, INPUT_C, INPUT_G, INPUT_TIES, M, SHARES, SIDES, LEFT, WORK = (
     np.int64(i) for i in range(recurrent.BUFFERS, BUFFERS)
