@@ -20,6 +20,7 @@ from stabsim.target import Distance, furthest
 from stabsim.task import Task
 from stabsim.theory.exact import ExactLaws
 from stabsim.theory.infinite_width import WideLimit
+from stabsim.theory.residual_laws import ResidualLaws, laws_of
 
 if TYPE_CHECKING:
     import pandas
@@ -72,8 +73,8 @@ class Result:
         return estimate(known[quantity], self.sums, self.plan.pivots, confidence=confidence, looks=looks)
 
     @cached_property
-    def _exact(self) -> ExactLaws:
-        return ExactLaws(self.task)
+    def _exact(self) -> ExactLaws | ResidualLaws:
+        return laws_of(self.task)
 
     @cached_property
     def _limit(self) -> WideLimit:

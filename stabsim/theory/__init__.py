@@ -22,7 +22,6 @@ from stabsim.theory import (
     spectra,
     zeros,
 )
-from stabsim.theory.exact import predict
 from stabsim.theory.gains import gain, published_gain
 from stabsim.theory.gaussian import moments
 from stabsim.theory.infinite_width import predict_wide
@@ -36,6 +35,7 @@ from stabsim.theory.mean_field import (
 )
 from stabsim.theory.normalization import batch_norm_gradient_rate
 from stabsim.theory.random_matrix import positive_definite_probability
+from stabsim.theory.residual_laws import predict
 
 __all__ = [
     "FixedPoint",

@@ -30,11 +30,6 @@ _SYMMETRIC = ("normal", "uniform", "truncated_normal")  # independent, centered,
 LN_10 = float(np.log(10.0))
 
 
-def predict(task: Task, quantity: str) -> Floats:
-    """Return the prediction of a quantity at every layer, (depth + 1,); NaN where no law is known."""
-    return ExactLaws(task).predict(quantity)
-
-
 class ExactLaws:
     """A task in the letters of the formulas; layer 0 is the input."""
 
@@ -99,7 +94,10 @@ class ExactLaws:
 
 def layer_scales(network: Network) -> tuple[Floats, Floats]:
     """Return the variance of a weight and the standard deviation of a bias, (depth + 1,) each; NaN for the input."""
-    weights = [network.weights.weight_variance(*fans) for fans in network.fans]
+    factors = [
+        std / network.weights.weight_std(*fans) for std, fans in zip(network.weight_stds, network.fans, strict=True)
+    ]
+    weights = [f**2 * network.weights.weight_variance(*fans) for f, fans in zip(factors, network.fans, strict=True)]
     biases = [network.weights.bias_std(fan_in, network.bias_std) for fan_in, _ in network.fans]
     return np.array([np.nan, *weights]), np.array([np.nan, *biases])
 

@@ -24,6 +24,7 @@ Floats = NDArray[np.float64]
 
 _CENTERED = ("normal", "uniform", "truncated_normal", "orthogonal")
 SMALLEST_VARIANCE = 1e-190  # below, squares of signals leave float64
+LOG10_E = math.log10(math.e)
 SMALLEST_SQUARE = 1e-300  # below, float64 loses digits
 
 
@@ -65,13 +66,19 @@ class WideLimit:
         self.biases = bias_std**2
         self.weights = np.concatenate([[np.nan], self.widths[:-1] * gamma[1:]])  # fan-in times weight variance
         self.back = self.widths * gamma  # fan-out times weight variance
-        self._go_forward(network.activation)
+        skip = network.skip
+        self.starts = network.shortcuts
+        self.shortcut, self.branch = (skip.shortcut, skip.branch) if skip else (0.0, 1.0)
+        self.between = skip is not None and skip.activation == "between"
+        self.known = task.features - HARMLESS <= {"skip"} and (skip is None or skip.activation in ("inside", "between"))
+        if self.known:
+            self._go_forward(network.activation)
 
     @np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore")
     def predict(self, quantity: str) -> Floats:
         """Return the limit of a quantity at every layer, (depth + 1,); NaN where none is known."""
         law = _LIMITS.get(quantity)
-        if law is None or self.task.features - HARMLESS or self.task.network.weights.law not in _CENTERED:
+        if law is None or not self.known or self.task.network.weights.law not in _CENTERED:
             return np.full(len(self.widths), np.nan)
         values = np.asarray(law(self), np.float64)
         return np.where(np.isfinite(values), values, np.nan)
@@ -91,6 +98,17 @@ class WideLimit:
                     return
             self.mean[layer], self.square[layer] = found.mean, found.mean_square
             self.passed[layer] = found.derivative_mean_square
+            if self.starts[layer] >= 0:
+                self._add_shortcut(layer)
+
+    def _add_shortcut(self, layer: int) -> None:
+        """Add the signal at the block's start to what a branch has become: uncorrelated but for their means."""
+        start, a, c = self.starts[layer], self.branch, self.shortcut
+        if self.between:
+            self.mean[layer], self.square[layer], self.passed[layer] = 0.0, self.q[layer], 1.0
+        crossed = 2.0 * a * c * self.mean[start] * self.mean[layer]
+        self.square[layer] = c**2 * self.square[start] + crossed + a**2 * self.square[layer]
+        self.mean[layer] = c * self.mean[start] + a * self.mean[layer]
 
     @functools.cached_property
     def log10_gradients(self) -> tuple[Floats, Floats]:
@@ -99,10 +117,18 @@ class WideLimit:
         if self.task.output_gradient is not None:
             return ds, dz
         passed, back = np.log10(self.passed), np.log10(self.back)
+        scaled, kept = np.log10(np.square([self.branch, self.shortcut]))
         dz[-1] = 0.0
+        waiting = np.full_like(self.q, -np.inf)
         for layer in range(len(ds) - 1, 0, -1):
+            start = self.starts[layer]
             ds[layer] = dz[layer] + passed[layer]
+            if start >= 0:
+                ds[layer] += scaled
+                waiting[start] = dz[layer] + kept
             dz[layer - 1] = ds[layer] + back[layer]
+            if np.any(waiting[layer - 1] > -np.inf):
+                dz[layer - 1] = LOG10_E * np.logaddexp(dz[layer - 1] / LOG10_E, waiting[layer - 1] / LOG10_E)
         return ds, dz
 
     @property
@@ -116,7 +142,11 @@ class WideLimit:
     def correlation(self) -> Floats:
         """Return the cosine of two samples' z: standard normal inputs, or two that are given."""
         found, rows = np.full(len(self.widths), np.nan), self.task.inputs
-        if self.task.batch < 2 or (rows is not None and (len(rows) != 2 or not rows.any(axis=1).all())):
+        if (
+            self.task.network.skip is not None
+            or self.task.batch < 2
+            or (rows is not None and (len(rows) != 2 or not rows.any(axis=1).all()))
+        ):
             return found
         found[0] = 0.0 if rows is None else rows[0] @ rows[1] / np.linalg.norm(rows[0]) / np.linalg.norm(rows[1])
         last = np.zeros(3)
