@@ -272,8 +272,7 @@ def quantities(net: Any, formula: Formula, bound: float = 0.01) -> dict[str, lis
                 math.nan if matrix is None else function(matrix) for matrix in getattr(net, tensor)
             ]
     found["activation_saturated_fraction"] = [math.nan] + [
-        _saturated_fraction(s, z, formula, bound)
-        for s, z in zip(net.preactivation[1:], net.activation[1:], strict=True)
+        saturated_fraction(s, z, formula, bound) for s, z in zip(net.preactivation[1:], net.activation[1:], strict=True)
     ]
     found["derivative_saturated_fraction"] = [math.nan] + [
         sum(abs(v) < bound for v in d.flat) / d.size for d in net.derivative[1:]
@@ -333,7 +332,7 @@ def correlation(v: Floats) -> float:
     return sum(cosines) / len(cosines) if cosines else math.nan
 
 
-def _saturated_fraction(s: Floats, z: Floats, formula: Formula, bound: float) -> float:
+def saturated_fraction(s: Floats, z: Floats, formula: Formula, bound: float) -> float:
     """Return the share of units within the bound of the limit of f on their side of 0, to which 0 is on the left."""
     count = 0
     for x, value in zip(s.flat, z.flat, strict=True):

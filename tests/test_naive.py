@@ -64,7 +64,7 @@ def assert_same_tensors(seen: Trace, expected: naive.Net, tolerance: float, what
 def test_every_activation_and_every_quantity_has_an_oracle() -> None:
     assert list(naive.FORMULAS) == list(ACTIVATIONS)
     found = naive.quantities(oracle(stabsim.trace(Network((2, 3), "relu", "he_normal")), naive.relu()), naive.relu())
-    assert sorted(found) == sorted(QUANTITIES)
+    assert sorted(found) == sorted(name for name, quantity in QUANTITIES.items() if not quantity.needs)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
