@@ -359,6 +359,7 @@ NETS = {
     "gains": 64,
     "initializers": 8,
     "mean_field": 8,
+    "recurrent": 64,
     "variance_propagation": 1000,
     "width_scaling": 64,
     "zero_fractions": 64,
