@@ -298,6 +298,7 @@ _ENTRIES = (
 )
 
 QUANTITIES: dict[str, Quantity] = {entry.name: entry for entry in _ENTRIES}
+PLAIN = {name: entry for name, entry in QUANTITIES.items() if not entry.needs}  # those of nets of nothing but layers
 
 
 def select(

@@ -24,7 +24,7 @@ from stabsim.cli.list import KINDS
 from stabsim.cli.progress import LiveProgress
 from stabsim.cli.warmup import prune
 from stabsim.network import Network
-from stabsim.quantities import QUANTITIES
+from stabsim.quantities import PLAIN, QUANTITIES
 from stabsim.simulation import simulate
 from stabsim.store import Store
 from tests.test_store import tree
@@ -181,7 +181,7 @@ def test_simulate_prints_a_table_and_writes_another(call: Call) -> None:
     assert status == 0 and "batch 2, seed 3" in out and "table.csv" in out
     rows = [line.split() for line in out.splitlines() if line.startswith("  ")]
     assert rows[0] == ["quantity", "layer", "estimate", "interval", "theory"]
-    assert {row[0] for row in rows[1:]} == set(QUANTITIES)
+    assert {row[0] for row in rows[1:]} == set(PLAIN)
     layers = {row[0]: row[1] for row in rows}
     assert layers["activation_mean"] == "5" and layers["activation_gradient_mean"] == "0"
 

@@ -22,7 +22,7 @@ from stabsim.estimates import (
     top_share,
 )
 from stabsim.moments import Sums
-from stabsim.quantities import QUANTITIES
+from stabsim.quantities import PLAIN
 from stabsim.target import relative_error
 from tests import naive
 
@@ -35,7 +35,7 @@ NETWORK = Network((6, 8, 5), "hard_tanh", "lecun_normal", 0.1)
 @pytest.fixture(scope="module")
 def result() -> Result:
     return stabsim.simulate(
-        NETWORK, nets=NETS, batch=BATCH, seed=SEED, precision="float64", samples=tuple(QUANTITIES), threads=2
+        NETWORK, nets=NETS, batch=BATCH, seed=SEED, precision="float64", samples=tuple(PLAIN), threads=2
     )
 
 
@@ -49,13 +49,13 @@ def tensors() -> dict[str, list[Numbers]]:
     }
 
 
-OF_VALUES = [name for name, q in QUANTITIES.items() if q.kind not in ("fraction", "value")]
-OF_NETS = [name for name in QUANTITIES if name not in OF_VALUES]
+OF_VALUES = [name for name, q in PLAIN.items() if q.kind not in ("fraction", "value")]
+OF_NETS = [name for name in PLAIN if name not in OF_VALUES]
 
 
 @pytest.mark.parametrize("name", OF_VALUES)
 def test_estimates_from_values_agree_with_the_jackknife(name: str, result: Result) -> None:
-    quantity, found = QUANTITIES[name], result.estimates(name)
+    quantity, found = PLAIN[name], result.estimates(name)
     for layer in (1, 2):
         values = tensors()[quantity.tensor][layer - 1]
         value, error = naive.ensemble(quantity.statistic, values)
@@ -82,9 +82,9 @@ def test_estimates_from_nets_are_means(name: str, result: Result) -> None:
 
 
 @pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999])
-@pytest.mark.parametrize("name", QUANTITIES)
+@pytest.mark.parametrize("name", PLAIN)
 def test_intervals_are_those_of_scipy(name: str, confidence: float, result: Result) -> None:
-    quantity, found = QUANTITIES[name], result.estimates(name, confidence=confidence)
+    quantity, found = PLAIN[name], result.estimates(name, confidence=confidence)
     t = scipy.stats.t(NETS - 1).ppf(0.5 + confidence / 2)
     for layer in (1, 2):
         value, error, nets = found.estimate[layer], found.std_error[layer], int(found.nets[layer])
@@ -112,8 +112,8 @@ def test_intervals_are_those_of_scipy(name: str, confidence: float, result: Resu
 def test_sums_survive_their_arrays_and_know_only_their_quantities(result: Result) -> None:
     copy = Sums.from_arrays(result.sums.to_arrays())
     assert copy.nets == NETS
-    for name in QUANTITIES:
-        quantity = QUANTITIES[name]
+    for name in PLAIN:
+        quantity = PLAIN[name]
         one, other = (estimate(quantity, sums, result.plan.pivots) for sums in (copy, result.sums))
         assert np.array_equal(one.estimate, other.estimate, equal_nan=True)
         assert np.array_equal(one.ci_high, other.ci_high, equal_nan=True)
@@ -121,12 +121,12 @@ def test_sums_survive_their_arrays_and_know_only_their_quantities(result: Result
 
 
 @pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999])
-@pytest.mark.parametrize("name", QUANTITIES)
+@pytest.mark.parametrize("name", PLAIN)
 def test_intervals_at_every_look_are_as_many_errors_as_the_sequence_says(
     name: str, confidence: float, result: Result
 ) -> None:
     """They are the same intervals as those for one look, with another quantile."""
-    quantity = QUANTITIES[name]
+    quantity = PLAIN[name]
     found = estimate(quantity, result.sums, result.plan.pivots, confidence=confidence, looks="every")
     for layer in (1, 2):
         value, error, nets = found.estimate[layer], found.std_error[layer], int(found.nets[layer])
@@ -169,7 +169,7 @@ def test_relative_errors_are_of_the_further_end() -> None:
     numbers = np.array([2.0, 0.0, 0.0, math.nan])
     low, high = np.array([1.9, 0.0, 0.0, math.nan]), np.array([2.4, 0.0, 0.1, math.nan])
     found = Estimate(numbers, numbers, low, high, np.full(4, 100), numbers)
-    of = {name: relative_error(QUANTITIES[name], found, 0.5) for name in QUANTITIES}
+    of = {name: relative_error(PLAIN[name], found, 0.5) for name in PLAIN}
     assert of["activation_mean_square"] == pytest.approx([0.2, 0.0, math.inf, math.inf])
     assert of["activation_zero_fraction"] == pytest.approx([0.2, 0.0, 0.2, math.inf])
     assert of["activation_log10_norm"] == pytest.approx([0.4 * math.log(10), 0.0, 0.1 * math.log(10), math.inf])

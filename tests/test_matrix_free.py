@@ -17,7 +17,7 @@ from stabsim.arguments import make_task
 from stabsim.kernels import blocks, frames, matrix_free, outer
 from stabsim.kernels import record as r
 from stabsim.plan import Plan
-from stabsim.quantities import QUANTITIES
+from stabsim.quantities import PLAIN
 from tests.checks import WRONG, assert_agrees, must_fail
 from tests.test_scaling import GAINS, NORMS, exact_backward_linear, exact_forward
 
@@ -94,9 +94,9 @@ def test_asking_for_less_gives_the_same_numbers(batch: int, budget: int, monkeyp
     """One tensor at a time: without weight gradients frames are made in place, without others less is summed."""
     monkeypatch.setattr(samplers.matrix_free_batch, "KEEP_WEIGHTS", budget)
     monkeypatch.setattr(samplers.matrix_free, "KEEP_VECTORS", budget)
-    names = [name for name, quantity in QUANTITIES.items() if quantity.smallest_batch <= batch]
-    groups = {QUANTITIES[name].tensor for name in names}
-    subsets = [tuple(name for name in names if QUANTITIES[name].tensor == tensor) for tensor in groups]
+    names = [name for name, quantity in PLAIN.items() if quantity.smallest_batch <= batch]
+    groups = {PLAIN[name].tensor for name in names}
+    subsets = [tuple(name for name in names if PLAIN[name].tensor == tensor) for tensor in groups]
     subsets += [("activation_zero_fraction", "derivative_zero_fraction"), ("activation_variance",)]
     for law in LAWS:
         network = Network(WIDTHS, "relu", law, bias_std=0.2)

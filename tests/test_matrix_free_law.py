@@ -18,7 +18,7 @@ import scipy.stats
 import stabsim
 from stabsim import Initializer, Network
 from stabsim.activations import ACTIVATIONS
-from stabsim.quantities import QUANTITIES
+from stabsim.quantities import PLAIN
 from tests import naive
 from tests.checks import WRONG, Samples, assert_same_law, law_p_values, must_fail
 
@@ -28,7 +28,7 @@ BATCHES = (1, 2, 8)
 GAIN = 1.3
 PRECISIONS = ("float32", "float64")
 WIDTHS = (9, 5, 12, 7)  # narrow, so that it matters what W is on the samples; 8 samples span all of the second layer
-NORMS = (*(name for name in QUANTITIES if name.endswith("log10_norm")), "activation_correlation")
+NORMS = (*(name for name in PLAIN if name.endswith("log10_norm")), "activation_correlation")
 NETS = 3000
 
 RNG = np.random.default_rng(3)
@@ -50,11 +50,11 @@ class Case:
     batch: int = 1
     precision: str = "float64"
     options: dict[str, Any] = field(default_factory=dict)
-    quantities: tuple[str, ...] = tuple(QUANTITIES)
+    quantities: tuple[str, ...] = tuple(PLAIN)
     nets: int = NETS
 
     def samples(self, sampler: str, seed: int) -> Samples:
-        names = tuple(name for name in self.quantities if self.batch >= QUANTITIES[name].smallest_batch)
+        names = tuple(name for name in self.quantities if self.batch >= PLAIN[name].smallest_batch)
         result = stabsim.simulate(
             self.network, nets=self.nets, batch=self.batch, precision=self.precision, sampler=sampler, seed=seed,
             quantities=names[:1], samples=names, **self.options,
@@ -170,7 +170,7 @@ def numpy_samples(law: str, bias_std: float, batch: int, project: bool = True) -
 @pytest.mark.parametrize(("law", "bias_std", "batch"), IN_NUMPY)
 def test_the_algorithm_is_exact_and_needs_its_projection(law: str, bias_std: float, batch: int) -> None:
     right, wrong = (numpy_samples(law, bias_std, batch, project) for project in (True, False))
-    names = tuple(name for name in right if name in QUANTITIES)
+    names = tuple(name for name in right if name in PLAIN)
     dense = Case(net("tanh", law, bias_std), batch, quantities=names).samples("dense", 1)
     assert_same_law(dense, right, LEVEL)
     must_fail(assert_same_law, dense, wrong, LEVEL)

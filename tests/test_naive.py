@@ -12,7 +12,7 @@ import stabsim
 from stabsim import Network, Trace
 from stabsim.activations import ACTIVATIONS
 from stabsim.initializers import INITIALIZERS, initializer
-from stabsim.quantities import QUANTITIES, select
+from stabsim.quantities import PLAIN, select
 from tests import naive
 
 PRECISIONS = ("float64", "float32")
@@ -64,7 +64,7 @@ def assert_same_tensors(seen: Trace, expected: naive.Net, tolerance: float, what
 def test_every_activation_and_every_quantity_has_an_oracle() -> None:
     assert list(naive.FORMULAS) == list(ACTIVATIONS)
     found = naive.quantities(oracle(stabsim.trace(Network((2, 3), "relu", "he_normal")), naive.relu()), naive.relu())
-    assert sorted(found) == sorted(name for name, quantity in QUANTITIES.items() if not quantity.needs)
+    assert sorted(found) == sorted(PLAIN)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -205,7 +205,7 @@ def test_quantities_of_every_net(case: str, precision: str) -> None:
         seen = stabsim.trace(network, net=net, seed=4, precision=precision, **options)
         expected = naive.quantities(seen, formula, bound=float(np.dtype(precision).type(0.01)))
         for name in everything:
-            tensor = name.removesuffix("_" + QUANTITIES[name].statistic)
+            tensor = name.removesuffix("_" + PLAIN[name].statistic)
             for layer, matrix in enumerate(getattr(seen, tensor)):
                 where = (net, layer)
                 assert_same_quantity(name, result.samples[name][where], expected[name][layer], matrix, where)

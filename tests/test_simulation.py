@@ -18,7 +18,7 @@ import stabsim
 from stabsim import Activation, Initializer, Network, Result
 from stabsim.activations import ACTIVATIONS, activation
 from stabsim.estimates import time_uniform
-from stabsim.quantities import QUANTITIES
+from stabsim.quantities import PLAIN
 from stabsim.target import FEWEST_NETS, relative_error
 from tests.checks import WRONG, assert_agrees, must_fail
 
@@ -43,10 +43,10 @@ def cell(result: Result, quantity: str, layer: int) -> Any:
 def test_the_table_is_tidy(result: Result) -> None:
     table = result.table
     assert list(table.columns) == COLUMNS
-    assert list(table["quantity"].unique()) == list(QUANTITIES)
+    assert list(table["quantity"].unique()) == list(PLAIN)
     assert not table.duplicated(["quantity", "layer"]).any()
     for name, rows in table.groupby("quantity", observed=True):
-        assert list(rows["layer"]) == list(range(QUANTITIES[str(name)].first_layer, 3)), name
+        assert list(rows["layer"]) == list(range(PLAIN[str(name)].first_layer, 3)), name
     assert np.all(np.isfinite(table["estimate"])) and np.all(table["std_error"] >= 0)
     assert np.all((table["ci_low"] <= table["estimate"]) & (table["estimate"] <= table["ci_high"]))
     assert np.all(table["nets"] <= 300)
@@ -56,11 +56,11 @@ def test_the_table_is_tidy(result: Result) -> None:
 
 def test_correlation_needs_two_samples() -> None:
     alone = stabsim.simulate(NETWORK, nets=5)
-    assert set(QUANTITIES) - set(alone.table["quantity"]) == {"activation_correlation"}
+    assert set(PLAIN) - set(alone.table["quantity"]) == {"activation_correlation"}
 
 
 def test_asking_for_less_gives_the_same_numbers(result: Result) -> None:
-    for name in QUANTITIES:
+    for name in PLAIN:
         less = stabsim.simulate(NETWORK, nets=300, batch=4, seed=1, quantities=(name,)).table
         rows = result.table[result.table["quantity"] == name].reset_index(drop=True)
         assert list(less["quantity"].unique()) == [name]
@@ -70,11 +70,11 @@ def test_asking_for_less_gives_the_same_numbers(result: Result) -> None:
 
 def test_asking_for_samples_does_not_change_the_table(result: Result) -> None:
     more = stabsim.simulate(
-        NETWORK, nets=300, batch=4, seed=1, samples=tuple(QUANTITIES), histograms={"activation": (0, 1, 4)}
+        NETWORK, nets=300, batch=4, seed=1, samples=tuple(PLAIN), histograms={"activation": (0, 1, 4)}
     )
     assert more.table.equals(result.table)
     assert result.samples == {} and result.histograms == {}
-    assert {name: values.shape for name, values in more.samples.items()} == dict.fromkeys(QUANTITIES, (300, 3))
+    assert {name: values.shape for name, values in more.samples.items()} == dict.fromkeys(PLAIN, (300, 3))
 
 
 def test_the_same_call_gives_the_same_bits_and_another_seed_others(result: Result) -> None:
@@ -96,7 +96,7 @@ def test_repr_reads_well(result: Result) -> None:
     lines = repr(result).splitlines()
     assert lines[0].startswith("300 nets of Network(widths=(6, 8, 5), activation='relu', weights='he_normal'")
     assert "batch 4" in lines[0]
-    assert len(lines) == 1 + len(QUANTITIES)
+    assert len(lines) == 1 + len(PLAIN)
     line = next(line for line in lines if line.split()[0] == "activation_mean_square")
     row = cell(result, "activation_mean_square", 2)
     assert [float(part.strip("[],")) for part in line.split()[1:]] == pytest.approx(
@@ -292,7 +292,7 @@ DEEP = Network((12,) * 33, "tanh", "lecun_normal")  # a few hundred nets a chunk
 
 def relative_errors(result: Result, name: str) -> Numbers:
     target = result.target_rel_error or 0.0
-    return relative_error(QUANTITIES[name], result.estimates(name), target)[QUANTITIES[name].first_layer :]
+    return relative_error(PLAIN[name], result.estimates(name), target)[PLAIN[name].first_layer :]
 
 
 def test_nets_are_drawn_until_every_interval_is_narrow() -> None:

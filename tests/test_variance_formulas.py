@@ -19,7 +19,7 @@ from stabsim import Initializer, Network, Result
 from stabsim.arguments import make_task
 from stabsim.moments import Sums
 from stabsim.plan import Plan
-from stabsim.quantities import QUANTITIES, select
+from stabsim.quantities import PLAIN, select
 from tests import strategies
 from tests.checks import WRONG, assert_agrees, must_fail
 
@@ -171,11 +171,11 @@ def assert_scaled(one: dict[str, Numbers], other: dict[str, Numbers], powers: di
     """Compare values that must be the same but for 2 to the exponent times the power of their quantity."""
     for name, values in one.items():
         if name.endswith("log10_norm"):
-            shift = powers[QUANTITIES[name].tensor] * exponent * math.log10(2)
+            shift = powers[PLAIN[name].tensor] * exponent * math.log10(2)
             assert np.allclose(other[name], values + shift, rtol=1e-13, atol=1e-13, equal_nan=True), name
         else:
-            degree = {"mean": 1, "mean_square": 2, "variance": 2}.get(QUANTITIES[name].statistic, 0)
-            factor = 2.0 ** (degree * powers[QUANTITIES[name].tensor] * exponent)
+            degree = {"mean": 1, "mean_square": 2, "variance": 2}.get(PLAIN[name].statistic, 0)
+            factor = 2.0 ** (degree * powers[PLAIN[name].tensor] * exponent)
             assert np.array_equal(other[name], values * factor, equal_nan=True), name
 
 
@@ -191,7 +191,7 @@ def test_inputs_times_a_power_of_two(
     one = samples(network, batch=batch, inputs=inputs, precision=precision)
     other = samples(network, batch=batch, inputs=inputs * 2.0**exponent, precision=precision)
     forward = {"preactivation": 1, "activation": 1, "weight_gradient": 1}
-    powers = {tensor: float(forward.get(tensor, 0)) for tensor in {q.tensor for q in QUANTITIES.values()}}
+    powers = {tensor: float(forward.get(tensor, 0)) for tensor in {q.tensor for q in PLAIN.values()}}
     assert_scaled(one, other, powers, exponent)
 
 
@@ -206,7 +206,7 @@ def test_gradient_times_a_power_of_two(
     network = Network(widths, activation, "glorot_uniform", 0.1)
     one = samples(network, batch=batch, output_gradient=gradient, precision=precision)
     other = samples(network, batch=batch, output_gradient=gradient * 2.0**exponent, precision=precision)
-    powers = {q.tensor: float(q.tensor.endswith("gradient")) for q in QUANTITIES.values()}
+    powers = {q.tensor: float(q.tensor.endswith("gradient")) for q in PLAIN.values()}
     assert_scaled(one, other, powers, exponent)
 
 
