@@ -176,8 +176,9 @@ def _check_cell(task: Task) -> None:
         raise ValueError(f"histograms['derivative'] does not exist with {network.cell.kind}: its state is no f(s)")
     sizes = [("weights of standard deviation", std) for std in network.weight_stds]
     sizes += [("a gate's bias of mean", gate.bias) for gate in network.cell.gates.values()]
+    limits = np.finfo(task.dtype)
     for what, size in sizes:
-        if size != 0 and not np.finfo(task.dtype).tiny <= abs(size) <= np.finfo(task.dtype).max:
+        if size != 0 and not float(limits.tiny) <= abs(size) <= float(limits.max):
             raise ValueError(f"{what} {size!r}: outside the normal range of {task.dtype.name}, which a gate needs")
 
 

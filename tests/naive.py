@@ -384,7 +384,7 @@ def quantities(net: Any, formula: Formula, bound: float = 0.01) -> dict[str, lis
 def saturated_fractions(seen: list[Any], values: list[Any], formula: Formula, bound: float = 0.01) -> list[float]:
     """Return the saturated share of f, by what it sees and makes of it; 0 where there is none, NaN for the input."""
     pairs = list(zip(seen, values, strict=True))[1:]
-    return [math.nan] + [0.0 if s is None else _saturated_fraction(s, z, formula, bound) for s, z in pairs]
+    return [math.nan] + [0.0 if s is None else saturated_fraction(s, z, formula, bound) for s, z in pairs]
 
 
 def mean(v: Floats) -> float:
@@ -439,7 +439,7 @@ def correlation(v: Floats) -> float:
     return sum(cosines) / len(cosines) if cosines else math.nan
 
 
-def _saturated_fraction(s: Floats, z: Floats, formula: Formula, bound: float) -> float:
+def saturated_fraction(s: Floats, z: Floats, formula: Formula, bound: float) -> float:
     """Return the share of units within the bound of the limit of f on their side of 0, to which 0 is on the left."""
     count = 0
     for x, value in zip(s.flat, z.flat, strict=True):

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy.special import expit
 
-from tests.naive import Floats, Formula
+from tests.naive import (
+    STATISTICS,
+    Floats,
+    Formula,
+    Statistics,
+    log10_norm,
+    mean,
+    mean_square,
+    saturated_fraction,
+    sigmoid,
+    variance,
+)
 
 
 @dataclass
@@ -132,3 +144,61 @@ def _gru(formula: Formula, v: Any, w: Any, b: Any, x: Any, gradient: Floats) -> 
         dh = dh * z + _pull_back(net, t, [dr, dz, dn], [dr, dz, dn * r], v, w, x[t], h[t - 1])
     net.activation_gradient[0] = dh
     return net
+
+
+def quantities(cell: str, net: RecurrentNet, x: list[Any], formula: Formula) -> dict[str, list[float]]:
+    """Return every quantity of one net by time step, NaN where it does not exist."""
+    tensors: dict[str, list[Any]] = {
+        "input": x,
+        "input_gradient": net.input_gradient,
+        "activation": net.activation,
+        "activation_gradient": net.activation_gradient,
+        "preactivation": net.preactivation,
+        "preactivation_gradient": net.preactivation_gradient,
+        "weight_gradient": [None, _side_by_side(net), *[None] * (len(x) - 2)],
+    }
+    if cell == "rnn":
+        tensors["derivative"] = [None, *(formula.derivative(s) for s in net.preactivation[1:])]
+    if cell == "lstm":
+        tensors |= {"cell_state": net.cell_state, "cell_state_gradient": net.cell_state_gradient}
+    for place, gate in enumerate(GATES[cell]):
+        tensors[gate] = _part(net.gates, place, len(GATES[cell]))
+        tensors[f"{gate}_gradient"] = _part(net.preactivation_gradient, place, len(GATES[cell]))
+    found = {
+        f"{tensor}_{statistic}": [math.nan if matrix is None else function(matrix) for matrix in matrices]
+        for tensor, matrices in tensors.items()
+        for statistic, function in STATISTICS.get(tensor, _OF_CELLS).items()
+    }
+    for place, gate in enumerate(GATES[cell]):
+        s = _part(net.preactivation, place, len(GATES[cell]))
+        limits = formula if gate == "candidate" else sigmoid()
+        found[f"{gate}_saturated_fraction"] = _saturated(s, tensors[gate], limits)
+        if gate == "forget_gate":
+            found["forget_gate_log_mean"] = [math.nan, *(mean(-np.logaddexp(0, -each)) for each in s[1:])]
+    if cell == "rnn":
+        found["activation_saturated_fraction"] = _saturated(net.preactivation, net.activation, formula)
+        small = [abs(each) < 0.01 for each in tensors["derivative"][1:]]
+        found["derivative_saturated_fraction"] = [math.nan, *(mean(each.astype(float)) for each in small)]
+    return found
+
+
+GATES: dict[str, tuple[str, ...]] = {
+    "rnn": (),
+    "lstm": ("input_gate", "forget_gate", "candidate", "output_gate"),
+    "gru": ("reset_gate", "update_gate", "candidate"),
+}
+_OF_CELLS: Statistics = {"mean": mean, "mean_square": mean_square, "variance": variance, "log10_norm": log10_norm}
+
+
+def _side_by_side(net: RecurrentNet) -> Floats:
+    """Return dW of all gates side by side, that of the input above that of the state."""
+    return np.vstack([np.hstack(net.weight_gradient), np.hstack(net.recurrent_weight_gradient)])
+
+
+def _part(matrices: list[Any], place: int, gates: int) -> list[Any]:
+    return [None if each is None else np.split(each, gates, axis=1)[place] for each in matrices]
+
+
+def _saturated(s: list[Any], values: list[Any], formula: Formula) -> list[float]:
+    pairs = zip(s[1:], values[1:], strict=True)
+    return [math.nan, *(saturated_fraction(x, value, formula, 0.01) for x, value in pairs)]

@@ -361,6 +361,7 @@ NETS = {
     "gradient_clipping": 24,
     "initializers": 8,
     "mean_field": 8,
+    "recurrent": 64,
     "variance_propagation": 1000,
     "width_scaling": 64,
     "zero_fractions": 64,

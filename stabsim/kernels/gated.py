@@ -14,7 +14,7 @@ import numpy as np
 
 from stabsim.kernels import blocks, layer, products, recurrent, statistics
 from stabsim.kernels import record as r
-from stabsim.kernels.compile import CONTRACT, REASSOCIATE, atom, kernel, wide_vectors
+from stabsim.kernels.compile import CONTRACT, atom, kernel, wide_vectors
 from stabsim.kernels.elementary import exp, log1p, sigmoids
 from stabsim.kernels.recurrent import ALL, DA, DC, DH, DS, GATES, A, C, H, S, W
 from stabsim.kernels.signature import signature
@@ -92,15 +92,13 @@ def multiply_difference(a, x, y, b, c, out):
         out[i] = a[i] * (x[i] - y[i]) * (b[i] * c[i])
 
 
-@kernel(fastmath=REASSOCIATE)
-def sum_of_logarithms(s):
-    """Return the sum of ln sigma(s)."""
+@kernel(fastmath=CONTRACT)
+def logarithms(s, out):
+    """Write ln sigma(s)."""
     wide_vectors()
-    total = 0.0
     for i in range(s.size):
         x = s[i]
-        total += np.float64((x if x < 0 else type(x)(0)) - log1p(exp(-abs(x))))
-    return total
+        out[i] = (x if x < 0 else type(x)(0)) - log1p(exp(-abs(x)))
 
 
 @atom
@@ -180,7 +178,8 @@ def record_forward(net, ask, row, t, gates):
             count = blocks.count_saturated(flat(s), flat(opened), lower, upper, ask.saturation)
             row[column + r.GATE_SATURATED] = count / s.size
         if wanted[column + r.GATE_LOG]:
-            row[column + r.GATE_LOG] = sum_of_logarithms(flat(s)) / s.size
+            logarithms(flat(s), gradient(net, gate))  # which is free in the forward pass
+            row[column + r.GATE_LOG] = blocks.power_sums_2(gradient(net, gate), 0.0)[0] / s.size
     blocks.finish_powers(row, r.PREACTIVATION, gates * h.size, np.int64(0))
     net.exponents[S, t] = net.exponents[H, t] = 0
     layer.record_input(row, wanted, h, 0.0, np.int64(0))

@@ -41,6 +41,7 @@ GATES = np.int64(18)  # of one time step, what gated cells work on
 ALL = np.int64(0)
 
 SMALLEST, LARGEST = -120, 120  # powers of two that float32 holds
+NOTHING = np.int64(-(10**6))  # the exponent of x or h that are all 0, lest their unit matters
 
 
 @atom
@@ -182,7 +183,7 @@ def begin(net, ask, row):
     """Write the initial state, and record it."""
     h = state(net, ALL)
     blocks.fill(flat(h), h.dtype.type(0))
-    net.exponents[H, 0] = 0
+    net.exponents[H, 0] = NOTHING
     layer.record_input(row, ask.wanted, h, 0.0, ALL)
     observe(net, ask, row, statistics.ACTIVATION, 0, h, ALL)
 
@@ -227,24 +228,33 @@ def pass_inputs_back(net, gates, ask, row, t):
 @kernel()
 def common_exponent(of_ds, of_h, of_x):
     """Return the largest exponent of x^T ds and h^T ds over all time steps, and whether it is that of all."""
-    top = of_x + of_ds[1]
-    least = top
+    top = NOTHING
     for t in range(1, of_ds.size):
-        of_input = of_x + of_ds[t]
-        of_state = of_h[t - 1] + of_ds[t] if t > 1 else of_input  # h_0 is 0, whatever its exponent
-        top = max(top, of_input, of_state)
-        least = min(least, of_input, of_state)
-    return top, top == least
+        top = max(top, of_x[t] + of_ds[t], of_h[t - 1] + of_ds[t])
+    uniform = True
+    for t in range(1, of_ds.size):
+        for exponent in (of_x[t], of_h[t - 1]):
+            uniform = uniform and (exponent == NOTHING or exponent + of_ds[t] == top)
+    return top, uniform
+
+
+@kernel()
+def all_zero(values):
+    """Return whether nothing but 0 is there: mostly, the first number says no."""
+    i = 0
+    while i < values.size and values[i] == 0:
+        i += 1
+    return i == values.size
 
 
 @atom
-def weight_gradient(net, gates, by_state, row, wanted, input_exponent):
+def weight_gradient(net, gates, by_state, row, wanted):
     """Form dW of all gates side by side, summed over all time steps, and record what is wanted of it.
 
     What W sees of ds is in buffer ``by_state``.
     """
     steps, inputs, units = np.int64(net.widths.size - 1), net.widths[0], net.widths[1]
-    top, uniform = common_exponent(net.exponents[DS], net.exponents[H], input_exponent)
+    top, uniform = common_exponent(net.exponents[DS], net.exponents[H], net.exponents[X])
     net.exponents[DW, 1] = top
     dw = rows_of(net, DW, ALL, fan_in(net), gates * units)
     blocks.fill(flat(dw), dw.dtype.type(0))
@@ -257,11 +267,10 @@ def weight_gradient(net, gates, by_state, row, wanted, input_exponent):
         scaled = at(net, SCRATCH, ALL, gates * units)
         for t in range(1, steps + 1):
             shift = net.exponents[DS, t] - top
-            put(preactivation_gradient(net, DS, gates, t), scaled, ALL, shift + input_exponent)
+            put(preactivation_gradient(net, DS, gates, t), scaled, ALL, shift + net.exponents[X, t])
             products.add_inner(inputs_of(net, t), scaled, dw[:inputs])
-            if t > 1:
-                put(preactivation_gradient(net, by_state, gates, t), scaled, ALL, shift + net.exponents[H, t - 1])
-                products.add_inner(state(net, t - 1), scaled, dw[inputs:])
+            put(preactivation_gradient(net, by_state, gates, t), scaled, ALL, shift + net.exponents[H, t - 1])
+            products.add_inner(state(net, t - 1), scaled, dw[inputs:])
     extremes = rows_of(net, EXTREMES, ALL, np.int64(2), gates * units)
     layer.record_formed_gradient(row, wanted, dw, top, extremes)
 
@@ -300,7 +309,7 @@ def sampler(
                 x = inputs_of(net, t)
                 if samples.shape[0] == 0:
                     batch.draw(net.normal, x, seed, philox.INPUT, t, net.number, x.dtype.type(1))
-                net.exponents[X, t] = given.input_exponent
+                net.exponents[X, t] = NOTHING if all_zero(flat(x)) else given.input_exponent
                 add_tensor(rows[t], r.INPUT, ask.wanted, x, given.input_exponent)
                 pass_forward(net, ask, rows[t], t)
             if not ask.backward:
@@ -318,6 +327,6 @@ def sampler(
             record_state_gradient(net, ask, rows[0], ALL, state_gradient(net, DH, ALL), exponent)
             finish_back(net, ask, rows[0], exponent)
             if ask.weight_gradients:
-                weight_gradient(net, gates, by_state, rows[1], ask.wanted, given.input_exponent)
+                weight_gradient(net, gates, by_state, rows[1], ask.wanted)
 
     return simulate_nets

@@ -21,8 +21,10 @@ OF_INPUT, OF_STATE = 1, 2  # numbers of V and W
 def preactivate(net, s, t):
     """Write s = x V + h W + b; return its exponent."""
     of_inputs = net.exponents[recurrent.X, t] + net.weight_exponent[OF_INPUT]
-    of_state = net.exponents[H, t - 1] + net.weight_exponent[OF_STATE] if t > 1 else of_inputs  # h_0 is 0
+    of_state = net.exponents[H, t - 1] + net.weight_exponent[OF_STATE]
     exponent = max(of_inputs, of_state)
+    if exponent < recurrent.NOTHING // 2:
+        exponent = np.int64(0)
     both = recurrent.put_together(net, t, of_inputs - exponent, of_state - exponent)
     products.write(both, recurrent.matrix(net, W, GATE), s)
     if not recurrent.biased(net, GATE):
