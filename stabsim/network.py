@@ -132,12 +132,18 @@ class Network:
     @property
     def weight_stds(self) -> tuple[float, ...]:
         """Standard deviation of a weight of each layer, (depth,)."""
-        stds = [self.weights.weight_std(*fans) for fans in self.fans]
+        stds = (self.weights.weight_std(*fans) for fans in self.fans)
+        return tuple(factor * std for factor, std in zip(self.weight_factors, stds, strict=True))
+
+    @property
+    def weight_factors(self) -> tuple[float, ...]:
+        """Factor on the weights of each layer, (depth,): those of residual connections, else 1."""
+        factors = [1.0] * self.depth
         if self.skip is not None:
             for end, start in enumerate(self.shortcuts):
                 for layer in range(start + 1, end + 1) if start >= 0 else ():
-                    stds[layer - 1] *= self.skip.last if layer == end else self.skip.inner
-        return tuple(stds)
+                    factors[layer - 1] = self.skip.last if layer == end else self.skip.inner
+        return tuple(factors)
 
     def to_json(self) -> str:
         """Return canonical JSON: sorted keys, no spaces, floats as hexadecimal strings, which are exact."""
