@@ -143,12 +143,18 @@ class Network:
         """Standard deviation of a weight of each layer, or of each matrix of a cell; in the order of `fans`."""
         if self.cell.recurrent:
             return tuple(law.weight_std(*fans) for law, fans in zip(self.laws, self.fans, strict=True))
-        stds = [self.weights.weight_std(*fans) for fans in self.fans]
+        stds = (self.weights.weight_std(*fans) for fans in self.fans)
+        return tuple(factor * std for factor, std in zip(self.weight_factors, stds, strict=True))
+
+    @property
+    def weight_factors(self) -> tuple[float, ...]:
+        """Factor on the weights of each layer, (depth,): those of residual connections, else 1."""
+        factors = [1.0] * self.depth
         if self.skip is not None:
             for end, start in enumerate(self.shortcuts):
                 for layer in range(start + 1, end + 1) if start >= 0 else ():
-                    stds[layer - 1] *= self.skip.last if layer == end else self.skip.inner
-        return tuple(stds)
+                    factors[layer - 1] = self.skip.last if layer == end else self.skip.inner
+        return tuple(factors)
 
     def to_json(self) -> str:
         """Return canonical JSON: sorted keys, no spaces, floats as hexadecimal strings, which are exact."""

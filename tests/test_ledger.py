@@ -355,6 +355,7 @@ def test_output_that_nobody_reads_is_no_error(out: Path) -> None:
 # Nets a case, as many as the rules of the study need to tell right from wrong.
 NETS = {
     "activation_histograms": 8,
+    "batch_norm": 8,
     "finite_width": 1000,
     "float_formats": 8,
     "gains": 64,

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from stabsim.kernels import batch, blocks, frames, outer, philox, structured
+from stabsim.kernels import batch, blocks, frames, layer, outer, philox, structured
 from stabsim.kernels import record as r
 from stabsim.kernels.compile import atom, kernel
 from stabsim.kernels.signature import signature
@@ -226,9 +226,13 @@ def weight_gradient(net, l, row, wanted, ds):
     """Record what is wanted of dW, which is not formed."""
     rows = net.batch
     z = batch.whole(net, batch.Z, l - 1)
+    exponent = net.exponents[batch.Z, l - 1] + net.exponents[batch.DS, l]
+    if rows == 1:
+        of_z, of_ds = blocks.totals(z[0]), blocks.totals(ds[0])
+        layer.record_outer_product(row, wanted, z.size, of_z, ds.size, of_ds, exponent)
+        return
     if wanted[r.WEIGHT_GRADIENT + r.M2]:
         c = batch.part(net, C, l, 0, rows, rows)
-        exponent = net.exponents[batch.Z, l - 1] + net.exponents[batch.DS, l]
         work = net.buffers[WORK]
         if net.orthogonal:
             unit = unit_of_frames(net.weight_scale[l], span(net, l, net.widths[l]))
