@@ -1,6 +1,6 @@
 """Recurrent nets a second against PyTorch: its ``nn.LSTM`` and ``nn.RNN`` net by net, and stacked weights with ``bmm``.
 
-    python benchmarks/recurrent.py [--seconds 1.5] [--rounds 3] [--steps 100] [--width 128] [--batch 16]
+    python benchmarks/recurrent_peers.py [--seconds 1.5] [--rounds 3] [--steps 100] [--width 128] [--batch 16]
 
 Each contestant draws weights of variance 1 / width, standard normal inputs and a standard normal gradient by the last
 state afresh for every net, in float32, and reduces to the mean square of the gradient by the input of every time step.
