@@ -59,9 +59,11 @@ def simulate(
         bits, whatever the number of threads.
     inputs : None, str or array (samples, widths[0])
         None: standard normal, new for each net. A name: a real data set (``"digits"``, ``"digits_raw"``). Each net
-        draws ``batch`` of the samples without replacement; all of them, in order, if there are as many.
+        draws ``batch`` of the samples without replacement; all of them, in order, if there are as many. Of a recurrent
+        net: (samples, time steps, widths[0]); standard normals are new at every time step.
     output_gradient : None or array (batch, widths[-1])
-        The gradient of the loss by the last activations. None: standard normal, new for each net.
+        The gradient of the loss by the last activations, which are the last state of a recurrent net. None: standard
+        normal, new for each net.
     sampler : str
         "dense" forms W. "matrix_free" draws only what samples and gradients ask of W, which is exact in law and linear
         in the width, but for zeros and signs of the dW of a batch. (Zeros of dW are those of generic values: sums that

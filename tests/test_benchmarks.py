@@ -17,6 +17,7 @@ from tests.checks import WRONG, assert_agrees, must_fail
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
+import recurrent_peers
 from contestants import ORTHOGONAL, OURS, PEERS, QUANTITIES
 
 Numbers = NDArray[np.float64]
@@ -70,3 +71,19 @@ def test_every_contestant_computes_the_same_four_statistics(name: str, batch: in
     assert_the_same_work(found, expected)
     for statistic in np.eye(len(QUANTITIES)):
         must_fail(assert_the_same_work, (found[0] * WRONG**statistic, found[1]), expected)
+
+
+@pytest.mark.parametrize("cell", recurrent_peers.GATES)
+def test_every_recurrent_contestant_computes_the_same_statistic(cell: str) -> None:
+    quantity = "input_gradient_mean_square"
+    network = stabsim.Network((WIDTH,) * (DEPTH + 1), "tanh", "lecun_normal", cell=cell)
+    expected = stabsim.simulate(network, nets=NETS, batch=2, seed=1, quantities=(quantity,)).estimates(quantity)
+    pytest.importorskip("torch")
+    for name, function in recurrent_peers.contestants(cell).items():
+        if name.startswith("torch") and (name == "torch_loop" or name.endswith("_64")):
+            nets = NETS if name.endswith("_64") else NETS // 8
+            found = function(DEPTH, WIDTH, 2, nets)
+            assert found.shape == (nets, DEPTH)
+            error = np.hypot(found.std(axis=0) / math.sqrt(nets), expected.std_error[1:])
+            assert_agrees(found.mean(axis=0), expected.estimate[1:], error)
+            must_fail(assert_agrees, WRONG * WRONG * found.mean(axis=0), expected.estimate[1:], error)

@@ -297,7 +297,10 @@ def test_weights_are_shared_over_time_and_nets_of_more_steps_begin_alike() -> No
             stabsim.trace(Network((3, *(4,) * steps), "tanh", "lecun_normal", 0.1, cell=cell), net=5)
             for steps in (2, 6)
         )
-        for tensor, count in (("weight", None), ("recurrent_weight", None), ("activation", 3)):
-            pairs = zip(getattr(short, tensor), getattr(long, tensor)[:count], strict=True)
-            assert all(np.array_equal(one, other) for one, other in pairs), tensor
+        for one, other in (
+            (short.weight, long.weight),
+            (short.recurrent_weight, long.recurrent_weight),
+            (short.activation, long.activation[:3]),
+        ):
+            assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))  # type: ignore[arg-type]
         assert not np.array_equal(long.input[1], long.input[2])  # type: ignore[arg-type]

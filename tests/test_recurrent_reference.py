@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.sparse.linalg import svds
 
 import stabsim
 from stabsim import Cell, Gate, Network
@@ -60,14 +61,16 @@ def test_the_leading_correction_is_in_the_gradients_of_a_small_rnn(name: str, pa
 
 
 def test_singular_values_and_eigenvalues_of_one_matrix() -> None:
-    """At width 1000 the edges are within 2%, and the spectral radius within 5%, of where they tend to."""
+    """At width 1000 singular values are within 2%, at 500 the spectral radius within 5%, of where they tend to."""
     cell = Cell("rnn", recurrent_weights="lecun_normal")
-    w = stabsim.trace(Network((1, 1000), "linear", "zeros", cell=cell)).recurrent_weight[0]
+    w, smaller = (
+        stabsim.trace(Network((1, width), "linear", "zeros", cell=cell)).recurrent_weight[0] for width in (1000, 500)
+    )
     for name, (power,) in matching(r"8\.power\.smax\.t(\d+)"):
-        largest = np.linalg.norm(np.linalg.matrix_power(w, int(power)), 2)
+        (largest,) = svds(np.linalg.matrix_power(w, int(power)), k=1, return_singular_vectors=False, rng=0)
         assert largest == pytest.approx(VALUES[name], rel=0.02)
         assert WRONG * largest != pytest.approx(VALUES[name], rel=0.02)
-    assert np.max(np.abs(np.linalg.eigvals(w))) == pytest.approx(VALUES["8.circular"], rel=0.05)
+    assert np.max(np.abs(np.linalg.eigvals(smaller))) == pytest.approx(VALUES["8.circular"], rel=0.05)
 
 
 def cell_path(bias: float, steps: int, precision: str = "float64") -> float:
