@@ -135,7 +135,6 @@ def _feedforward(task: Task, net: int) -> Trace:
     sizes = dense_sizes(task)
     offsets = side_by_side(sizes, [np.int64(buffer) for buffer in range(dense.BUFFERS)])
     seen = _Seen(task, net, Layout(sizes, offsets, kept=True, keeps_s=True))
-    seen.exponents[dense.W, 1:] = seen.plan.problem.weight_exponent[1:]
     samples = [(batch, width) for width in network.widths]
     layers = range(1, len(samples))
     z, dz = (

@@ -363,6 +363,7 @@ NETS = {
     "initializers": 8,
     "mean_field": 8,
     "recurrent": 64,
+    "residual": 64,
     "variance_propagation": 1000,
     "width_scaling": 64,
     "zero_fractions": 64,

@@ -135,3 +135,11 @@ def test_other_laws_are_refused(weights: str, of_states: str, fragment: str) -> 
     with pytest.raises(ValueError, match=fragment):
         simulate(network, nets=2, sampler="matrix_free")
     assert simulate(network, nets=2, quantities=("activation_mean",)).task.sampler == "dense"
+
+
+def test_inputs_of_zeros_leave_the_state_at_zero() -> None:
+    network = Network((3, *(5,) * 4), "linear", "lecun_normal", cell="rnn")
+    result = simulate(network, nets=5, inputs=np.zeros((1, 4, 3)), sampler="matrix_free", samples=("activation_mean",))
+    assert not np.any(result.samples["activation_mean"])
+    assert np.all(result.estimates("weight_gradient_zero_fraction").estimate[1] == 1.0)
+    assert np.isfinite(result.estimates("input_gradient_log10_norm").estimate[1:]).all()

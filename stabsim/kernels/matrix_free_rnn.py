@@ -35,6 +35,8 @@ IMAGES, C, FRAME, TIES, INPUT_IMAGES, INPUT_C, INPUT_G, INPUT_TIES, M, SHARES, S
     np.int64(i) for i in range(recurrent.BUFFERS, BUFFERS)
 )
 
+FAR = -2000  # a power of two below which nothing is left
+
 
 @atom
 def rows(net):
@@ -127,6 +129,8 @@ def preactivate(net, s, t):
         batch.multiply(left, g, product)
         of_state = net.exponents[H, t - 1] + net.weight_exponent[OF_STATE]
         exponent = add_signal(s, exponent, 1.0, product, of_state, unit(net))
+    if exponent < recurrent.NOTHING // 2:
+        exponent = np.int64(0)
     if not recurrent.biased(net, GATE):
         return exponent
     layer.add_bias(s, recurrent.bias(net, GATE), exponent)
@@ -223,10 +227,10 @@ def sides(net):
 
 
 @atom
-def weight_gradient(net, gates, by_state, row, wanted, input_exponent):
+def weight_gradient(net, gates, by_state, row, wanted):
     """Record what is wanted of dW, which is not formed."""
     samples, inputs, width = rows(net), net.widths[0], net.widths[1]
-    top, _ = recurrent.common_exponent(net.exponents[DS], net.exponents[H], input_exponent)
+    top, _ = recurrent.common_exponent(net.exponents[DS], net.exponents[H], net.exponents[X])
     x, h = rows_of(net, X, ALL, samples, inputs), rows_of(net, H, ALL, samples, width)
     ds = rows_of(net, DS, ALL, samples, width)
     if wanted[r.WEIGHT_GRADIENT_ZERO]:
@@ -237,8 +241,8 @@ def weight_gradient(net, gates, by_state, row, wanted, input_exponent):
     total = 0.0
     for t in range(1, net.widths.size):  # all in units of the largest
         first, last = (t - 1) * net.batch, t * net.batch
-        x_shift = net.exponents[DS, t] - top + input_exponent
-        h_shift = net.exponents[DS, t] - top + net.exponents[H, t - 1]
+        x_shift = max(net.exponents[DS, t] + net.exponents[X, t] - top, FAR)
+        h_shift = max(net.exponents[DS, t] + net.exponents[H, t - 1] - top, FAR)
         for b in range(first, last):
             gradient = blocks.power_sums_2(ds[b], 0.0)[0]
             total += blocks.times_power(gradient * blocks.power_sums_2(x[b], 0.0)[0], x_shift)
