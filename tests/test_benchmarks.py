@@ -79,7 +79,7 @@ def test_every_recurrent_contestant_computes_the_same_statistic(cell: str) -> No
     network = stabsim.Network((WIDTH,) * (DEPTH + 1), "tanh", "lecun_normal", cell=cell)
     expected = stabsim.simulate(network, nets=NETS, batch=2, seed=1, quantities=(quantity,)).estimates(quantity)
     pytest.importorskip("torch")
-    for name, function in recurrent_peers.contestants(cell).items():
+    for name, function in recurrent_peers.contestants(cell, WIDTH).items():
         if name.startswith("torch") and (name == "torch_loop" or name.endswith("_64")):
             nets = NETS if name.endswith("_64") else NETS // 8
             found = function(DEPTH, WIDTH, 2, nets)
