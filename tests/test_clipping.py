@@ -95,6 +95,13 @@ def test_every_kind_and_bound_against_numpy(kind: str, precision: str, batch: in
             assert_as_in_numpy(network, Clipping(kind, bound), precision, batch=batch, seed=4)
 
 
+@pytest.mark.parametrize("kind", BOUNDS)
+@pytest.mark.parametrize("batch", [1, 5])
+def test_with_normalization_and_residual_connections(kind: str, batch: int) -> None:
+    network = Network((6, *(9,) * 4, 3), "gelu", "lecun_normal", normalization="layer", skip="skip(layers=2, last=0)")
+    assert_as_in_numpy(network, Clipping(kind, 0.05), "float64", batch=batch)
+
+
 def test_the_least_norm_of_a_unit_counts() -> None:
     network = Network(WIDTHS, "tanh", "glorot_normal(gain=0.1)")
     for epsilon in (1e-9, 0.1, 10.0):

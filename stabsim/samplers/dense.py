@@ -100,5 +100,5 @@ STRUCTURED = replace(
     meaning="W is drawn: every law of weights, with normalization and residual connections",
     kernel=dense.structured_dense_sampler,
     terms=lambda task, fan_in, fan_out: structures.add_terms(task, fan_out, terms(task, fan_in, fan_out)),
-    features=structures.FEATURES,
+    features=structures.FEATURES | SAMPLER.features,
 )
