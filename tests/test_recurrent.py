@@ -246,23 +246,42 @@ def test_huge_and_tiny_inputs_and_gradients() -> None:
             assert_same(seen, oracle(seen, cell, naive.tanh()), 1e-9, (cell, size))
 
 
+def written_once(forget_bias: float) -> stabsim.Trace:
+    """Return an LSTM whose input gate is open at the first time step and closed at all others, and sees no state."""
+    gates = {
+        "input": Gate("constant(value=1)", "zeros"),
+        "forget": Gate("zeros", "zeros", bias=forget_bias),
+        "candidate": Gate("lecun_normal", "zeros"),
+        "output": Gate("zeros", "zeros"),
+    }
+    inputs = np.full((2, 50, 1), -1e5)
+    inputs[:, 0] = 1e5
+    network = Network((1, *(6,) * 50), "tanh", "lecun_normal", cell=Cell("lstm", gates=gates))
+    return stabsim.trace(network, batch=2, inputs=inputs, precision="float64")
+
+
 def test_an_lstm_with_an_open_forget_gate_and_a_closed_input_gate_keeps_its_cell() -> None:
-    gates = {"forget": Gate(bias=1e4), "input": Gate(bias=-1e4)}
-    network = Network((3, *(6,) * 50), "tanh", "lecun_normal", cell=Cell("lstm", gates=gates))
-    seen = stabsim.trace(network, batch=2, precision="float64")
-    assert all(np.array_equal(c, seen.cell_state[0]) for c in seen.cell_state)
-    opened = {"forget": Gate(bias=1e4), "output": Gate(bias=-1e4)}  # no gradient enters but at the end, and none leaks
-    network = Network(
-        (3, *(6,) * 50), "tanh", "lecun_normal", cell=Cell("lstm", gates=opened | {"input": Gate(bias=-1e4)})
-    )
-    seen = stabsim.trace(network, batch=2)
+    seen = written_once(1e4)
+    assert np.all(np.abs(seen.cell_state[1]) == 1.0)
+    assert all(np.array_equal(c, seen.cell_state[1]) for c in seen.cell_state[2:])
+    assert np.all(seen.cell_state_gradient[-1] != 0.0)
     assert all(np.array_equal(dc, seen.cell_state_gradient[-1]) for dc in seen.cell_state_gradient)
 
 
+def test_an_lstm_with_a_closed_forget_gate_loses_its_cell() -> None:
+    seen = written_once(-1e4)
+    assert not np.any(seen.cell_state[2]) and not np.any(seen.cell_state_gradient[-2])
+
+
 def test_a_gru_with_its_update_gate_at_1_keeps_its_state() -> None:
-    network = Network((3, *(6,) * 50), "tanh", "lecun_normal", cell="gru(update_bias=1e4)")
-    seen = stabsim.trace(network, batch=2)
-    assert not any(np.any(h) for h in seen.activation)
+    gates = {"update": Gate("constant(value=1)", "zeros"), "reset": Gate(), "candidate": Gate()}
+    inputs = np.full((2, 50, 1), 1e5)
+    inputs[:, 0] = -1e5  # the gate is shut at the first time step, which writes, and 1 at all others
+    network = Network((1, *(6,) * 50), "tanh", "lecun_normal", cell=Cell("gru", gates=gates))
+    seen = stabsim.trace(network, batch=2, inputs=inputs, precision="float64")
+    assert np.all(np.abs(seen.activation[1]) == 1.0)
+    assert all(np.array_equal(h, seen.activation[1]) for h in seen.activation[2:])
+    seen = stabsim.trace(Network((3, *(6,) * 50), "tanh", "lecun_normal", cell="gru(update_bias=1e4)"), batch=2)
     assert all(np.array_equal(dh, seen.activation_gradient[-1]) for dh in seen.activation_gradient)
 
 
