@@ -1,5 +1,7 @@
 """The RNN without its weights: exact in law, cost proportional to the width and to the square of the time steps.
 
+(But for zeros and signs of dW, as in ``outer``, and its norm, which takes the cube.)
+
 Of a matrix is drawn only what signals and gradients ask of it, each answer given all before (Lu, *Householder Dice*,
 IEEE Trans. Inf. Theory 67(12), 2021, arXiv:2101.07464), and an RNN asks the same two again and again. Forward, a signal
 z = C U, U being a frame that grows by a row a sample and time step, has z W = C G with fresh rows of G. Backward,

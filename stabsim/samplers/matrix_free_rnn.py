@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stabsim.kernels import frames, recurrent
+from stabsim.kernels import frames, outer, recurrent
 from stabsim.kernels import matrix_free_rnn as m
 from stabsim.kernels import record as r
 from stabsim.samplers import recurrent as dense
@@ -15,8 +15,8 @@ from stabsim.task import Task
 # fmt: off
 PRICES: dict[str, Prices] = {
     "recurrent": {
-        "float32": {"step": 3000, "value": 2.0, "pair": 3.0, "product": 0.03},
-        "float64": {"step": 3000, "value": 4.0, "pair": 3.0, "product": 0.06},
+        "float32": {"step": 3000, "value": 2.0, "pair": 3.0, "product": 0.03, "norm": 0.02, "zeros": 0.15},
+        "float64": {"step": 3000, "value": 4.0, "pair": 3.0, "product": 0.06, "norm": 0.04, "zeros": 0.15},
     },
 }
 # fmt: on
@@ -55,7 +55,11 @@ def terms(task: Task, fan_in: int, fan_out: int) -> Terms:
     """Return how much of what a matrix takes over all time steps."""
     rows = task.network.depth * task.batch
     passes = 1 + task.backward
+    matrices = len(task.network.fans)
+    words = -(-rows // outer.WORD)
     return {
+        "norm": rows**3 / matrices * task.wanted[r.WEIGHT_GRADIENT + r.M2],
+        "zeros": fan_in * fan_out * words * task.wanted[r.WEIGHT_GRADIENT_ZERO],
         "step": task.network.depth / len(task.network.fans),
         "value": rows * (fan_in + fan_out) * passes,
         "pair": rows**2 * passes,

@@ -11,11 +11,12 @@ from stabsim.kernels import gated, recurrent, rnn
 from stabsim.samplers.base import Layout, Prices, Sampler, Terms
 from stabsim.task import Task
 
-# Of an RNN and an LSTM of 100 time steps, width 128 and batch 16.
+FAR = 2**22  # bytes of weights above which they, and their transposes, are read from memory at every time step
+# By hand: of an RNN and an LSTM of widths 32 to 2048, batches of 1 to 16 (within a factor of 2, mostly).
 PRICES: dict[str, Prices] = {
     "recurrent": {
-        "float32": {"step": 500, "value": 0.36, "product": 0.008, "weight": 0.9},
-        "float64": {"step": 500, "value": 0.9, "product": 0.019, "weight": 1.5},
+        "float32": {"step": 500, "value": 0.36, "product": 0.008, "weight": 0.9, "pass": 0.03, "far pass": 0.06},
+        "float64": {"step": 500, "value": 0.9, "product": 0.019, "weight": 1.5, "pass": 0.06, "far pass": 0.12},
     },
 }
 
@@ -76,9 +77,13 @@ def terms(task: Task, fan_in: int, fan_out: int) -> Terms:
     """Return how much of what a matrix takes over all time steps."""
     steps, weights = task.network.depth, fan_in * fan_out
     passes = 1 + task.backward * (1 + task.weight_gradients)
+    read = steps * weights * (1 + task.backward)
+    everything = sum(fan_in * fan_out for fan_in, fan_out in task.network.fans) * task.dtype.itemsize
     return {
         "step": steps / len(task.network.fans),
         "weight": weights,
+        "pass": read,
+        "far pass": read * (everything > FAR),
         "product": steps * task.batch * weights * passes,
         "value": steps * task.batch * fan_out * (1 + task.backward),
     }
