@@ -76,8 +76,8 @@ class Plan:
         if self.task.network.cell.kind in r.GATES:
             return np.zeros(len(self.widths))
         pivots = np.full(len(self.widths), self.task.network.activation.evaluate("f", 0.0))
-        initial = self.task.inputs is None or self.task.network.cell.recurrent
-        pivots[0] = 0.0 if initial or self.task.inputs is None else self.task.inputs.mean()
+        inputs = None if self.task.network.cell.recurrent else self.task.inputs
+        pivots[0] = 0.0 if inputs is None else inputs.mean()
         return pivots
 
     @cached_property

@@ -120,9 +120,9 @@ def simulate(
     Warns
     -----
     RuntimeWarning
-        If nets overflow, which only an activation without known asymptotes or a simulated number format can make them
-        do: estimates are of the nets that do not, as many as the table says. If ``target_rel_error`` is not reached:
-        which quantity, at which layer, is furthest from it.
+        If nets overflow, which only an activation without known asymptotes, an unbounded one in a gated cell, or a
+        simulated number format can make them do: estimates are of the nets that do not, as many as the table says. If
+        ``target_rel_error`` is not reached: which quantity, at which layer, is furthest from it.
 
     Examples
     --------

@@ -190,6 +190,15 @@ def add_totals(a, b):
 
 
 @kernel()
+def all_zero(values):
+    """Return whether nothing but 0 is there: mostly, the first number says no."""
+    i = 0
+    while i < values.size and values[i] == 0:
+        i += 1
+    return i == values.size
+
+
+@kernel()
 def dead_rows(matrix):
     """Return how many rows are all 0; each is left at its first other value."""
     rows, columns = matrix.shape

@@ -1,7 +1,9 @@
 """The steps of gated cells: LSTM and GRU, with the equations of PyTorch.
 
-Gates are bounded, so forward there are no exponents. A gate sigma(s) comes with what it lacks to 1, sigma(-s), so that
-neither tail loses digits; both are made again of s in the backward pass, which is cheaper than to keep them.
+Gates are bounded, so forward there are no exponents: where f is not bounded (ReLU), states may leave the range of the
+precision, and nets whose states do are left out, as those of a user's own f without asymptotes are. A gate sigma(s)
+comes with what it lacks to 1, sigma(-s), so that neither tail loses digits; both are made again of s in the backward
+pass, which is cheaper than to keep them.
 """
 
 from __future__ import annotations
@@ -342,16 +344,6 @@ def gru_back(net, ask, row, t, exponent):
     return exponent + layer.normalize(below, mean_square(below))
 
 
-@atom
-def nothing_at_start(net, ask, row):
-    """Do nothing: the state is all there is."""
-
-
-@atom
-def nothing_at_end(net, ask, row, exponent):
-    """Do nothing: the state's gradient is all there is."""
-
-
 @functools.cache
 def lstm_sampler(dtype: np.dtype[Any]) -> Any:
     """Return the compiled sampler of LSTMs of that precision; ``stabsim.plan`` makes its arguments."""
@@ -362,5 +354,7 @@ def lstm_sampler(dtype: np.dtype[Any]) -> Any:
 @functools.cache
 def gru_sampler(dtype: np.dtype[Any]) -> Any:
     """Return the compiled sampler of GRUs of that precision; ``stabsim.plan`` makes its arguments."""
-    simulate_nets = recurrent.sampler(GRU_GATES, DA, nothing_at_start, gru_forward, gru_back, nothing_at_end)
+    simulate_nets = recurrent.sampler(
+        GRU_GATES, DA, recurrent.nothing_at_start, gru_forward, gru_back, recurrent.nothing_at_end
+    )
     return kernel(signature(dtype, recurrent.BUFFERS), cache=f"gru {dtype.name}")(simulate_nets)

@@ -281,7 +281,7 @@ def squared_norm(c, m, work):
 def matrix_free_rnn_sampler(dtype: np.dtype[Any]) -> Any:
     """Return the compiled sampler of that precision; ``stabsim.plan`` makes its arguments."""
     simulate_nets = recurrent.sampler(
-        ONE_GATE, DS, rnn.begin_cell, pass_forward, pass_back, rnn.finish_back, prepare, pass_inputs_back,
-        weight_gradient,
+        ONE_GATE, DS, recurrent.nothing_at_start, pass_forward, pass_back, recurrent.nothing_at_end, prepare,
+        pass_inputs_back, weight_gradient,
     )  # fmt: skip
     return kernel(signature(dtype, BUFFERS), cache=f"matrix-free rnn {dtype.name}")(simulate_nets)

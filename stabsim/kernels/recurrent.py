@@ -238,15 +238,6 @@ def common_exponent(of_ds, of_h, of_x):
     return top, uniform
 
 
-@kernel()
-def all_zero(values):
-    """Return whether nothing but 0 is there: mostly, the first number says no."""
-    i = 0
-    while i < values.size and values[i] == 0:
-        i += 1
-    return i == values.size
-
-
 @atom
 def weight_gradient(net, gates, by_state, row, wanted):
     """Form dW of all gates side by side, summed over all time steps, and record what is wanted of it.
@@ -273,6 +264,16 @@ def weight_gradient(net, gates, by_state, row, wanted):
             products.add_inner(state(net, t - 1), scaled, dw[inputs:])
     extremes = rows_of(net, EXTREMES, ALL, np.int64(2), gates * units)
     layer.record_formed_gradient(row, wanted, dw, top, extremes)
+
+
+@atom
+def nothing_at_start(net, ask, row):
+    """Do nothing: the state is all there is."""
+
+
+@atom
+def nothing_at_end(net, ask, row, exponent):
+    """Do nothing: the state's gradient is all there is."""
 
 
 def sampler(
@@ -309,7 +310,7 @@ def sampler(
                 x = inputs_of(net, t)
                 if samples.shape[0] == 0:
                     batch.draw(net.normal, x, seed, philox.INPUT, t, net.number, x.dtype.type(1))
-                net.exponents[X, t] = NOTHING if all_zero(flat(x)) else given.input_exponent
+                net.exponents[X, t] = NOTHING if blocks.all_zero(flat(x)) else given.input_exponent
                 add_tensor(rows[t], r.INPUT, ask.wanted, x, given.input_exponent)
                 pass_forward(net, ask, rows[t], t)
             if not ask.backward:

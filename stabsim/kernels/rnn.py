@@ -34,11 +34,6 @@ def preactivate(net, s, t):
 
 
 @atom
-def begin_cell(net, ask, row):
-    """Do nothing: the state is all there is."""
-
-
-@atom
 def pass_forward(net, ask, row, t):
     """Run a time step forward, and record what is wanted of it."""
     s = recurrent.preactivation(net, ONE_GATE, GATE, t)
@@ -93,13 +88,10 @@ def differentiate(net, ask, row, t, exponent):
     return exponent
 
 
-@atom
-def finish_back(net, ask, row, exponent):
-    """Do nothing: the state's gradient is all there is."""
-
-
 @functools.cache
 def rnn_sampler(dtype: np.dtype[Any]) -> Any:
     """Return the compiled sampler of that precision; ``stabsim.plan`` makes its arguments."""
-    simulate_nets = recurrent.sampler(ONE_GATE, DS, begin_cell, pass_forward, pass_back, finish_back)
+    simulate_nets = recurrent.sampler(
+        ONE_GATE, DS, recurrent.nothing_at_start, pass_forward, pass_back, recurrent.nothing_at_end
+    )
     return kernel(signature(dtype, recurrent.BUFFERS), cache=f"rnn {dtype.name}")(simulate_nets)

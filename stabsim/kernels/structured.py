@@ -42,12 +42,6 @@ def multiply_by(values, factor):
 
 
 @kernel()
-def is_zero(values):
-    """Return whether all values are 0."""
-    return blocks.dead_rows(values) == values.shape[0]
-
-
-@kernel()
 def add_signal(x, exponent, factor, y, y_exponent, y_factor):
     """Write factor x + y_factor y in the place of x, each in its units; return the exponent of the sum.
 
@@ -56,9 +50,9 @@ def add_signal(x, exponent, factor, y, y_exponent, y_factor):
     part, more = split(factor)
     y_part, y_more = split(y_factor)
     exponent, y_exponent = exponent + more, y_exponent + y_more
-    if y_part == 0.0 or is_zero(y):
+    if y_part == 0.0 or blocks.all_zero(flat(y)):
         y_exponent = exponent
-    elif part == 0.0 or is_zero(x):
+    elif part == 0.0 or blocks.all_zero(flat(x)):
         exponent = y_exponent
     larger = max(exponent, y_exponent)
     unit, y_unit = blocks.unit_of(larger - exponent), blocks.unit_of(larger - y_exponent)
