@@ -250,8 +250,8 @@ def _insensitive(table: DataFrame) -> Verdict:
         f"log10 of the norm of z at layer {SCALED_DEPTH} of ReLU nets, weights of standard deviation 1e-4; over 1e-4 "
         f"... 1 it differs by {outputs[-1][0]:.4f}, that of dz_1 by {gradients[1][0]:.4f} (chance: below "
         f"{gradients[1][1]:.4f}), without batch norm by {plain:.0f} and {plain_gradient:.0f}. With epsilon 1e-5 it "
-        f"differs by {usual:.3f} down to 0.003, and by {below:.1f} down to 1e-4, where epsilon is above the variance of s. "
-        f"|dW_1| times the scale is constant within {inverse[0]:.4f} decades: steps shrink as weights grow"
+        f"differs by {usual:.3f} down to 0.003, and by {below:.1f} down to 1e-4, where epsilon is above the variance "
+        f"of s. |dW_1| times the scale is constant within {inverse[0]:.4f} decades: steps shrink as weights grow"
     )
     return judge("A20", row, holds, note, when="epsilon is far below the variance of s")
 
