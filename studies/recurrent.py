@@ -193,9 +193,9 @@ def _one_matrix(table: DataFrame) -> Verdict:
     holds = bool((below["ci_high"] < 0).all() and (above["ci_low"] > 0).all()) and near < ROOM
     note = (
         f"log10 of the factor on the gradient's norm a step back, of a linear RNN of spectral radius 0.9; of 1.1 "
-        f"{grows.estimate:+.4f}; largest distance from log10 of the radius {near:.4f}, and the largest eigenvalue "
-        f"varies by {ROOM:.3f} at this width. What decides over many steps is "
-        f"the modulus of the eigenvalues: the largest singular value is {2 * 0.9:g} where the gradient vanishes. With "
+        f"{grows.estimate:+.4f}; largest distance from log10 of the radius {near:.4f}, bound {ROOM:.3f} = "
+        f"log10(1 + 1/sqrt(width)). What decides over many steps is the modulus of the eigenvalues: the largest "
+        f"singular value tends to 2 r = {2 * shrinks.layer:g} where the gradient vanishes. With "
         f"tanh and inputs of variance 1, f' shrinks it too: {orthogonal.estimate:+.3f} with orthogonal W, "
         f"{saturated.estimate:+.3f} with Gaussian W of radius 3. Theory: infinite width"
     )
