@@ -25,6 +25,7 @@ from stabsim.task import LARGEST_NET, LARGEST_SEED, Bins, Floats, Task
 CHOICES = ("auto", *NAMES)
 PRECISIONS = ("float32", "float64", *FORMATS)
 LARGEST_GROUP = 2**32  # groups of numbers within a layer are numbered by one word of the random numbers' counter
+GATED_INPUTS = (1e-36, 1e36)  # what gates see is brought to a unit that float32 holds
 NUMBERS_A_GROUP = {4: 4, 8: 2}  # by the bytes of one
 
 
@@ -168,18 +169,27 @@ def _histograms(histograms: Mapping[str, Bins]) -> tuple[tuple[str, Bins], ...]:
 
 
 def _check_cell(task: Task) -> None:
-    """Refuse weights and biases of gates that the precision cannot hold, and f' of a gated cell, which has none."""
+    """Refuse weights, biases and inputs of gates that float32 cannot hold, and f' of a gated cell, which has none."""
     network = task.network
     if network.cell.kind not in GATES:
         return
     if "derivative" in dict(task.histograms):
         raise ValueError(f"histograms['derivative'] does not exist with {network.cell.kind}: its state is no f(s)")
     sizes = [("weights of standard deviation", std) for std in network.weight_stds]
-    sizes += [("a gate's bias of mean", gate.bias) for gate in network.cell.gates.values()]
+    sizes += [(f"the {name} gate's bias of mean", gate.bias) for name, gate in network.cell.gates.items()]
     limits = np.finfo(task.dtype)
     for what, size in sizes:
         if size != 0 and not float(limits.tiny) <= abs(size) <= float(limits.max):
             raise ValueError(f"{what} {size!r}: outside the normal range of {task.dtype.name}, which a gate needs")
+    if task.inputs is not None:
+        low, high = GATED_INPUTS
+        largest = np.abs(task.inputs).max(axis=-1)
+        wrong = largest[(largest != 0) & ~((low <= largest) & (largest <= high))]
+        if wrong.size:
+            raise ValueError(
+                f"inputs: with cell={network.cell.kind!r} the largest absolute value of each time step must be 0 or "
+                f"from {low:g} to {high:g}, not {float(wrong[0])!r}"
+            )
 
 
 def _loss_scale(scale: float, precision: str) -> float:

@@ -28,7 +28,7 @@ class Clipping:
     Raises
     ------
     TypeError, ValueError
-        If the kind is unknown, or a number is not finite or not positive.
+        If the kind is unknown, a number is not finite or not positive, or ``epsilon`` is given to another kind.
 
     Examples
     --------
@@ -44,10 +44,12 @@ class Clipping:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise names.unknown("clipping", self.kind, ["None", *KINDS])
+            raise names.unknown("clipping", self.kind, KINDS)
         for each in ("bound", "epsilon"):
             value = checks.number(f"{each} of clipping", getattr(self, each), 0.0, open_ends=True)
             object.__setattr__(self, each, value)
+        if self.kind != "adaptive" and self.epsilon != Clipping.epsilon:
+            raise ValueError(f"epsilon={self.epsilon!r} of clipping: only 'adaptive' has one, not {self.kind!r}")
 
     def __str__(self) -> str:
         """Return the name with its parameters."""

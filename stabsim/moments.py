@@ -271,6 +271,7 @@ def per_net(quantity: Quantity, record: Floats, *, sizes: Mapping[str, Floats], 
 POWER_OF_UNIT = {"mean": 1, "mean_square": 2, "variance": 2, "kurtosis": 0}
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def statistic(kind: str, a: Floats, pivot: Floats) -> tuple[Floats, Floats]:
     """Return a statistic of values and its gradient, given their mean powers about the pivot (..., k)."""
     gradient = np.zeros_like(a)

@@ -183,16 +183,15 @@ class Network:
         """
         try:
             document = json.loads(text)
-            expected = sorted(field.name for field in fields(cls))
-            if sorted(document) != expected:
-                raise ValueError(f"its keys are {sorted(document)}, not {expected}")
+            document = _object("the network", document, cls)
             document["activation"] = _registered(document["activation"])
-            document["weights"] = Initializer(**_decimal(document["weights"]))
-            document["bias_std"] = float.fromhex(document["bias_std"])
-            document["skip"] = document["skip"] and Skip(**_decimal(document["skip"]))
+            document["weights"] = Initializer(**_decimal("weights", document["weights"], Initializer))
+            document["bias_std"] = _float("bias_std", document["bias_std"])
+            if document["skip"] is not None:
+                document["skip"] = Skip(**_decimal("skip", document["skip"], Skip))
             document["cell"] = _cell(document["cell"])
             return cls(**document)
-        except (AttributeError, TypeError, ValueError) as error:
+        except (TypeError, ValueError) as error:
             raise ValueError(f"cannot restore a Network from JSON: {error}") from error
 
     @property
@@ -256,19 +255,26 @@ def _cell_document(cell: Cell) -> object:
 def _cell(document: Any) -> Cell:
     if isinstance(document, str):
         return Cell(document)
-    gates = {
-        name: Gate(_law(weights), _law(recurrent), float.fromhex(bias))
-        for name, (weights, recurrent, bias) in document["gates"].items()
-    }
-    return Cell(document["kind"], _law(document["recurrent_weights"]), gates)
+    document = _object("cell", document, Cell)
+    if not isinstance(document["gates"], dict):
+        raise ValueError(f"gates must be an object, not {checks.brief(document['gates'])}")
+    gates = {name: _gate(name, values) for name, values in document["gates"].items()}
+    return Cell(document["kind"], _law("recurrent_weights", document["recurrent_weights"]), gates)
+
+
+def _gate(name: str, document: Any) -> Gate:
+    if not isinstance(document, list) or len(document) != 3:
+        raise ValueError(f"gate {name!r} must be a list of two laws and a bias, not {checks.brief(document)}")
+    weights, recurrent, bias = document
+    return Gate(_law("weights", weights), _law("recurrent_weights", recurrent), _float(f"bias of gate {name!r}", bias))
 
 
 def _law_document(law: str | Initializer | None) -> object:
     return None if law is None else _hexadecimal(asdict(initializer(law)))
 
 
-def _law(document: Any) -> Initializer | None:
-    return None if document is None else Initializer(**_decimal(document))
+def _law(key: str, document: Any) -> Initializer | None:
+    return None if document is None else Initializer(**_decimal(key, document, Initializer))
 
 
 def _collapsed(widths: tuple[int, ...]) -> str:
@@ -291,6 +297,27 @@ def _hexadecimal(values: dict[str, Any]) -> dict[str, Any]:
     return {key: value.hex() if isinstance(value, float) else value for key, value in values.items()}
 
 
-def _decimal(values: dict[str, Any]) -> dict[str, Any]:
+def _decimal(key: str, document: Any, made: type[Any]) -> dict[str, Any]:
     names_of_floats = {"gain", "bias_gain", "branch", "shortcut", "inner", "last"}
-    return {key: float.fromhex(value) if key in names_of_floats and value else value for key, value in values.items()}
+    values = _object(key, document, made)
+    return {
+        name: _float(f"{name} of {key}", value) if name in names_of_floats and value is not None else value
+        for name, value in values.items()
+    }
+
+
+def _object(key: str, document: Any, made: type[Any]) -> dict[str, Any]:
+    """Return a JSON object that holds exactly what something is made of."""
+    expected = sorted(field.name for field in fields(made))
+    if not isinstance(document, dict):
+        raise ValueError(f"{key} must be an object with the keys {expected}, not {checks.brief(document)}")
+    if sorted(document) != expected:
+        raise ValueError(f"the keys of {key} are {sorted(document)}, not {expected}")
+    return document
+
+
+def _float(key: str, text: Any) -> float:
+    try:
+        return float.fromhex(text)
+    except (OverflowError, TypeError, ValueError):
+        raise ValueError(f"{key} must be a float as a hexadecimal string, not {checks.brief(text)}") from None

@@ -167,7 +167,7 @@ class Result:
     def _furthest(self) -> Distance:
         assert self.target_rel_error is not None
         estimates = ((quantity, self.estimates(quantity.name)) for quantity in self.task.table_quantities)
-        return furthest(estimates, self.target_rel_error)
+        return furthest(estimates, self.target_rel_error, recurrent=self.task.network.cell.recurrent)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write the table as CSV, floats in full."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -55,7 +55,7 @@ class Normalization:
 
     def __post_init__(self) -> None:
         if self.kind not in NORMALIZATIONS:
-            raise names.unknown("normalization", self.kind, ["None", *NORMALIZATIONS])
+            raise names.unknown("normalization", self.kind, NORMALIZATIONS)
         object.__setattr__(self, "epsilon", checks.number("epsilon", self.epsilon, 0.0))
 
     def __str__(self) -> str:
@@ -134,11 +134,17 @@ class Skip:
     def scaled(cls, blocks: int, **options: Any) -> Skip:
         """Return branches scaled by 1 / sqrt(blocks) (Hayou et al. 2021, arXiv:2010.12859).
 
+        Raises
+        ------
+        TypeError, ValueError
+            If ``blocks`` is not a whole number of at least 1, or an option is none of the others of a Skip.
+
         Examples
         --------
         >>> Skip.scaled(100).branch
         0.1
         """
+        names.check_parameters("Skip.scaled", options, [each.name for each in fields(cls) if each.name != "branch"])
         return cls(branch=checks.whole_number("blocks", blocks, 1, 10**9) ** -0.5, **options)
 
     @classmethod
@@ -150,13 +156,14 @@ class Skip:
         Raises
         ------
         TypeError, ValueError
-            If a number is not whole, ``blocks`` is below 1 or ``layers`` below 2.
+            If a number is not whole, ``blocks`` is below 1 or ``layers`` below 2, or an option is none of a Skip.
 
         Examples
         --------
         >>> Skip.fixup(blocks=100).inner
         0.1
         """
+        names.check_parameters("Skip.fixup", options, [each.name for each in fields(cls)])
         blocks = checks.whole_number("blocks", blocks, 1, 10**9)
         layers = checks.whole_number("layers", layers, 2, 1_000_000)
         given = {"activation": "between", "inner": blocks ** (-1 / (2 * layers - 2)), "last": 0.0}
@@ -182,14 +189,14 @@ class Gate:
     Parameters
     ----------
     weights, recurrent_weights : str, Initializer or None
-        Of its weights on the input and on the state before; None: as in the whole cell.
+        Of its weights on the input and on the state before, none that sets biases; None: as in the whole cell.
     bias : float
         Mean of its biases, 0 unless told.
 
     Raises
     ------
     TypeError, ValueError
-        If an initializer is unknown, or the bias is not finite.
+        If an initializer is unknown or sets biases, or the bias is not finite.
 
     Examples
     --------
@@ -203,9 +210,39 @@ class Gate:
 
     def __post_init__(self) -> None:
         for law in ("weights", "recurrent_weights"):
-            if getattr(self, law) is not None:
-                object.__setattr__(self, law, initializer(getattr(self, law)))
+            object.__setattr__(self, law, _law(f"{law} of a Gate", getattr(self, law)))
         object.__setattr__(self, "bias", checks.number("bias of a gate", self.bias))
+
+
+def _law(argument: str, spec: str | Initializer | None) -> Initializer | None:
+    """Return a law of weights alone: biases are told elsewhere."""
+    if spec is None:
+        return None
+    if not isinstance(spec, str | Initializer):
+        raise TypeError(f"{argument} must be a name or a stabsim.Initializer, not {spec!r}")
+    law = initializer(spec)
+    if law.bias_gain is not None:
+        raise ValueError(f"{argument} {spec!r} sets biases, which would be ignored: give bias_std or Gate.bias instead")
+    return law
+
+
+class _Gates(Mapping[str, Gate]):
+    """A mapping that cannot be changed, and is pickled."""
+
+    def __init__(self, gates: Mapping[str, Gate]) -> None:
+        self._gates = dict(gates)
+
+    def __getitem__(self, name: str) -> Gate:
+        return self._gates[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._gates)
+
+    def __len__(self) -> int:
+        return len(self._gates)
+
+    def __repr__(self) -> str:
+        return repr(self._gates)
 
 
 @dataclass(frozen=True)
@@ -219,15 +256,16 @@ class Cell:
         et al. 2000) and "gru" (Cho et al. 2014, arXiv:1406.1078), with PyTorch's equations but for one bias a gate:
         that of a GRU's candidate stands outside the reset gate, f(x_t V + b + r * (h_(t-1) W)).
     recurrent_weights : str, Initializer or None
-        Law of the weights on the state before; None: the network's ``weights``, which are those on the input.
+        Law of the weights on the state before, none that sets biases; None: the network's ``weights``, which are those
+        on the input.
     gates : mapping of str to Gate
         What differs in a gate: "input", "forget", "candidate", "output" of an LSTM, "reset", "update", "candidate" of
-        a GRU.
+        a GRU. What is kept of it cannot be changed.
 
     Raises
     ------
     TypeError, ValueError
-        If a name is unknown, or the cell has nothing of the kind.
+        If a name is unknown, the cell has nothing of the kind, or a law sets biases.
 
     Examples
     --------
@@ -240,21 +278,25 @@ class Cell:
     gates: Mapping[str, Gate] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.kind, str):
+            raise TypeError(f"kind of a Cell must be a name such as 'lstm', not {self.kind!r}")
         if self.kind not in GATES:
             raise names.unknown("cell", self.kind, GATES)
         if self.recurrent_weights is not None:
             if self.kind == "feedforward":
                 raise ValueError(f"recurrent_weights={self.recurrent_weights!r}: a feedforward net has none")
-            object.__setattr__(self, "recurrent_weights", initializer(self.recurrent_weights))
+            object.__setattr__(self, "recurrent_weights", _law("recurrent_weights", self.recurrent_weights))
         if not isinstance(self.gates, Mapping):
             raise TypeError(f"gates must map names of gates to stabsim.Gate, not {self.gates!r}")
         for name, gate in self.gates.items():
+            if not GATES[self.kind]:
+                raise ValueError(f"cell {self.kind!r} has no gates, not {name!r}")
             if name not in GATES[self.kind]:
                 raise names.unknown(f"gate of {self.kind}", name, GATES[self.kind])
             if not isinstance(gate, Gate):
                 raise TypeError(f"gates[{name!r}] must be a stabsim.Gate, not {gate!r}")
         kept = {name: self.gates[name] for name in GATES[self.kind] if self.gates.get(name, Gate()) != Gate()}
-        object.__setattr__(self, "gates", kept)
+        object.__setattr__(self, "gates", _Gates(kept))
 
     @property
     def recurrent(self) -> bool:
@@ -298,7 +340,7 @@ def skip(spec: str | Skip | None) -> Skip | None:
         raise TypeError(f"skip must be None, a spelling such as 'skip(branch=0.1)' or a stabsim.Skip, not {spec!r}")
     name, parameters = names.parse(spec)
     if name != "skip":
-        raise names.unknown("skip", name, ["None", "skip"])
+        raise names.unknown("skip", name, ["skip"])
     names.check_parameters(name, parameters, [each.name for each in fields(Skip)])
     layers = parameters.get("layers")
     if isinstance(layers, float) and layers.is_integer():

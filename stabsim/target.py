@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stabsim.checks import number
 from stabsim.estimates import UNCONVERGED, Estimate
-from stabsim.quantities import Quantity
+from stabsim.quantities import WEIGHT_TENSORS, Quantity
 from stabsim.task import Task
 
 Floats = NDArray[np.float64]
@@ -57,17 +57,18 @@ def check_target(target_rel_error: float, task: Task) -> float:
     return target
 
 
-def furthest(estimates: Iterable[tuple[Quantity, Estimate]], target: float) -> Distance:
+def furthest(estimates: Iterable[tuple[Quantity, Estimate]], target: float, *, recurrent: bool = False) -> Distance:
     """Return the largest relative error of all quantities and layers; of those without, the largest top_share."""
-    return max((distance(*each, target) for each in estimates), key=lambda found: (found.error, found.share))
+    found = (distance(*each, target, recurrent=recurrent) for each in estimates)
+    return max(found, key=lambda each: (each.error, each.share))
 
 
-def distance(quantity: Quantity, found: Estimate, target: float) -> Distance:
-    """Return how far a quantity is from a target."""
+def distance(quantity: Quantity, found: Estimate, target: float, *, recurrent: bool = False) -> Distance:
+    """Return how far a quantity is from a target, at the layers where it exists."""
     few, owned = found.nets < FEWEST_NETS, found.top_share > UNCONVERGED
     relative = relative_error(quantity, found, target)
     errors, shares = np.where(few | owned, np.inf, relative), np.nan_to_num(found.top_share)
-    errors[: quantity.first_layer] = -np.inf
+    errors[~_exists(quantity, len(errors), recurrent)] = -np.inf
     layer = int(np.lexsort((shares, errors))[-1])
     if few[layer]:
         reason = f"{found.nets[layer]} nets, fewer than {FEWEST_NETS}"
@@ -78,6 +79,16 @@ def distance(quantity: Quantity, found: Estimate, target: float) -> Distance:
     else:
         reason = f"{relative[layer]:.3g}"
     return Distance(float(errors[layer]), float(shares[layer]), quantity.name, layer, reason)
+
+
+def _exists(quantity: Quantity, layers: int, recurrent: bool) -> NDArray[np.bool_]:
+    """Return at which layers a quantity exists: the first state of a recurrent net is 0, and dW is told at layer 1."""
+    exists = np.arange(layers) >= quantity.first_layer
+    if recurrent and quantity.tensor in ("activation", "cell_state"):
+        exists[0] = False
+    if recurrent and quantity.tensor in WEIGHT_TENSORS:
+        exists[2:] = False
+    return exists
 
 
 def relative_error(quantity: Quantity, found: Estimate, smallest_fraction: float) -> Floats:

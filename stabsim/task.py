@@ -69,6 +69,21 @@ class Task:
         return self.network.structures | {name for name, there in found.items() if there}
 
     @property
+    def arguments(self) -> dict[str, str]:
+        """Return, by feature, the argument that gives it, and its value."""
+        network = self.network
+        cell = f"cell={network.cell.kind!r}"
+        given = {
+            "clipping": f"clipping={str(self.clipping)!r}",
+            "number_format": f"precision={self.precision!r}",
+            "normalization": f"normalization={str(network.normalization)!r}",
+            "skip": f"skip={str(network.skip)!r}",
+            "recurrent": cell,
+            network.cell.kind: cell,
+        }
+        return {feature: argument for feature, argument in given.items() if feature in self.features}
+
+    @property
     def columns(self) -> int:
         """Return how many columns the kernels record: `COLUMNS` of a plain net."""
         return max([COLUMNS, *(r.WIDTHS[feature] for feature in self.features & r.WIDTHS.keys())])

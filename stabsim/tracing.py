@@ -29,7 +29,8 @@ class Trace:
     """All tensors of one net, by layer 0 .. depth; None where a tensor does not exist at layer 0.
 
     Activations, pre-activations, f' and their gradients have shape (batch, width), weights and their gradients
-    (fan_in, fan_out), biases (fan_out,). Values are float64, so what exceeds its range is 0 or inf here.
+    (fan_in, fan_out), biases (fan_out,). Values are float64, so what exceeds its range is 0 or inf here. Of a
+    simulated number format, and of a recurrent cell whose state or gradients leave its range, they may be inf or NaN.
 
     Of a recurrent net layers are time steps. The activation is the state h_t, pre-activations and their gradients are
     those of all gates side by side (batch, gates * state), and f' is that of an RNN. Weights and biases are listed by

@@ -12,6 +12,7 @@ PACKAGE = Path(stabsim.__file__).parent
 MODULES = {
     ".".join(("stabsim", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
     for path in sorted(PACKAGE.rglob("*.py"))
+    if path.name != "__main__.py"  # a way in, no room
 }
 
 

@@ -197,9 +197,22 @@ def test_simulate_rounds_to_a_format_and_clips(call: Call) -> None:
     status, out, err = call("simulate", *net, "--clipping", "value(bound=0.5)")
     assert (status, err) == (0, "") and "clipped_gradient_cosine" in out
     status, out, err = call("simulate", *net, "--precision", "float16", "--sampler", "matrix_free")
-    assert (status, out) == (2, "") and "sampler='matrix_free' does not run nets with number_format" in err
+    assert (status, out) == (2, "") and "sampler='matrix_free' does not run nets with precision='float16'" in err
     status, out, err = call("simulate", *net, "--precision", "float16", "--loss-scale", "1000")
     assert (status, out) == (2, "") and "loss_scale must be a power of two, not 1000.0" in err
+
+
+@pytest.mark.parametrize("option", ["--normalization", "--skip", "--clipping"])
+def test_none_is_as_if_nothing_were_given(call: Call, option: str) -> None:
+    net = ("simulate", "--widths", "3,3", *NET, "--nets", "2")
+    assert call(*net, option, "None") == call(*net, option, "none") == call(*net)
+    status, out, err = call(*net, option, "nothing")
+    assert (status, out) == (2, "") and f"unknown {option[2:]} 'nothing'" in err and "None" not in err
+
+
+def test_python_m_stabsim_is_the_command_line() -> None:
+    found = subprocess.run([sys.executable, "-m", "stabsim", "--version"], capture_output=True, text=True, check=True)
+    assert found.stdout.startswith("stabsim")
 
 
 def test_a_table_that_cannot_be_written_is_one_line(call: Call) -> None:

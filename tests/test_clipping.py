@@ -215,10 +215,13 @@ def test_a_normal_gradient_is_clipped_as_often_as_the_normal_law_says() -> None:
 
 
 def test_refusals() -> None:
+    with pytest.raises(ValueError, match=r"epsilon=5\.0 of clipping: only 'adaptive' has one, not 'norm'"):
+        Clipping("norm", 1, epsilon=5)
+    assert Clipping("adaptive", 1, epsilon=5).epsilon == 5
     network = Network(WIDTHS, "relu", "he_normal")
-    with pytest.raises(ValueError, match="sampler='matrix_free' does not run nets with clipping"):
+    with pytest.raises(ValueError, match=r"sampler='matrix_free' does not run nets with clipping='value\(bound=1\)'$"):
         stabsim.simulate(network, nets=1, sampler="matrix_free", clipping="value")
-    with pytest.raises(ValueError, match="does not run nets with clipping and number_format"):
+    with pytest.raises(ValueError, match=r"^clipping='value\(bound=1\)' does not go with precision='float16'$"):
         stabsim.simulate(network, nets=1, precision="float16", clipping="value")
     with pytest.raises(ValueError, match="quantity 'clipped_gradient_cosine' needs a task with clipping"):
         stabsim.simulate(network, nets=1, quantities=(COSINE,))

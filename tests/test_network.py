@@ -2,8 +2,10 @@ import json
 import math
 import os
 import pickle
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,12 @@ from hypothesis import given
 from stabsim.activations import ACTIVATIONS, Activation
 from stabsim.initializers import INITIALIZERS, Initializer
 from stabsim.network import Network
-from stabsim.structures import Skip
+from stabsim.structures import Cell, Gate, Skip
 from tests import strategies
 
 GOOD: dict[str, Any] = {"widths": (4, 3, 2), "activation": "tanh", "weights": "glorot_normal"}
+FIVE: Any = 5
+LISTED: Any = ["lstm"]
 
 
 @given(network=strategies.networks())
@@ -216,6 +220,81 @@ def test_json_of_another_kind_is_refused(change: dict[str, Any]) -> None:
 def test_other_json_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"^cannot restore a Network from JSON: "):
         Network.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("change", "fragment"),
+    [
+        ({"cell": 5}, "cell must be an object with the keys ['gates', 'kind', 'recurrent_weights'], not 5"),
+        ({"cell": {"kind": "gru", "recurrent_weights": None, "gates": 5}}, "gates must be an object, not 5"),
+        (
+            {"cell": {"kind": "gru", "recurrent_weights": None, "gates": {"reset": [1]}}},
+            "gate 'reset' must be a list of two laws and a bias, not [1]",
+        ),
+        (
+            {"cell": {"kind": "gru", "recurrent_weights": None, "gates": {"reset": [None, None, 1]}}},
+            "bias of gate 'reset' must be a float as a hexadecimal string, not 1",
+        ),
+        (
+            {"cell": {"kind": "gru", "recurrent_weights": 5, "gates": {}}},
+            "recurrent_weights must be an object with the keys ['bias_gain', 'bias_law', 'fan', 'gain', 'law'], not 5",
+        ),
+        ({"weights": {}}, "the keys of weights are [], not ['bias_gain', "),
+        ({"skip": 5}, "skip must be an object with the keys ['activation', "),
+        ({"bias_std": "1.5z"}, "bias_std must be a float as a hexadecimal string, not '1.5z'"),
+    ],
+)
+def test_json_says_what_is_wrong_with_it(change: dict[str, Any], fragment: str) -> None:
+    document = json.loads(Network(**GOOD).to_json())
+    with pytest.raises(ValueError, match=f"^cannot restore a Network from JSON: {re.escape(fragment)}"):
+        Network.from_json(json.dumps(document | change))
+
+
+def test_json_of_nothing_is_refused_in_its_own_words() -> None:
+    with pytest.raises(ValueError, match=r"the network must be an object with the keys \[.*\], not None$"):
+        Network.from_json("null")
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (
+            lambda: Gate(weights="torch_default"),
+            ValueError,
+            "weights of a Gate 'torch_default' sets biases, which would be ignored: give bias_std or Gate.bias instead",
+        ),
+        (lambda: Gate(None, "keras_default"), ValueError, "recurrent_weights of a Gate 'keras_default' sets biases"),
+        (
+            lambda: Cell("rnn", "torch_default"),
+            ValueError,
+            "recurrent_weights 'torch_default' sets biases, which would",
+        ),
+        (lambda: Gate(FIVE), TypeError, "weights of a Gate must be a name or a stabsim.Initializer, not 5"),
+        (lambda: Cell("lstm", FIVE), TypeError, "recurrent_weights must be a name or a stabsim.Initializer, not 5"),
+        (lambda: Cell(FIVE), TypeError, "kind of a Cell must be a name such as 'lstm', not 5"),
+        (lambda: Cell(LISTED), TypeError, "kind of a Cell must be a name such as 'lstm', not ['lstm']"),
+        (lambda: Cell("rnn", gates={"forget": Gate()}), ValueError, "cell 'rnn' has no gates, not 'forget'"),
+        (lambda: Skip.scaled(100, branch=2), ValueError, "unknown parameter of Skip.scaled 'branch'; known"),
+        (lambda: Skip.fixup(100, foo=3), ValueError, "unknown parameter of Skip.fixup 'foo'; known"),
+        (lambda: Network(**GOOD, normalization="x"), ValueError, "unknown normalization 'x'; known, nearest first: "),
+        (lambda: Network(**GOOD, skip="x"), ValueError, "unknown skip 'x'; known, nearest first: skip"),
+    ],
+)
+def test_bad_structures_are_refused_in_one_line(
+    make: Callable[[], object], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=f"^{re.escape(message)}") as caught:
+        make()
+    assert "\n" not in str(caught.value) and "None" not in str(caught.value)
+
+
+def test_gates_of_a_cell_cannot_be_changed_and_are_pickled() -> None:
+    gates = {"forget": Gate(bias=1.0)}
+    cell = Cell("lstm", gates=gates)
+    gates["forget"] = Gate(bias=2.0)
+    assert cell.gates == {"forget": Gate(bias=1.0)} and pickle.loads(pickle.dumps(cell)) == cell == eval(repr(cell))
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        cell.gates["forget"] = Gate(bias=2.0)  # type: ignore[index]
 
 
 def test_a_users_own_activation_is_hashed_but_not_restored() -> None:

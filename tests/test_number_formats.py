@@ -377,7 +377,7 @@ def test_the_table_has_no_theory_and_other_precisions_no_shares() -> None:
 
 def test_refusals() -> None:
     network = Network((8, 8), "relu", "he_normal")
-    with pytest.raises(ValueError, match="sampler='matrix_free' does not run nets with number_format"):
+    with pytest.raises(ValueError, match="sampler='matrix_free' does not run nets with precision='float16'"):
         stabsim.simulate(network, nets=1, precision="float16", sampler="matrix_free")
     with pytest.raises(ValueError, match=r"loss_scale=2\.0 needs a precision of float16"):
         stabsim.trace(network, loss_scale=2.0)

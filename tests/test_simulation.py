@@ -17,9 +17,12 @@ from sklearn.datasets import load_digits
 import stabsim
 from stabsim import Activation, Initializer, Network, Result
 from stabsim.activations import ACTIVATIONS, activation
+from stabsim.arguments import make_task
 from stabsim.estimates import time_uniform
 from stabsim.quantities import PLAIN
+from stabsim.structures import Skip
 from stabsim.target import FEWEST_NETS, relative_error
+from stabsim.theory import infinite_width, residual_laws
 from tests.checks import WRONG, assert_agrees, must_fail
 
 Numbers = NDArray[Any]
@@ -488,3 +491,49 @@ def test_theory_holds_or_is_silent_whatever_goes_in(activation: str, gradient: A
     assert np.all(np.isfinite(rows["theory"]))
     close = np.isclose(rows["estimate"], rows["theory"], rtol=1e-12, atol=0)
     assert np.all(close | (np.abs(rows["estimate"] - rows["theory"]) < 5 * rows["std_error"]))
+
+
+# What does not exist by construction, and what float64 cannot hold.
+
+
+@pytest.mark.parametrize("kind", ["rnn", "lstm"])
+def test_a_recurrent_net_reaches_a_target_where_its_quantities_exist(kind: str) -> None:
+    names = ["activation_log10_norm", "weight_gradient_log10_norm", "activation_gradient_log10_norm"]
+    names += ["cell_state_log10_norm"] if kind == "lstm" else []
+    network = Network((4, *(6,) * 3), "tanh", "glorot_normal", cell=kind)
+    result = stabsim.simulate(network, nets=2000, quantities=names, target_rel_error=0.3)
+    assert result.reached_target is True
+    blank = result.estimates("activation_log10_norm").estimate
+    assert np.isnan(blank[0]) and np.isfinite(blank[1:]).all()
+    assert np.isfinite(result.estimates("weight_gradient_log10_norm").estimate[1])
+
+
+def test_a_recurrent_net_without_an_estimate_never_reaches_a_target() -> None:
+    network = Network((4, *(6,) * 3), "tanh", "zeros", cell="rnn")
+    for name in ("activation_log10_norm", "weight_gradient_log10_norm"):
+        with pytest.warns(RuntimeWarning, match=f"furthest from it is {name} at layer [1-3]: "):
+            result = stabsim.simulate(
+                network, nets=200, quantities=(name,), target_rel_error=0.9, inputs=np.zeros((1, 3, 4))
+            )
+        assert result.reached_target is False
+
+
+@pytest.mark.parametrize("factor", ["branch", "shortcut", "inner", "last"])
+@pytest.mark.parametrize("activation", ["relu", "linear"])
+@pytest.mark.parametrize("place", ["inside", "between", "before", "after"])
+def test_factors_whose_squares_leave_float64_have_no_theory(factor: str, activation: str, place: str) -> None:
+    options: dict[str, Any] = {factor: 1e300, "layers": 2 if factor == "inner" else 1}
+    network = Network((4, 4, 4), activation, "he_normal", skip=Skip(activation=place, **options))
+    task = make_task(network)
+    for quantity in task.table_quantities:
+        for predict in (residual_laws.predict, infinite_width.predict_wide):
+            values = predict(task, quantity.name)
+            assert values.shape == (3,) and not np.isinf(values).any()
+    assert np.isnan(residual_laws.predict(task, "activation_mean_square")[2])
+
+
+def test_inputs_beyond_a_number_format_leak_no_warning_of_numpy() -> None:
+    network, inputs = Network((5, 5, 5), "tanh", "he_normal"), np.full((1, 5), 1e200)
+    with warnings.catch_warnings(record=True, action="always") as caught:
+        table = stabsim.simulate(network, nets=40, precision="float16", inputs=inputs).table
+    assert len(table) and all("left the range of float16" in str(each.message) for each in caught)

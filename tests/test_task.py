@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,11 @@ import stabsim
 from stabsim import Network
 from stabsim.arguments import make_task
 from stabsim.quantities import QUANTITIES
+from stabsim.structures import Cell, Gate
 from stabsim.task import Task
 
 NETWORK = Network((4, 5, 3), "tanh", "glorot_normal")
+SKIPPED = Network((4, 4, 4), "tanh", "glorot_normal", normalization="rms", skip="skip")
 NOT_A_NUMBER = np.ones((3, 4))
 NOT_A_NUMBER[2, 1] = math.nan
 INFINITE = np.ones((2, 3))
@@ -235,3 +238,63 @@ def test_layers_larger_than_the_random_stream_are_refused(
 
 def test_layers_as_large_as_the_random_stream_are_taken() -> None:
     assert make_task(Network((2**34, 2), "relu", "he_normal"), sampler="matrix_free").network.widths[0] == 2**34
+
+
+def of_cell(cell: str | Cell, weights: str = "glorot_normal") -> Network:
+    return Network((4, 4, 4), "tanh", weights, cell=cell)
+
+
+@pytest.mark.parametrize(
+    ("network", "options", "message"),
+    [
+        (of_cell("lstm"), {"clipping": "norm"}, "clipping='norm(bound=1)' does not go with cell='lstm'"),
+        (of_cell("rnn"), {"precision": "float16"}, "precision='float16' does not go with cell='rnn'"),
+        (
+            SKIPPED,
+            {"precision": "float16"},
+            "precision='float16' does not go with normalization='rms(epsilon=1e-05)'",
+        ),
+        (of_cell("gru"), {"sampler": "matrix_free"}, "sampler='matrix_free' does not run nets with cell='gru'"),
+        (
+            SKIPPED,
+            {"sampler": "matrix_free", "clipping": "value", "batch": 2},
+            "sampler='matrix_free' does not run nets with clipping='value(bound=1)'",
+        ),
+        (
+            of_cell("rnn", "orthogonal"),
+            {"sampler": "matrix_free"},
+            "sampler='matrix_free' needs weights of law 'normal', not 'orthogonal': only their law is known without "
+            "their entries; recurrent_weights may be 'normal' or 'orthogonal'",
+        ),
+        (
+            of_cell(Cell("rnn", "identity")),
+            {"sampler": "matrix_free"},
+            "sampler='matrix_free' needs recurrent weights of law 'normal' or 'orthogonal', not 'identity': only their "
+            "law is known without their entries",
+        ),
+        (
+            of_cell(Cell("lstm", gates={"forget": Gate(bias=1e300)})),
+            {},
+            "the forget gate's bias of mean 1e+300: outside the normal range of float32, which a gate needs",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_named_by_its_arguments(
+    network: Network, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        make_task(network, **options)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_inputs_of_gates_must_be_held_by_float32(cell: str) -> None:
+    inputs = np.ones((2, 2, 4))
+    for size in (0.0, 1e-36, 1e36):
+        inputs[1, 0] = -size
+        make_task(of_cell(cell), inputs=inputs)
+    for size in (1e-37, 1e37):
+        inputs[1, 0] = -size
+        make_task(of_cell("rnn"), inputs=inputs)
+        message = f"inputs: with cell='{cell}' the largest absolute value of each time step must be 0 or from 1e-36"
+        with pytest.raises(ValueError, match=f"^{re.escape(f'{message} to 1e+36, not {size}')}$"):
+            make_task(of_cell(cell), inputs=inputs)

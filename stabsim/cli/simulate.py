@@ -27,6 +27,11 @@ def whole_numbers(_context: click.Context, _option: click.Parameter, text: str |
         raise click.BadParameter(f"{text!r} is not a list of whole numbers such as 784,512,10") from None
 
 
+def unless_none(_context: click.Context, _option: click.Parameter, text: str | None) -> str | None:
+    """Take the word none as nothing given."""
+    return None if text is None or text.strip().lower() == "none" else text
+
+
 def words(_context: click.Context, _option: click.Parameter, text: str | None) -> tuple[str, ...] | None:
     """Read words with commas between them."""
     if text is None:
@@ -61,8 +66,12 @@ def writable(_context: click.Context, _option: click.Parameter, path: Path | Non
 @click.option("--activation", required=True, help="Such as tanh or 'leaky_relu(slope=0.2)'; see stabsim list.")
 @click.option("--weights", required=True, help="Such as glorot_normal or 'normal(std=0.01)'; see stabsim list.")
 @click.option("--bias-std", type=float, default=0.0, show_default=True, help="Standard deviation of the biases.")
-@click.option("--normalization", help="batch, layer or rms, such as 'batch(epsilon=0)'.")
-@click.option("--skip", help="Residual connections: skip, or such as 'skip(branch=0.1, layers=2, activation=between)'.")
+@click.option("--normalization", callback=unless_none, help="batch, layer or rms, such as 'batch(epsilon=0)'.")
+@click.option(
+    "--skip",
+    callback=unless_none,
+    help="Residual connections: skip, or such as 'skip(branch=0.1, layers=2, activation=between)'.",
+)
 @click.option("--cell", default="feedforward", show_default=True, help="rnn, gru, or such as 'lstm(forget_bias=1)'.")
 @click.option("--nets", type=int, required=True, help="How many nets to draw.")
 @click.option("--batch", type=int, default=1, show_default=True, help="Samples that go through each net together.")
@@ -75,7 +84,11 @@ def writable(_context: click.Context, _option: click.Parameter, path: Path | Non
     "--precision", default="float32", show_default=True, help="Or float64, or a format to simulate: float16, ..."
 )
 @click.option("--loss-scale", type=float, default=1.0, show_default=True, help="Of a simulated format: a power of 2.")
-@click.option("--clipping", help="Of gradients by the weights, such as 'value(bound=1)'; norm, global_norm, adaptive.")
+@click.option(
+    "--clipping",
+    callback=unless_none,
+    help="Of gradients by the weights, such as 'value(bound=1)'; norm, global_norm, adaptive.",
+)
 @click.option("--quantities", callback=words, metavar="NAME,...", help="All unless given; see stabsim list quantities.")
 @click.option(
     "--target-rel-error",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 from stabsim.quantities import QUANTITIES
@@ -27,10 +29,28 @@ def sampler_of(task: Task) -> Sampler:
     """
     found = _serving(task)
     if found is None:
-        named = [sampler for sampler in SAMPLERS if sampler.name == task.sampler]
-        fit = [sampler for sampler in named if sampler.runs(task.features)] or named
-        raise ValueError(f"sampler={task.sampler!r} {fit[-1].refuses(task)}")
+        raise ValueError(_refusal(task))
     return found
+
+
+def _refusal(task: Task) -> str:
+    """Return why no sampler of its name runs a task: what does not go together, the name with it, or its own reason."""
+    named = [sampler for sampler in SAMPLERS if sampler.name == task.sampler]
+    fit = [sampler for sampler in named if sampler.runs(task.features)]
+    if fit:
+        return f"sampler={task.sampler!r} {fit[-1].refuses(task)}"
+    if any(sampler.runs(task.features) for sampler in SAMPLERS):
+        return f"sampler={task.sampler!r} does not run nets with {' and '.join(_unfit(named, task))}"
+    first, *others = _unfit(SAMPLERS, task)
+    return f"{first} does not go with {' and '.join(others)}"
+
+
+def _unfit(samplers: Sequence[Sampler], task: Task) -> tuple[str, ...]:
+    """Return the fewest arguments that none of the samplers takes together."""
+    features = list(task.arguments)
+    sets = (each for size in range(1, len(features) + 1) for each in itertools.combinations(features, size))
+    unfit = next(each for each in sets if not any(sampler.features.issuperset(each) for sampler in samplers))
+    return tuple(dict.fromkeys(task.arguments[feature] for feature in unfit))
 
 
 def _serving(task: Task) -> Sampler | None:

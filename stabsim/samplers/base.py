@@ -58,6 +58,10 @@ def side_by_side(sizes: Integers, buffers: Sequence[np.int64]) -> Integers:
     return offsets
 
 
+def _either(names: Sequence[str]) -> str:
+    return " or ".join(map(repr, names))
+
+
 @dataclass(frozen=True)
 class Sampler:
     """One way to draw nets; several of one name share out the batches.
@@ -117,16 +121,18 @@ class Sampler:
     def refuses(self, task: Task) -> str:
         """Return why a task cannot be run, in words; nothing if it can."""
         if not self.runs(task.features):
-            return f"does not run nets with {' and '.join(sorted(task.features)) or 'nothing but layers'}"
+            arguments = dict.fromkeys(task.arguments.values())
+            return f"does not run nets with {' and '.join(arguments) or 'nothing but layers'}"
         laws = task.network.laws
         of_states = len(laws) // 2 if task.network.cell.recurrent else len(laws)
         for place, law in enumerate(law.law for law in laws):
-            known, which = (self.laws, "") if place < of_states else (self.recurrent_laws or self.laws, "recurrent ")
+            recurrent = place >= of_states
+            known, which = (self.recurrent_laws or self.laws, "recurrent ") if recurrent else (self.laws, "")
             if law not in known:
-                allowed = " or ".join(map(repr, known))
-                return (
-                    f"needs {which}weights of law {allowed}, not {law!r}: only their law is known without their entries"
-                )
+                needed = f"needs {which}weights of law {_either(known)}, not {law!r}"
+                needed += ": only their law is known without their entries"
+                others = () if recurrent else self.recurrent_laws
+                return f"{needed}; recurrent_weights may be {_either(others)}" if others else needed
         few, many = self.samples.start, self.samples.stop - 1
         return "" if task.batch in self.samples else f"takes batches of {few} to {many}, not {task.batch}"
 

@@ -95,7 +95,7 @@ class ExactLaws:
 def layer_scales(network: Network) -> tuple[Floats, Floats]:
     """Return the variance of a weight and the standard deviation of a bias, (depth + 1,) each; NaN for the input."""
     variances = (network.weights.weight_variance(*fans) for fans in network.fans)
-    weights = [factor**2 * variance for factor, variance in zip(network.weight_factors, variances, strict=True)]
+    weights = [factor * factor * variance for factor, variance in zip(network.weight_factors, variances, strict=True)]
     biases = [network.weights.bias_std(fan_in, network.bias_std) for fan_in, _ in network.fans]
     return np.array([np.nan, *weights]), np.array([np.nan, *biases])
 

@@ -68,7 +68,7 @@ class WideLimit:
         self.back = self.widths * gamma  # fan-out times weight variance
         skip = network.skip
         self.starts = network.shortcuts
-        self.shortcut, self.branch = (skip.shortcut, skip.branch) if skip else (0.0, 1.0)
+        self.shortcut, self.branch = map(np.float64, (skip.shortcut, skip.branch) if skip else (0.0, 1.0))
         self.between = skip is not None and skip.activation == "between"
         self.known = task.features - HARMLESS <= {"skip"} and (skip is None or skip.activation in ("inside", "between"))
         if self.known:

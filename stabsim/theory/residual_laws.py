@@ -65,7 +65,13 @@ class ResidualLaws:
         if law is None or self.plain.task.network.weights.law not in ("normal", "uniform", "truncated_normal"):
             return self.plain.nothing.copy()
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            return np.array(law(self), np.float64)
+            values = np.array(law(self), np.float64)
+        return np.where(np.isfinite(values), values, np.nan)
+
+    @property
+    def squared_factors(self) -> Floats:
+        """Return the squares of those of the branch and of the shortcut, infinite where float64 does not hold them."""
+        return np.square([self.skip.branch, self.skip.shortcut])
 
     @property
     def passed(self) -> Floats:
@@ -80,7 +86,7 @@ class ResidualLaws:
     @functools.cached_property
     def forward(self) -> tuple[Floats, Floats]:
         """Return the mean squares of s and of z."""
-        p, a, c = self.plain, self.skip.branch**2, self.skip.shortcut**2
+        p, (a, c) = self.plain, self.squared_factors
         s, z = p.nothing.copy(), p.nothing.copy()
         z[0] = 1.0 if p.input_squares is None else p.input_squares.mean() / p.widths[0]
         for layer in range(1, len(s)):
@@ -122,7 +128,7 @@ class ResidualLaws:
     @functools.cached_property
     def backward(self) -> tuple[Floats, Floats]:
         """Return the mean squares of ds, the gradient by z W + b, and of dz."""
-        p, a, c = self.plain, self.skip.branch**2, self.skip.shortcut**2
+        p, (a, c) = self.plain, self.squared_factors
         gradient = p.task.output_gradient
         if not self.closed or not self.alive or (not self.linear and gradient is not None):
             return p.nothing, p.nothing
