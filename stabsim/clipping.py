@@ -67,4 +67,4 @@ def clipping(spec: str | Clipping | None) -> Clipping | None:
     if name in KINDS:
         known = [each.name for each in fields(Clipping)][1:]
         names.check_parameters(name, parameters, known if name == "adaptive" else known[:1])
-    return Clipping(name, **parameters)  # type: ignore[arg-type]
+    return Clipping(name, **parameters)  # type: ignore[arg-type]  # the class checks them

@@ -329,7 +329,7 @@ def normalization(spec: str | Normalization | None) -> Normalization | None:
     name, parameters = names.parse(spec)
     if name in NORMALIZATIONS:
         names.check_parameters(name, parameters, ["epsilon"])
-    return Normalization(name, **parameters)  # type: ignore[arg-type]
+    return Normalization(name, **parameters)  # type: ignore[arg-type]  # the class checks them
 
 
 def skip(spec: str | Skip | None) -> Skip | None:
@@ -345,7 +345,7 @@ def skip(spec: str | Skip | None) -> Skip | None:
     layers = parameters.get("layers")
     if isinstance(layers, float) and layers.is_integer():
         parameters["layers"] = int(layers)
-    return Skip(**parameters)  # type: ignore[arg-type]
+    return Skip(**parameters)  # type: ignore[arg-type]  # the class checks them
 
 
 def cell(spec: str | Cell) -> Cell:
@@ -361,4 +361,4 @@ def cell(spec: str | Cell) -> Cell:
     names.check_parameters(name, [key for key in parameters if key != "recurrent_weights"], biases)
     recurrent = parameters.pop("recurrent_weights", None)
     gates = {key.removesuffix("_bias"): Gate(bias=value) for key, value in parameters.items()}  # type: ignore[arg-type]
-    return Cell(name, recurrent, gates)  # type: ignore[arg-type]
+    return Cell(name, recurrent, gates)  # type: ignore[arg-type]  # both classes check them

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import combinations_with_replacement
 from typing import Any
 
@@ -34,6 +34,20 @@ def assert_agrees(estimates: ArrayLike, expected: ArrayLike, errors: ArrayLike) 
     assert np.all(np.abs(z) < LIMIT), (
         f"z scores to {np.nanmax(np.abs(z)):.1f} at {np.argwhere(~(np.abs(z) < LIMIT))[0]}"
     )
+
+
+def assert_finite_differences(cases: Iterable[tuple[Any, Any]], loss: Callable[[], float], step: float = 1e-6) -> None:
+    """Fail unless, of each pair, the second array is the derivative of the loss by the first, which the loss reads."""
+    for parameter, derivative in cases:
+        for index in np.ndindex(parameter.shape):
+            value = parameter[index]
+            losses = []
+            for moved in (value - step, value + step):
+                parameter[index] = moved
+                losses.append(loss())
+            parameter[index] = value
+            difference = (losses[1] - losses[0]) / (2 * step)
+            assert difference == pytest.approx(derivative[index], rel=1e-6, abs=1e-8)
 
 
 def must_fail(check: Callable[..., None], *arguments: Any, **keywords: Any) -> None:

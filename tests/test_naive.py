@@ -14,6 +14,7 @@ from stabsim.activations import ACTIVATIONS
 from stabsim.initializers import INITIALIZERS, initializer
 from stabsim.quantities import PLAIN, select
 from tests import naive
+from tests.checks import assert_finite_differences
 
 PRECISIONS = ("float64", "float32")
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
@@ -135,22 +136,12 @@ def test_gradients_of_the_oracle_are_finite_differences(activation: str) -> None
     seen = stabsim.trace(Network((4, 6, 5, 3), activation, "lecun_normal", 0.3), batch=3, precision="float64")
     formula, gradient = naive.FORMULAS[activation](), seen.activation_gradient[-1]
     net = oracle(seen, formula)
-    step = 1e-6
     cases: list[tuple[Any, Any]] = [
         (seen.weight[2], net.weight_gradient[2]),
         (seen.activation[0], net.activation_gradient[0]),
         (seen.bias[1], np.sum(net.preactivation_gradient[1], axis=0)),
     ]
-    for parameter, derivative in cases:
-        for index in np.ndindex(parameter.shape):
-            value = parameter[index]
-            losses = []
-            for moved in (value - step, value + step):
-                parameter[index] = moved
-                losses.append(float(np.sum(oracle(seen, formula).activation[-1] * gradient)))
-            parameter[index] = value
-            difference = (losses[1] - losses[0]) / (2 * step)
-            assert difference == pytest.approx(derivative[index], rel=1e-6, abs=1e-8)
+    assert_finite_differences(cases, lambda: float(np.sum(oracle(seen, formula).activation[-1] * gradient)))
 
 
 def assert_same_quantity(name: str, actual: float, expected: float, matrix: Any, where: object) -> None:
