@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from scipy.special import erf, erfc
-
 from stabsim.checks import number, whole_number
 
 
@@ -110,7 +108,7 @@ class NumberFormat:
         >>> round(FLOAT16.flushed_fraction(2.0**-24), 12)
         0.382924922548
         """
-        return float(erf(self.flush_threshold / number("std", std, 0.0, open_ends=True) / math.sqrt(2.0)))
+        return math.erf(self.flush_threshold / number("std", std, 0.0, open_ends=True) / math.sqrt(2.0))
 
     def overflowed_fraction(self, std: float) -> float:
         """Return the probability that a number from N(0, std^2) overflows: 2 Phi(-overflow_threshold / std).
@@ -134,7 +132,7 @@ class NumberFormat:
         >>> round(FLOAT16.overflowed_fraction(30000.0), 12)
         0.02896224806
         """
-        return float(erfc(self.overflow_threshold / number("std", std, 0.0, open_ends=True) / math.sqrt(2.0)))
+        return math.erfc(self.overflow_threshold / number("std", std, 0.0, open_ends=True) / math.sqrt(2.0))
 
 
 FLOAT32 = NumberFormat("float32", 8, 23)
