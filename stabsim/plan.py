@@ -62,8 +62,8 @@ class Plan:
         blank = np.tile(np.where(self.task.wanted, 0.0, np.nan), (len(self.widths), 1))
         task = self.task
         known = (*(q for q in QUANTITIES.values() if not q.missing(task.batch, task.features)), *task.functions)
-        nowhere = [c for q in known if q.first_layer == 1 for c in q.columns]
-        kept = [c for q in known if q.first_layer == 0 for c in q.columns]
+        nowhere = [c for q in known if q.first_layer == 1 for c in q.own_columns]
+        kept = [c for q in known if q.first_layer == 0 for c in q.own_columns]
         blank[0, sorted(set(nowhere) - set(kept))] = np.nan
         if task.network.cell.recurrent:  # one dW, of all time steps
             once = [c for q in known if q.tensor == "weight_gradient" for c in q.columns]
@@ -196,6 +196,8 @@ class Plan:
             wanted=self.task.wanted,
             weight_gradients=self.task.weight_gradients,
             backward=self.task.backward,
+            stopping=self.task.wants(r.STOPPING),
+            ranks=self.task.wants(r.RANKS),
             saturation=self.task.saturation,
             pivots=self.pivots,
             observing=bool(self.task.histograms or self.task.functions),

@@ -53,6 +53,8 @@ class Quantity:
         Features of a task (`Task.features`), of which it needs one to exist: of the registry only; none unless told.
     lacks : tuple of str
         Features with any of which it does not exist: of the registry only; none unless told.
+    on_request : bool
+        Whether it is left out where all are asked for, since it costs more than the net: of the registry only.
 
     Raises
     ------
@@ -78,6 +80,7 @@ class Quantity:
     columns: tuple[int, ...] = ()
     needs: tuple[str, ...] = ()
     lacks: tuple[str, ...] = ()
+    on_request: bool = False
 
     def __post_init__(self) -> None:
         if self.function is None:
@@ -117,6 +120,13 @@ class Quantity:
         return 0 if inputs_too else 1
 
     @property
+    def own_columns(self) -> tuple[int, ...]:
+        """Return the columns that are of its tensor: the powers of its values, or one of its own."""
+        start = r.ALL_TENSORS.get(self.tensor, -1)
+        powers = range(start, start + r.EXPONENT)
+        return self.columns if set(self.columns) <= set(powers) else self.columns[:1]
+
+    @property
     def backward(self) -> bool:
         """Return whether it needs the backward pass."""
         return self.tensor.endswith("gradient")
@@ -132,8 +142,8 @@ class Quantity:
             return f"needs batch >= {self.smallest_batch}, got batch={batch}"
         if self.needs and not set(self.needs) & set(features):
             return f"needs a task with {' or '.join(self.needs)}"
-        lacks = GATED if self.tensor == "derivative" else self.lacks
-        unfit = sorted(set(lacks) & set(features))
+        lacks = {*self.lacks, *(GATED if self.tensor == "derivative" else ())}
+        unfit = sorted(lacks & set(features))
         return f"does not exist with {unfit[0]}" if unfit else ""
 
     @property
@@ -216,6 +226,54 @@ def _fractions(tensor: str, zero: int, entries: dict[str, tuple[int, str]]) -> l
             lacks=GATED if (tensor, name) == ("activation", "saturated_fraction") else (),
         )
         for name, (column, meaning) in entries.items()
+    ]
+
+
+LOOPS = ("recurrent", "number_format")  # features whose kernels do not look at whole rows
+ROW_BY_ROW = (*LOOPS, "normalization", "skip")  # features with which a row that is shut is not lost
+
+
+def _stops(tensor: str, entries: dict[str, tuple[int, str]]) -> list[Quantity]:
+    """List shares of what has stopped: of samples, units and nets."""
+    # Of a single sample these tell it.
+    zeros = () if tensor in FROM_0 else (r.DERIVATIVE_ZERO, r.PREACTIVATION_GRADIENT_ZERO)
+    return [
+        Quantity(
+            tensor,
+            name,
+            "fraction",
+            f"{tensor}: {meaning}",
+            columns=(column, *zeros),
+            lacks=ROW_BY_ROW if "blocked" in name else LOOPS,
+        )
+        for name, (column, meaning) in entries.items()
+    ]
+
+
+def _gain(tensor: str, column: int, by: str, meaning: str) -> Quantity:
+    tensors = (r.TENSORS[tensor], r.TENSORS[by])
+    needed = (start + offset for start in tensors for offset in (r.SQUARE, r.M1, r.M2))
+    return Quantity(tensor, "log10_gain", "value", f"{tensor}: {meaning}", columns=(column, *needed), lacks=LOOPS)
+
+
+def _ranks(tensor: str, column: int) -> list[Quantity]:
+    """List the rank and the stable rank of a matrix."""
+    kinds = {
+        "rank": "singular values above max(shape) times the precision times the largest",
+        "stable_rank": "squared Frobenius norm over the squared largest singular value, nets at 0 left out",
+    }
+    shape = "(fan_in, fan_out)" if tensor in WEIGHT_TENSORS else "(batch, width)"
+    return [
+        Quantity(
+            tensor,
+            name,
+            "value",
+            f"{tensor}: {name.replace('_', ' ')} of the matrix {shape}: {meaning}",
+            columns=(column + offset, column),
+            lacks=LOOPS,
+            on_request=True,
+        )
+        for offset, (name, meaning) in enumerate(kinds.items())
     ]
 
 
@@ -305,6 +363,63 @@ _ENTRIES = (
             ),
         },
     ),
+    *_stops("activation", {"dead_net_fraction": (r.ACTIVATION_DEAD_NET, "share of nets in which it is all 0")}),
+    *_stops("derivative", {"dead_net_fraction": (r.DERIVATIVE_DEAD_NET, "share of nets in which f' is all 0")}),
+    _gain(
+        "activation_gradient",
+        r.ACTIVATION_GRADIENT_GAIN,
+        "preactivation_gradient",
+        "log10 of its norm over that of ds of the layer above: what W makes of it, nets at 0 left out",
+    ),
+    *_stops(
+        "preactivation_gradient",
+        {
+            "dead_sample_fraction": (r.PREACTIVATION_GRADIENT_DEAD_SAMPLE, "share of samples whose row is all 0"),
+            "dead_unit_fraction": (r.PREACTIVATION_GRADIENT_DEAD_UNIT, "share of units whose column is all 0"),
+            "dead_net_fraction": (r.PREACTIVATION_GRADIENT_DEAD_NET, "share of nets in which it is all 0"),
+            "blocked_by_derivative_fraction": (
+                r.BLOCKED_BY_DERIVATIVE,
+                "share of samples stopped by a row f' = 0 at this layer or above",
+            ),
+            "blocked_by_activation_fraction": (
+                r.BLOCKED_BY_ACTIVATION,
+                "share of samples stopped by a row f = 0 below, of which f' = 0 above is a consequence",
+            ),
+        },
+    ),
+    Quantity(
+        "preactivation_gradient",
+        "shut_fraction",
+        "fraction",
+        "preactivation_gradient: share of dz's squared norm in units whose f' is exactly 0, nets at 0 left out",
+        columns=(r.PREACTIVATION_GRADIENT_SHUT, r.ACTIVATION_GRADIENT + r.SQUARE),
+        lacks=LOOPS,
+    ),
+    _gain(
+        "preactivation_gradient",
+        r.PREACTIVATION_GRADIENT_GAIN,
+        "activation_gradient",
+        "log10 of its norm over that of dz: what f' leaves, nets at 0 left out",
+    ),
+    *_stops(
+        "weight_gradient",
+        {
+            "idle_sample_fraction": (
+                r.WEIGHT_GRADIENT_IDLE_SAMPLE,
+                "share of samples that give nothing to it: their row of z below or of ds is all 0",
+            ),
+            "dead_net_fraction": (r.WEIGHT_GRADIENT_DEAD_NET, "share of nets in which all samples give nothing to it"),
+        },
+    ),
+    _gain(
+        "weight_gradient",
+        r.WEIGHT_GRADIENT_GAIN,
+        "preactivation_gradient",
+        "log10 of its norm over that of ds: what z makes of it, nets at 0 left out",
+    ),
+    *_ranks("activation", r.ACTIVATION_RANK),
+    *_ranks("preactivation_gradient", r.PREACTIVATION_GRADIENT_RANK),
+    *_ranks("weight_gradient", r.WEIGHT_GRADIENT_RANK),
     Quantity(
         "weight_gradient",
         "clipped_fraction",
@@ -352,9 +467,10 @@ PLAIN = {name: entry for name, entry in QUANTITIES.items() if not entry.needs}  
 def select(
     names: Iterable[str | Quantity] | None, batch: int, features: Collection[str] = (), argument: str = "quantities"
 ) -> tuple[Quantity, ...]:
-    """Return the quantities of those names in the order of the table, then a user's own; None: all that exist.
+    """Return the quantities of those names in the order of the table, then a user's own.
 
-    ``argument`` is what errors call the names; batch and features of the task say which exist.
+    None stands for all that exist, but for those that are on request. ``argument`` is what errors call the names;
+    batch and features of the task say which exist.
 
     Raises
     ------
@@ -364,7 +480,7 @@ def select(
         If a name is unknown or given to two quantities, or the quantity does not exist for such a task.
     """
     if names is None:
-        return tuple(q for q in QUANTITIES.values() if not q.missing(batch, features))
+        return tuple(q for q in QUANTITIES.values() if not (q.on_request or q.missing(batch, features)))
     if isinstance(names, str):
         raise TypeError(f"{argument}={names!r}: a sequence of names is wanted, such as ({names!r},)")
     if not isinstance(names, Iterable):

@@ -120,6 +120,10 @@ class Task:
             wanted[list(quantity.columns)] = True
         return wanted
 
+    def wants(self, columns: tuple[int, int]) -> bool:
+        """Return whether any column of the record from the first of these up to the second is wanted."""
+        return bool(self.wanted[slice(*columns)].any())
+
     @property
     def weight_gradients(self) -> bool:
         """Return whether anything is wanted of dW."""

@@ -7,7 +7,7 @@ holds today's code against files that each version has written.
 from __future__ import annotations
 
 STREAM_VERSION = 1  # the random numbers: raise it when any net changes by more than rounding
-RECORD_VERSION = 2  # the numbers of a net that are summed: raise it when one changes its meaning
+RECORD_VERSION = 3  # the numbers of a net that are summed: raise it when one changes its meaning, or all are more
 CHUNK_VERSION = 1  # the layout of a chunk's file and the names of its arrays
 TABLE_VERSION = 1  # the columns of `Result.table` and its CSV, their order, types and meaning
 VERDICTS_VERSION = 1  # verdicts.json

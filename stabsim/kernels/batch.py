@@ -26,7 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from stabsim.kernels import blocks, clipping, inputs, layer, philox, statistics
+from stabsim.kernels import blocking, blocks, clipping, gains, inputs, layer, philox, ranks, statistics
+from stabsim.kernels import record as r
 from stabsim.kernels.compile import atom, kernel
 from stabsim.kernels.signature import GLOBAL_NORM, Ask, make_ask, make_net
 from stabsim.kernels.statistics import observe
@@ -169,6 +170,30 @@ def pass_back(pull_back, weight_gradient, net, ask, row, l, exponent):
     return exponent_below
 
 
+@atom
+def look_forward(net, ask, row, runs, l):
+    """Record what is wanted of a layer's z and f' as whole matrices."""
+    z = whole(net, Z, l)
+    if ask.stopping:
+        blocking.see_activation(row, runs, l, z)
+        if l > 0:
+            blocking.see_derivative(row, whole(net, D, l))
+    if ask.ranks and ask.wanted[r.ACTIVATION_RANK]:
+        ranks.record_ranks(row, r.ACTIVATION_RANK, z, ranks.precision(z))
+
+
+@atom
+def look_back(net, ask, row, runs, stops, l):
+    """Record what is wanted of a layer's gradients as whole matrices."""
+    ds = whole(net, DS, l)
+    if ask.stopping:
+        blocking.see_gradient(row, ask.wanted, runs, stops, l, whole(net, D, l), ds)
+    if ask.ranks and ask.wanted[r.PREACTIVATION_GRADIENT_RANK]:
+        ranks.record_ranks(row, r.PREACTIVATION_GRADIENT_RANK, ds, ranks.precision(ds))
+    if ask.ranks and ask.wanted[r.WEIGHT_GRADIENT_RANK]:
+        ranks.record_weight_gradient(row, whole(net, Z, l - 1), ds, ranks.precision(ds))
+
+
 def sampler(
     prepare: Callable[..., Any],
     factors: Callable[..., Any],
@@ -186,18 +211,24 @@ def sampler(
         depth = problem.widths.size - 1
         no_row, no_counts = np.zeros(ask.blank.shape[1]), np.empty((ask.counts.shape[0], depth + 1, 0), np.int64)
         nothing = np.zeros(ask.wanted.size, np.bool_)
+        runs = np.empty((depth + 1, problem.batch), np.int64)
+        stops = np.empty(problem.batch, np.int64)
         quiet = Ask(
-            wanted=nothing, weight_gradients=False, backward=False, saturation=ask.saturation, pivots=ask.pivots,
-            observing=False, bins=ask.bins, counts=no_counts, blank=ask.blank,
+            wanted=nothing, weight_gradients=False, backward=False, stopping=False, ranks=False,
+            saturation=ask.saturation, pivots=ask.pivots, observing=False, bins=ask.bins, counts=no_counts,
+            blank=ask.blank,
         )  # fmt: skip
         for index in range(record.shape[0]):
             net = make_net(seed, first_net + index, normal, activation, weights, bias_law, own, problem, memory)
             rows = borrow(record)[index]
             blocks.copy(flat(ask.blank), flat(rows))
             start(net, ask, rows[0], samples, given.input_exponent)
+            blocking.start_net(stops)
+            look_forward(net, ask, rows[0], runs, 0)
             for l in range(1, depth + 1):
                 prepare(net, l)
                 pass_forward(factors, net, ask, rows[l], l)
+                look_forward(net, ask, rows[l], runs, l)
             if not ask.backward:
                 continue
             dz = whole(net, DZ, depth)
@@ -209,11 +240,14 @@ def sampler(
             for l in range(depth, 0, -1):
                 recall(net, quiet, no_row, samples, l)
                 exponent = pass_back(pull_back, weight_gradient, net, ask, rows[l], l, exponent)
+                look_back(net, ask, rows[l], runs, stops, l)
             dz = whole(net, DZ, 0)
             net.exponents[DZ, 0] = exponent
             layer.add_input_gradient(rows[0], ask.wanted, dz)
             layer.finish_input_gradient(rows[0], dz.size, exponent)
             observe(net, ask, rows[0], statistics.ACTIVATION_GRADIENT, 0, dz, exponent)
+            if ask.stopping:
+                gains.record_gains(rows, ask.wanted, net.widths, net.batch)
             if net.clip.kind == GLOBAL_NORM and ask.weight_gradients:
                 clipping.finish_global_norm(net.clip, rows, net.widths)
 

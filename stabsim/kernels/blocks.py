@@ -377,6 +377,17 @@ def multiply(values, factors, out):
     return (value_sum, value_squares, value_zeros), (product_sum, product_squares, product_zeros)
 
 
+@kernel(fastmath=REASSOCIATE)
+def squares_where_zero(values, factors):
+    """Return the sum of squares of the values whose factor is exactly 0."""
+    wide_vectors()
+    total = 0.0
+    for i in range(values.size):
+        x = np.float64(values[i])
+        total += x * x if factors[i] == 0 else 0.0
+    return total
+
+
 @kernel()
 def scale_by_power_of_two(values, exponent):
     """Multiply by ``2**exponent`` in place; exact but for results below the smallest normal number."""

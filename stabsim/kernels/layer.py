@@ -250,7 +250,10 @@ def pass_part_back(row, wanted, dz, d, ds):
     for first in range(0, size, TILE):
         length = min(TILE, size - first)
         tile_dz, tile_ds = stretch(flat_dz, first, length), stretch(flat_ds, first, length)
-        of_dz, of_ds = blocks.multiply(tile_dz, stretch(flat_d, first, length), tile_ds)
+        tile_d = stretch(flat_d, first, length)
+        of_dz, of_ds = blocks.multiply(tile_dz, tile_d, tile_ds)
+        if wanted[r.PREACTIVATION_GRADIENT_SHUT]:
+            row[r.PREACTIVATION_GRADIENT_SHUT] += blocks.squares_where_zero(tile_dz, tile_d)
         _add_gradient(row, r.ACTIVATION_GRADIENT, r.ACTIVATION_GRADIENT_ZERO, wanted, tile_dz, of_dz)
         _add_gradient(row, r.PREACTIVATION_GRADIENT, r.PREACTIVATION_GRADIENT_ZERO, wanted, tile_ds, of_ds)
         squares += of_ds[1]
@@ -260,6 +263,7 @@ def pass_part_back(row, wanted, dz, d, ds):
 @kernel()
 def finish_gradients(row, size, exponent):
     """Turn what `pass_part_back` added over all parts into means and fractions."""
+    row[r.PREACTIVATION_GRADIENT_SHUT] /= row[r.ACTIVATION_GRADIENT + r.SQUARE]  # a sum still
     _finish_gradient(row, r.ACTIVATION_GRADIENT, r.ACTIVATION_GRADIENT_ZERO, size, exponent)
     _finish_gradient(row, r.PREACTIVATION_GRADIENT, r.PREACTIVATION_GRADIENT_ZERO, size, exponent)
 

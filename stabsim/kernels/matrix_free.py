@@ -28,7 +28,8 @@ from typing import Any
 
 import numpy as np
 
-from stabsim.kernels import blocks, inputs, layer, philox, statistics
+from stabsim.kernels import blocking, blocks, gains, inputs, layer, philox, statistics
+from stabsim.kernels import record as r
 from stabsim.kernels.compile import CONTRACT, atom, kernel, wide_vectors
 from stabsim.kernels.signature import make_ask, make_net, signature
 from stabsim.kernels.statistics import observe
@@ -167,7 +168,7 @@ def start_layer(net, state, l):
 
 
 @atom
-def pass_forward(net, state, ask, l, given, row):
+def pass_forward(net, state, ask, runs, l, given, row):
     """Run one layer (0: the input) forward, block by block, and record what is wanted of it."""
     depth = net.widths.size - 1
     width = net.widths[l]
@@ -205,12 +206,44 @@ def pass_forward(net, state, ask, l, given, row):
     if l > 0:
         layer.finish_sample(row, ask.wanted, width, s_exponent)
     layer.finish_sample_activation(row, ask.wanted, width, z_exponent)
+    look_forward(ask, row, runs, l, squares == 0.0)
     shift = layer.far_from_one(squares / width)
     here[SHIFT] = shift
     here[NORM] = blocks.times_power(math.sqrt(squares), -shift)
     here[SQUARES], here[REST], here[INNER], here[COMPLEMENT] = squares, rest, inner, complement
     for i in range(5):
         here[TOTALS + i] = seen[i]
+
+
+@atom
+def look_forward(ask, row, runs, l, dead):
+    """Record whether a layer's z and f' are zero, and the rank of z, which is 1 if it is not."""
+    blocking.note_activation(runs, l, 0, dead)
+    if ask.stopping:
+        row[r.ACTIVATION_DEAD_NET] += dead
+        row[r.DERIVATIVE_DEAD_NET] += row[r.DERIVATIVE_ZERO] == 1.0
+    if ask.ranks:
+        note_rank(row, r.ACTIVATION_RANK, ask.wanted, dead)
+
+
+@atom
+def look_back(ask, row, runs, stops, l, dead):
+    """Record whether a layer's ds is zero, and why, and the ranks of ds and dW."""
+    if ask.stopping:
+        blocking.note_gradient(row, runs, stops, l, 0, row[r.DERIVATIVE_ZERO] == 1.0, dead)
+        blocking.finish_gradient(row, 1)
+        row[r.PREACTIVATION_GRADIENT_DEAD_UNIT] += row[r.PREACTIVATION_GRADIENT_ZERO]
+    if ask.ranks:
+        note_rank(row, r.PREACTIVATION_GRADIENT_RANK, ask.wanted, dead)
+        note_rank(row, r.WEIGHT_GRADIENT_RANK, ask.wanted, dead or runs[l - 1, 0] != blocking.NOWHERE)
+
+
+@kernel()
+def note_rank(row, column, wanted, zero):
+    """Write the rank and the stable rank of a matrix of a single row, or of its product with another."""
+    if wanted[column]:
+        row[column] = 0.0 if zero else 1.0
+        row[column + 1] = math.nan if zero else 1.0
 
 
 @atom
@@ -286,7 +319,7 @@ def gradient(net, l, first, size, a, b, debt, beyond, rest, dz):
 
 
 @atom
-def pass_back(net, state, ask, l, given, output_gradient, a, b, exponent, row):
+def pass_back(net, state, ask, runs, stops, l, given, output_gradient, a, b, exponent, row):
     """Run one layer backward, block by block, and record what is wanted of it; return a, b, exponent of the next.
 
     The gradient by its activations is a z + b h, or what is injected at the last layer.
@@ -312,6 +345,7 @@ def pass_back(net, state, ask, l, given, output_gradient, a, b, exponent, row):
         if ask.weight_gradients:
             seen = blocks.add_totals(seen, blocks.totals(ds))
     layer.finish_gradients(row, width, exponent)
+    look_back(ask, row, runs, stops, l, squares == 0.0)
     if ask.weight_gradients:
         t = state[l - 1, TOTALS:]
         below = (t[0], t[1], t[2], t[3], t[4])
@@ -342,26 +376,32 @@ def _simulate_nets(first_net, seed, normal, activation, weights, bias_law, own, 
     depth = problem.widths.size - 1
     ahead = memory.ahead
     states = np.zeros((depth + 1, STATE))
+    runs, stops = np.empty((depth + 1, 1), np.int64), np.empty(1, np.int64)
     state = borrow(states)
     for index in range(record.shape[0]):
         net = make_net(seed, first_net + index, normal, activation, weights, bias_law, own, problem, memory)
         rows = borrow(record)[index]
         blocks.copy(flat(ask.blank), flat(rows))
         net.exponents[Z, 0] = given.input_exponent
+        blocking.start_net(stops)
         for l in range(depth + 1):
             if ahead > 0 and l % ahead == 0:
                 draw_ahead(net, P, philox.PROJECTION, max(l, 1), min(l + ahead, depth + 1))
                 if ask.backward and net.orthogonal:
                     draw_ahead(net, H, philox.COMPLEMENT, l, min(l + ahead, depth))
-            pass_forward(net, state, ask, l, samples, rows[l])
+            pass_forward(net, state, ask, runs, l, samples, rows[l])
         if ask.backward:
             a, b, exponent = 0.0, 0.0, given.gradient_exponent
             for l in range(depth, -1, -1):
                 if ahead > 0 and not net.orthogonal and (l % ahead == ahead - 1 or l == depth):
                     draw_ahead(net, H, philox.COMPLEMENT, l - l % ahead, min(l + 1, depth))
                 if l > 0:
-                    a, b, exponent = pass_back(net, state, ask, l, samples, output_gradient, a, b, exponent, rows[l])
+                    a, b, exponent = pass_back(
+                        net, state, ask, runs, stops, l, samples, output_gradient, a, b, exponent, rows[l]
+                    )
             finish_backward(net, state, ask, samples, a, b, exponent, rows[0])
+            if ask.stopping:
+                gains.record_gains(rows, ask.wanted, net.widths, np.int64(1))
     states[0, 0] = 0.0  # Numba frees an array after its last use, and would not see those of what was borrowed
 
 

@@ -7,16 +7,17 @@ Numba's ``np.linalg.svd`` makes singular vectors too, which takes 2 to 3 times a
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
-from numba.core import types
+from numba import types
 
 from stabsim.kernels import blocks
 from stabsim.kernels.compile import kernel
 from stabsim.kernels.views import flat
 
-_DOUBLES = types.CPointer(types.float64)
-_gesdd = types.ExternalFunction(
+_DOUBLES: Any = types.CPointer(types.float64)
+_gesdd: Any = types.ExternalFunction(
     "numba_ez_gesdd",
     types.intc(
         types.char,  # type of the numbers
@@ -49,7 +50,8 @@ def singular_values(matrix, out):
         return
     none = np.int64(1)
     failed = _gesdd(
-        _DOUBLE, _NO_VECTORS, columns, rows, matrix.ctypes, columns, out.ctypes, matrix.ctypes, none, matrix.ctypes, none
+        _DOUBLE, _NO_VECTORS, columns, rows, matrix.ctypes, columns, out.ctypes, matrix.ctypes, none, matrix.ctypes,
+        none,
     )  # fmt: skip
     if failed != 0:  # LAPACK's iteration has not converged
         blocks.fill(out, math.nan)
