@@ -461,7 +461,8 @@ _ENTRIES = (
 )
 
 QUANTITIES: dict[str, Quantity] = {entry.name: entry for entry in _ENTRIES}
-PLAIN = {name: entry for name, entry in QUANTITIES.items() if not entry.needs}  # those of nets of nothing but layers
+# Those of nets of nothing but layers, but for what is on request.
+PLAIN = {name: entry for name, entry in QUANTITIES.items() if not (entry.needs or entry.on_request)}
 
 
 def select(

@@ -115,7 +115,7 @@ def test_help_and_version(call: Call) -> None:
     assert status == 0 and all(f"\n  {verb} " in out for verb in VERBS)
     assert call("--help") == (0, out, "")
     version, formats = call("--version")[1].splitlines()
-    assert version.startswith("stabsim 0.") and formats.startswith("stream 1, record 2, chunk 1, table 1, ")
+    assert version.startswith("stabsim 0.") and formats.startswith("stream 1, record 3, chunk 1, table 1, ")
     assert f"[{'|'.join(declarations.SCALES)}]" in call("run", "--help")[1]
 
 
