@@ -83,7 +83,8 @@ def simulate(
     progress : callable, optional
         Called after each chunk with the result so far and the number of nets asked for.
     quantities : sequence of str or Quantity, optional
-        Quantities, names or your own, to estimate; all of them unless told. What is not asked for is not computed.
+        Quantities, names or your own, to estimate; all of them unless told, but for those that cost more than the net
+        (ranks), which are named. What is not asked for is not computed.
     histograms : mapping of str to (low, high, bins), optional
         Tensors ("activation", "preactivation", "derivative", "activation_gradient", "preactivation_gradient") whose
         values are counted in equal bins, the same number for all.

@@ -32,7 +32,8 @@ def quantities() -> Rows:
     """List quantities with their meanings."""
     from stabsim.quantities import QUANTITIES
 
-    return [(name, quantity.meaning) for name, quantity in QUANTITIES.items()]
+    asked = {True: " (only if named)", False: ""}
+    return [(name, quantity.meaning + asked[quantity.on_request]) for name, quantity in QUANTITIES.items()]
 
 
 def samplers() -> Rows:
