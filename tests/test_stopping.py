@@ -88,7 +88,7 @@ def test_exact_laws(case: str, sampler: str) -> None:
 @pytest.mark.parametrize("width", [4, 10, 100])
 def test_rows_of_dead_samples_and_zeros(width: int) -> None:
     wanted = {name: row for name, row in rows().items() if re.match(rf"5\.(dead|zero)\..*\.?n{width}(\.|$)", name)}
-    deepest = max(int(found[1]) for name in (*wanted, "L1") if (found := re.search(r"L(\d+)", name)))
+    deepest = max(int(depth[1]) for name in (*wanted, "L1") if (depth := re.search(r"L(\d+)", name)))
     names = ("activation_zero_fraction", "activation_dead_net_fraction", "preactivation_gradient_zero_fraction")
     nets = 20_000 if width == 100 else 600_000
     result = stabsim.simulate(
