@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import stabsim
-from stabsim import Network, Result
+from stabsim import Network, Result, stops
 from stabsim.quantities import PLAIN
 from stabsim.theory import stopping
+from tests import naive_stopping
 from tests.checks import LIMIT, WRONG, assert_agrees, must_fail
-from tests.naive_stopping import quantities as naive_quantities
 from tests.test_naive import assert_same_quantity
 from tests.test_reference_values import rows
 
@@ -29,7 +29,11 @@ GRADIENT = RNG.normal(size=(3, 3)) + 2.0
 @pytest.mark.parametrize("std", [1e4, 1e-4])
 def test_quantities_of_exploding_and_vanishing_nets(std: float, precision: str) -> None:
     network, nets = Network((3,) * 40, "relu", f"normal(std={std})"), 5
-    names = [name for name in PLAIN if name in naive_quantities(stabsim.trace(Network((1, 1), "relu", "zeros")), 1e-16)]
+    names = [
+        name
+        for name in PLAIN
+        if name in naive_stopping.quantities(stabsim.trace(Network((1, 1), "relu", "zeros")), 1e-16)
+    ]
     names = [name for name in names if "rank" not in name]  # of which NumPy squares values
     assert len(names) == 13
     result = stabsim.simulate(
@@ -37,7 +41,7 @@ def test_quantities_of_exploding_and_vanishing_nets(std: float, precision: str) 
     )
     for net in range(nets):
         seen = stabsim.trace(network, net=net, batch=3, precision=precision)
-        expected = naive_quantities(seen, float(np.finfo(precision).eps))
+        expected = naive_stopping.quantities(seen, float(np.finfo(precision).eps))
         for name in names:
             for layer in range(40):
                 found = result.samples[name][net, layer]
@@ -170,3 +174,44 @@ def test_rows_of_nets_that_are_born_dead(width: int, depth: int) -> None:
             assert share > value - LIMIT * error
         else:
             assert share < value + LIMIT * error
+
+
+@pytest.mark.parametrize("activation", ["relu", "hard_tanh"])
+@pytest.mark.parametrize("bias_std", [0.0, 0.5])
+def test_what_stops_is_what_the_oracle_says(activation: str, bias_std: float) -> None:
+    network = Network((2,) * 7, activation, "normal(std=2)", bias_std)
+    causes = set()
+    for net in range(60):
+        seen = stabsim.trace(network, net=net, batch=5)
+        found = stabsim.what_stops(seen)
+        expected = naive_stopping.causes(seen)
+        assert {i: layer for i, layer in enumerate(found.layer) if layer >= 0} == {
+            i: at for i, (_, at) in expected.items()
+        }
+        assert np.array_equal(
+            found.idle.mean(axis=0)[1:],
+            naive_stopping.quantities(seen, 1e-16)["weight_gradient_idle_sample_fraction"][1:],
+        )
+        for layer in range(1, 7):
+            by = naive_stopping.blocked(seen, layer)
+            for code, cause in ((stops.BY_DERIVATIVE, "derivative"), (stops.BY_ACTIVATION, "activation")):
+                assert set(np.flatnonzero(found.cause[:, layer] == code)) == by[cause]
+            causes |= set(found.cause[:, layer])
+    assert {stops.NOTHING, stops.BY_DERIVATIVE} <= causes
+    assert (stops.BY_ACTIVATION in causes) == (activation == "relu")
+
+
+def test_what_stops_knows_what_lacks_a_gradient_by_elements() -> None:
+    gradient = np.array([[0.0, 0.0], [1.0, 1.0]])
+    found = stabsim.what_stops(
+        stabsim.trace(Network((2, 2, 2), "tanh", "he_normal"), batch=2, output_gradient=gradient)
+    )
+    assert found.cause.tolist() == [[0, stops.BY_ELEMENTS, stops.BY_ELEMENTS], [0, 0, 0]]
+    assert found.layer.tolist() == [-1, -1]
+
+
+def test_what_stops_refuses_what_it_is_not_defined_for() -> None:
+    with pytest.raises(TypeError, match="seen must be a Trace"):
+        stabsim.what_stops(3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="not for recurrent nets"):
+        stabsim.what_stops(stabsim.trace(Network((2,) * 3, "tanh", "he_normal", cell="rnn")))
