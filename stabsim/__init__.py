@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from stabsim.quantities import Quantity
     from stabsim.result import Result
     from stabsim.simulation import simulate
+    from stabsim.stops import Stops, what_stops
     from stabsim.structures import Cell, Gate, Normalization, Skip
     from stabsim.tracing import Trace, trace
 
@@ -33,6 +34,8 @@ _HOMES = {
     "Skip": "stabsim.structures",
     "Result": "stabsim.result",
     "simulate": "stabsim.simulation",
+    "Stops": "stabsim.stops",
+    "what_stops": "stabsim.stops",
     "Trace": "stabsim.tracing",
     "trace": "stabsim.tracing",
     "make_task": "stabsim.arguments",
@@ -41,7 +44,7 @@ _HOMES = {
 
 __all__ = [
     "Activation", "Cell", "Clipping", "Gate", "Initializer", "Network", "Normalization", "Quantity", "Result", "Skip",
-    "Trace", "__version__", "make_task", "simulate", "theory", "trace",
+    "Stops", "Trace", "__version__", "make_task", "simulate", "theory", "trace", "what_stops",
 ]  # fmt: skip
 
 

@@ -250,10 +250,10 @@ def _stops(tensor: str, entries: dict[str, tuple[int, str]]) -> list[Quantity]:
     ]
 
 
-def _gain(tensor: str, column: int, by: str, meaning: str) -> Quantity:
+def _gain(tensor: str, column: int, by: str, meaning: str, lacks: tuple[str, ...] = LOOPS) -> Quantity:
     tensors = (r.TENSORS[tensor], r.TENSORS[by])
     needed = (start + offset for start in tensors for offset in (r.SQUARE, r.M1, r.M2))
-    return Quantity(tensor, "log10_gain", "value", f"{tensor}: {meaning}", columns=(column, *needed), lacks=LOOPS)
+    return Quantity(tensor, "log10_gain", "value", f"{tensor}: {meaning}", columns=(column, *needed), lacks=lacks)
 
 
 def _ranks(tensor: str, column: int) -> list[Quantity]:
@@ -370,6 +370,7 @@ _ENTRIES = (
         r.ACTIVATION_GRADIENT_GAIN,
         "preactivation_gradient",
         "log10 of its norm over that of ds of the layer above: what W makes of it, nets at 0 left out",
+        lacks=(*LOOPS, "skip"),
     ),
     *_stops(
         "preactivation_gradient",
@@ -400,6 +401,7 @@ _ENTRIES = (
         r.PREACTIVATION_GRADIENT_GAIN,
         "activation_gradient",
         "log10 of its norm over that of dz: what f' leaves, nets at 0 left out",
+        lacks=ROW_BY_ROW,
     ),
     *_stops(
         "weight_gradient",

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erf, expit, ndtr
 
+from tests import naive_stopping
+
 Floats = NDArray[Any]
 Statistics = dict[str, Callable[[Floats], float]]
 
@@ -366,7 +368,7 @@ def run(
     return Net(z, [None, *s[1:]], d, dz, ds, list(weights), list(biases), dw, seen_by_f, values)
 
 
-def quantities(net: Any, formula: Formula, bound: float = 0.01) -> dict[str, list[float]]:
+def quantities(net: Any, formula: Formula, bound: float = 0.01, unit: float = 2.0**-52) -> dict[str, list[float]]:
     """Return every quantity of one net by layer, from its tensors; NaN where it does not exist."""
     found: dict[str, list[float]] = {}
     for tensor, statistics in STATISTICS.items():
@@ -378,7 +380,7 @@ def quantities(net: Any, formula: Formula, bound: float = 0.01) -> dict[str, lis
     found["derivative_saturated_fraction"] = [math.nan] + [
         sum(abs(v) < bound for v in d.flat) / d.size for d in net.derivative[1:]
     ]
-    return found
+    return found | naive_stopping.quantities(net, unit)
 
 
 def saturated_fractions(seen: list[Any], values: list[Any], formula: Formula, bound: float = 0.01) -> list[float]:

@@ -12,7 +12,7 @@ import stabsim
 from stabsim import Network, Trace
 from stabsim.activations import ACTIVATIONS
 from stabsim.initializers import INITIALIZERS, initializer
-from stabsim.quantities import PLAIN, select
+from stabsim.quantities import PLAIN
 from tests import naive
 from tests.checks import assert_finite_differences
 
@@ -175,6 +175,29 @@ PER_NET: dict[str, tuple[Network, dict[str, Any]]] = {
         Network((5, 7, 3), "relu", "he_normal"),
         {"batch": 2, "output_gradient": np.array([[1.0, -2.0, 0.0], [0.0] * 3])},
     ),
+    "given gradient, one hot": (
+        Network((5, 3, 3, 4), "relu", "he_normal"),
+        {"batch": 3, "output_gradient": np.eye(4)[:3] * [[2.0], [0.0], [-1.0]]},
+    ),
+    "zero gradient": (Network((5, 7, 3), "relu", "he_normal"), {"batch": 2, "output_gradient": np.zeros((2, 3))}),
+    "zero gradient, one sample": (
+        Network((5, 7, 3), "relu", "he_normal"),
+        {"batch": 1, "output_gradient": np.zeros((1, 3))},
+    ),
+    "very narrow and deep": (Network((2,) * 9, "relu", "he_normal"), {"batch": 8}),
+    "very narrow, one sample": (Network((2,) * 9, "relu", "he_normal"), {"batch": 1}),
+    "revived by biases": (Network((2,) * 9, "relu", "he_normal", 0.3), {"batch": 8}),
+    "revived by biases, one sample": (Network((2,) * 9, "relu", "he_normal", 0.3), {"batch": 1}),
+    "shut by biases of zero inputs": (
+        Network((3, 2, 2, 2), "hard_tanh", "normal(std=1)", 1.5),
+        {"batch": 4, "inputs": np.zeros((4, 3))},
+    ),
+    "saturated and narrow": (Network((3, 2, 2, 2), "hard_tanh", "normal(std=9)"), {"batch": 6}),
+    "saturated on both sides": (Network((3, 2, 2, 2), "relu6", "normal(std=9)"), {"batch": 6}),
+    "tanh of a zero row": (Network((5, 3, 4), "tanh", "lecun_normal"), {"batch": 4, "inputs": INPUTS[2:6]}),
+    "more samples than units": (Network((3, 4, 2, 5), "relu", "he_normal"), {"batch": 20}),
+    "more samples than units, linear": (Network((3, 4, 2, 5), "linear", "lecun_normal"), {"batch": 20}),
+    "equal samples": (Network((5, 7, 4), "tanh", "he_normal"), {"batch": 3, "inputs": INPUTS[[0, 0, 1]]}),
     "several tiles": (Network((64, 300, 40), "relu", "he_normal"), {"batch": 33}),
     "samples in groups": (Network((100, 120, 10), "gelu", "he_normal"), {"batch": 130}),
     "saturated": (Network((5, 7, 4, 6), "hard_tanh", "normal(std=2)"), {"batch": 5}),
@@ -187,14 +210,16 @@ PER_NET: dict[str, tuple[Network, dict[str, Any]]] = {
 def test_quantities_of_every_net(case: str, precision: str) -> None:
     network, options = PER_NET[case]
     nets = 2 if network.widths[0] > 60 else 6
-    everything = tuple(q.name for q in select(None, options["batch"]))
+    everything = tuple(name for name, entry in PLAIN.items() if not entry.missing(options["batch"]))
     result = stabsim.simulate(
-        network, nets=nets, seed=4, samples=everything, precision=precision, sampler="dense", **options
-    )
+        network, nets=nets, seed=4, quantities=everything, samples=everything, precision=precision, sampler="dense",
+        **options,
+    )  # fmt: skip
     formula = naive.FORMULAS[network.activation.name]()
     for net in range(nets):
         seen = stabsim.trace(network, net=net, seed=4, precision=precision, **options)
-        expected = naive.quantities(seen, formula, bound=float(np.dtype(precision).type(0.01)))
+        bound, unit = float(np.dtype(precision).type(0.01)), float(np.finfo(precision).eps)
+        expected = naive.quantities(seen, formula, bound, unit)
         for name in everything:
             tensor = name.removesuffix("_" + PLAIN[name].statistic)
             for layer, matrix in enumerate(getattr(seen, tensor)):

@@ -11,7 +11,8 @@ import pytest
 import stabsim
 from stabsim import Network, Normalization, Skip, Trace
 from stabsim.activations import ACTIVATIONS
-from stabsim.quantities import QUANTITIES, select
+from stabsim.arguments import make_task
+from stabsim.quantities import PLAIN
 from tests import naive
 from tests.checks import assert_finite_differences
 from tests.test_naive import PRECISIONS, TENSORS, TOLERANCE, assert_same_quantity
@@ -153,18 +154,21 @@ PER_NET: dict[str, tuple[Network, dict[str, Any]]] = {
 def test_quantities_of_every_net(case: str, precision: str) -> None:
     network, options = PER_NET[case]
     nets = 4
-    everything = tuple(q.name for q in select(None, options["batch"]))
+    features = make_task(network).features
+    everything = tuple(name for name, entry in PLAIN.items() if not entry.missing(options["batch"], features))
     result = stabsim.simulate(
-        network, nets=nets, seed=4, samples=everything, precision=precision, sampler="dense", **options
-    )
+        network, nets=nets, seed=4, quantities=everything, samples=everything, precision=precision, sampler="dense",
+        **options,
+    )  # fmt: skip
     formula, bound = naive.FORMULAS[network.activation.name](), float(np.dtype(precision).type(0.01))
+    unit = float(np.finfo(precision).eps)
     for net in range(nets):
         seen = stabsim.trace(network, net=net, seed=4, precision=precision, **options)
-        expected = naive.quantities(seen, formula, bound)
+        expected = naive.quantities(seen, formula, bound, unit)
         run = oracle(seen, network)
         expected["activation_saturated_fraction"] = naive.saturated_fractions(run.seen, run.value, formula, bound)
         for name in everything:
-            tensor = name.removesuffix("_" + QUANTITIES[name].statistic)
+            tensor = name.removesuffix("_" + PLAIN[name].statistic)
             for layer, matrix in enumerate(getattr(seen, tensor)):
                 where = (net, layer)
                 assert_same_quantity(name, result.samples[name][where], expected[name][layer], matrix, where)

@@ -17,6 +17,8 @@ from stabsim.kernels.views import flat, stretch
 # Numbers that are worked on together, so that they stay in the first-level cache from one statistic to the next.
 TILE = 2048
 
+ALL = 1.0 - 2.0**-40  # a share above this is 1 but for rounding
+
 # The activation's shape: (slope, offset) below and above 0, close to 0 and far from it, NaN where it is not so; and
 # (slope, offset) at 0 itself, twice.
 NEAR, FAR, AT_ZERO = range(3)
@@ -263,7 +265,8 @@ def pass_part_back(row, wanted, dz, d, ds):
 @kernel()
 def finish_gradients(row, size, exponent):
     """Turn what `pass_part_back` added over all parts into means and fractions."""
-    row[r.PREACTIVATION_GRADIENT_SHUT] /= row[r.ACTIVATION_GRADIENT + r.SQUARE]  # a sum still
+    shut = row[r.PREACTIVATION_GRADIENT_SHUT] / row[r.ACTIVATION_GRADIENT + r.SQUARE]  # both are sums still ...
+    row[r.PREACTIVATION_GRADIENT_SHUT] = 1.0 if shut > ALL else shut  # ... that are rounded each its own way
     _finish_gradient(row, r.ACTIVATION_GRADIENT, r.ACTIVATION_GRADIENT_ZERO, size, exponent)
     _finish_gradient(row, r.PREACTIVATION_GRADIENT, r.PREACTIVATION_GRADIENT_ZERO, size, exponent)
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from stabsim.activations import Activation
 from stabsim.network import Network
 from stabsim.task import Task
+from stabsim.theory import stopping
 from stabsim.theory.finite_width import log_step
 from stabsim.theory.first_layer import FirstLayer, first_layer
 
@@ -85,6 +86,26 @@ class ExactLaws:
     def first(self) -> FirstLayer | None:
         """Return what is known of the first layer, whatever the activation."""
         return first_layer(self.task)
+
+    @property
+    def has_zeros(self) -> bool:
+        """Return whether f is a ray on the right, 0 on the left, and no given sample is 0."""
+        return self.slopes is not None and self.slopes[0] == 0 and self.slopes[1] != 0 and not self.dead_inputs
+
+    @functools.cached_property
+    def log_chi_square(self) -> Floats | None:
+        """Return, per layer, E log10 of |f(s_l)|^2 / (gamma |z_(l-1)|^2) for Gaussian weights and live nets."""
+        return _log_chi_square(self)
+
+    @functools.cached_property
+    def log_chi_square_of_all(self) -> Floats:
+        """Return E log10 of a chi-square of as many degrees as units, per layer."""
+        return _mean_log10_chi_square(self.widths)
+
+    @functools.cached_property
+    def activation_norm(self) -> Floats:
+        """Return E log10 |z_l| of Gaussian weights and live nets."""
+        return _activation_norm(self)
 
     @property
     def symmetric(self) -> bool:
@@ -162,7 +183,7 @@ def _backward(p: ExactLaws) -> tuple[Floats, Floats]:
 
 
 def _log_chi_square(p: ExactLaws) -> Floats | None:
-    """Return, per layer, E log10 of |f(s_l)|^2 / (gamma |z_(l-1)|^2) for Gaussian weights and live nets.
+    """Return what `ExactLaws.log_chi_square` is.
 
     Given z, s is Gaussian, so |s|^2 is gamma |z|^2 times a chi-square; ReLU keeps a binomial number of its terms.
     """
@@ -182,7 +203,7 @@ def _mean_log10_chi_square(widths: NDArray[Any], activation: str = "linear") -> 
 
 
 def _activation_norm(p: ExactLaws) -> Floats:
-    steps = _log_chi_square(p)
+    steps = p.log_chi_square
     if steps is None:
         return p.nothing
     if p.input_squares is None:
@@ -196,10 +217,10 @@ def _activation_norm(p: ExactLaws) -> Floats:
 
 def _gradient_norms(p: ExactLaws) -> tuple[Floats, Floats]:
     """Return E log10 of |ds_l| and |dz_l|, linear nets only: f' of a ReLU net is not independent of its weights."""
-    if _log_chi_square(p) is None or p.affine is None:
+    if p.log_chi_square is None or p.affine is None:
         return p.nothing, p.nothing
     gradient = p.task.output_gradient
-    chi = _mean_log10_chi_square(p.widths)
+    chi = p.log_chi_square_of_all
     if gradient is not None and not gradient.any():
         return p.nothing, p.nothing
     start = chi[-1] if gradient is None else _log10_squares(gradient)[0]
@@ -212,20 +233,20 @@ def _gradient_norms(p: ExactLaws) -> tuple[Floats, Floats]:
 
 
 def _weight_gradient_norm(p: ExactLaws) -> Floats:
-    z, (ds, _) = _activation_norm(p), _gradient_norms(p)
+    z, (ds, _) = p.activation_norm, _gradient_norms(p)
     return np.concatenate([[np.nan], z[:-1] + ds[1:]])
 
 
 def _zero_fraction(p: ExactLaws) -> Floats:
     """Return P(z = 0) = P(f' = 0) = 1 - P(z_(l-1) is not 0) / 2 for ReLU."""
-    if not _has_zeros(p):
+    if not p.has_zeros:
         return p.nothing
     return np.concatenate([[np.nan], 1.0 - 0.5 * p.alive[:-1]])
 
 
 def _dead_sample_fraction(p: ExactLaws) -> Floats:
     """Return P(z = 0 in all units) = P(f' = 0 in all units) for ReLU."""
-    if not _has_zeros(p):
+    if not p.has_zeros:
         return p.nothing
     return np.concatenate([[np.nan], 1.0 - p.alive[1:]])
 
@@ -236,17 +257,12 @@ def _gradient_zero_fractions(p: ExactLaws) -> tuple[Floats, Floats]:
     Below the last layer a row of dz is 0 if the sample is dead anywhere, and then everywhere; else a unit of a live
     layer of n is on with probability 1 / (2 (1 - 2^-n)).
     """
-    if not _has_zeros(p) or p.task.output_gradient is not None:
+    if not p.has_zeros or p.task.output_gradient is not None:
         return p.nothing, p.nothing
     last = p.alive[-1]
     ds = np.concatenate([[np.nan], 1.0 - 0.5 * last / (1.0 - 0.5 ** p.widths[1:])])
     dz = np.append(np.full(len(p.widths) - 1, 1.0 - last), 0.0)
     return ds, dz
-
-
-def _has_zeros(p: ExactLaws) -> bool:
-    """Return whether f is a ray on the right, 0 on the left, and no given sample is 0."""
-    return p.slopes is not None and p.slopes[0] == 0 and p.slopes[1] != 0 and not p.dead_inputs
 
 
 def _centered(p: ExactLaws, values: Floats) -> Floats:
@@ -292,7 +308,7 @@ _LAWS: dict[str, Callable[[ExactLaws], Floats]] = {
     "activation_variance": lambda p: p.forward[1] - _activation_mean(p) ** 2,
     "activation_zero_fraction": _zero_fraction,
     "activation_dead_sample_fraction": _dead_sample_fraction,
-    "activation_log10_norm": _activation_norm,
+    "activation_log10_norm": lambda p: p.activation_norm,
     "derivative_zero_fraction": _zero_fraction,
     "derivative_dead_sample_fraction": _dead_sample_fraction,
     "derivative_mean_square": _derivative_mean_square,
@@ -305,6 +321,10 @@ _LAWS: dict[str, Callable[[ExactLaws], Floats]] = {
     "preactivation_gradient_mean_square": lambda p: p.backward[0],
     "preactivation_gradient_variance": lambda p: _centered(p, p.backward[0]),
     "preactivation_gradient_zero_fraction": lambda p: _gradient_zero_fractions(p)[0],
+    "preactivation_gradient_dead_unit_fraction": lambda p: (
+        _gradient_zero_fractions(p)[0] if p.task.batch == 1 else p.nothing
+    ),
     "preactivation_gradient_log10_norm": lambda p: _gradient_norms(p)[0],
     "weight_gradient_log10_norm": _weight_gradient_norm,
+    **stopping.LAWS,
 }
