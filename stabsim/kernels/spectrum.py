@@ -47,10 +47,8 @@ def singular_values(matrix, out):
     if not math.isfinite(_size(flat(matrix))):
         blocks.fill(out, math.nan)
         return
-    none = np.int64(1)
-    failed = _gesdd(
-        _DOUBLE, _NO_VECTORS, columns, rows, matrix.ctypes, columns, out.ctypes, matrix.ctypes, none, matrix.ctypes, none
-    )  # fmt: skip
+    numbers, one = matrix.ctypes, np.int64(1)  # in the place of vectors, which are not looked at
+    failed = _gesdd(_DOUBLE, _NO_VECTORS, columns, rows, numbers, columns, out.ctypes, numbers, one, numbers, one)
     if failed != 0:  # LAPACK's iteration has not converged
         blocks.fill(out, math.nan)
 

@@ -25,7 +25,7 @@ from stabsim.theory.first_layer import FirstLayer, first_layer
 
 Floats = NDArray[np.float64]
 
-HARMLESS = frozenset({"clipping"})  # features that leave all that laws are about as it is
+HARMLESS = frozenset({"clipping", "jacobian", "spectrum"})  # features that leave all that laws are about as it is
 _SYMMETRIC = ("normal", "uniform", "truncated_normal")  # independent, centered, symmetric entries
 LN_10 = float(np.log(10.0))
 
