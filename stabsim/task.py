@@ -66,8 +66,7 @@ class Task:
     def features(self) -> frozenset[str]:
         """Return what there is beside a plain net: its structures, "recurrent", "clipping" and "number_format".
 
-        Also "jacobian" where singular values are asked for, and "spectrum" where not all follows from those of dz_L/dz_0
-        that are found without W.
+        Also "jacobian" where singular values are asked for, and "spectrum" where more than `WITHOUT_SPECTRUM`.
         """
         found = {
             "jacobian": bool(self._spectral),
