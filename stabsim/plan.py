@@ -88,7 +88,8 @@ class Plan:
             return self._cell_sizes
         weights = np.concatenate([[np.nan], units[:-1] * units[1:]])
         named = [*r.TENSORS, "clipped_gradient"] if self.task.clipping else r.TENSORS
-        return {tensor: weights if tensor in WEIGHT_TENSORS else units for tensor in named}
+        sizes = {tensor: weights if tensor in WEIGHT_TENSORS else units for tensor in named}
+        return sizes | {"singular_value": np.minimum(units, units[-1])} if "jacobian" in self.task.features else sizes
 
     @property
     def _cell_sizes(self) -> dict[str, NDArray[np.float64]]:

@@ -17,8 +17,9 @@ from stabsim.names import parse, unknown
 Kind = Literal["mean", "mean_square", "variance", "kurtosis", "fraction", "value"]
 
 # Tensors that exist before the first layer or time step, too.
-FROM_0 = ("activation", "activation_gradient", "cell_state", "cell_state_gradient")
+FROM_0 = ("activation", "activation_gradient", "cell_state", "cell_state_gradient", "singular_value")
 GATED = tuple(r.GATES)  # cells whose activations are no f(s)
+SPECTRUM_LOGARITHMS = tuple(f"singular_value_log10_{of}" for of in ("largest", "smallest", "condition"))
 WEIGHT_TENSORS = ("weight_gradient", "clipped_gradient")  # of the shape of the weights
 
 
@@ -29,8 +30,9 @@ class Quantity:
     Parameters
     ----------
     tensor : str
-        "activation", "preactivation", "derivative", "activation_gradient" or "preactivation_gradient" (entries of the
-        registry also "weight_gradient", and what only cells have).
+        "activation", "preactivation", "derivative", "activation_gradient", "preactivation_gradient" or
+        "singular_value", those of a sample's dz_L/dz_l (entries of the registry also "weight_gradient", and what only
+        cells have).
     statistic : str
         A word: the quantity is called ``<tensor>_<statistic>``.
     kind : str
@@ -129,7 +131,7 @@ class Quantity:
     @property
     def backward(self) -> bool:
         """Return whether it needs the backward pass."""
-        return self.tensor.endswith("gradient")
+        return self.tensor.endswith("gradient") or self.tensor == "singular_value"
 
     @property
     def smallest_batch(self) -> int:
@@ -152,9 +154,16 @@ class Quantity:
         return self._is("log10_norm")
 
     @property
+    def logarithm(self) -> bool:
+        """Return whether it is a logarithm to the base of 10."""
+        return self._is("log10_norm") or self.name in SPECTRUM_LOGARITHMS
+
+    @property
     def signed(self) -> bool:
         """Return whether its truth may be 0, so that it has no relative error: any value of a user's own may."""
-        return self.kind == "mean" or self._is("correlation") or (self.function is not None and self.kind == "value")
+        if self.function is not None:
+            return self.kind == "value"
+        return self._is("correlation") or (self.kind == "mean" and self.tensor != "singular_value")
 
     def _is(self, statistic: str) -> bool:
         """Return whether it is the statistic of the registry, and not a user's own of the same name."""
@@ -300,6 +309,36 @@ def _rounded(tensor: str, column: int) -> list[Quantity]:
 def _failed(tensor: str, column: int, where: str) -> Quantity:
     meaning = f"{tensor}: share of nets in which, {where}, any number was not finite or all {tensor}s of a layer 0"
     return Quantity(tensor, "failed_fraction", "fraction", meaning, columns=(column,), needs=("number_format",))
+
+
+def _singular_values() -> list[Quantity]:
+    """List what there is of the singular values of dz_L/dz_l, each sample having a Jacobian of its own.
+
+    What follows from sums of their even powers is known without any of them.
+    """
+    powers = r.SINGULAR_VALUE + r.M1, r.SINGULAR_VALUE + r.M2, r.SINGULAR_VALUE + r.SQUARE
+    each = (r.EACH_SINGULAR_VALUE,)
+    largest, smallest, condition = (
+        r.SINGULAR_VALUE_LOG10_LARGEST, r.SINGULAR_VALUE_LOG10_SMALLEST, r.SINGULAR_VALUE_LOG10_CONDITION,
+    )  # fmt: skip
+    entries: tuple[tuple[str, Kind, str, tuple[int, ...]], ...] = (
+        ("mean", "mean", "mean over nets, samples and singular values", powers + each),
+        ("mean_square", "mean_square", "mean square over nets, samples and singular values", powers),
+        ("variance", "variance", "variance over the whole ensemble: nets, samples and singular values", powers + each),
+        ("log10_norm", "value", "log10 of their root sum of squares, the Frobenius norm of the Jacobian", powers),
+        ("log10_largest", "value", "log10 of the largest, mean over samples", (largest, *each)),
+        ("log10_smallest", "value", "log10 of the smallest, samples where it is 0 left out", (smallest, *each)),
+        ("log10_condition", "value", "log10 of largest over smallest, samples where that is 0 left out",
+         (condition, *each)),
+        ("spread", "value", "variance of their squares over the squared mean of these, within a sample's Jacobian",
+         (r.SINGULAR_VALUE_SPREAD,)),
+        ("zero_fraction", "fraction", "share that is 0 to rounding: up to max(n_l, n_L) 2^-52 times the largest",
+         (r.SINGULAR_VALUE_ZERO, *each)),
+    )  # fmt: skip
+    return [
+        Quantity("singular_value", name, kind, f"singular_value: {meaning}", columns=columns, on_request=True)
+        for name, kind, meaning, columns in entries
+    ]
 
 
 _ENTRIES = (
@@ -460,6 +499,7 @@ _ENTRIES = (
         columns=(r.ALL_TENSORS["forget_gate"] + r.GATE_LOG,),
         needs=("lstm",),
     ),
+    *_singular_values(),
 )
 
 QUANTITIES: dict[str, Quantity] = {entry.name: entry for entry in _ENTRIES}

@@ -100,7 +100,7 @@ def relative_error(quantity: Quantity, found: Estimate, smallest_fraction: float
     with np.errstate(invalid="ignore", divide="ignore"):
         distance = np.maximum(found.ci_high - found.estimate, found.estimate - found.ci_low)
         size = np.abs(found.estimate)
-        if quantity.log10_norm:
+        if quantity.logarithm:
             size = np.full_like(size, math.log10(math.e))
         elif quantity.kind == "fraction":
             size = np.maximum(size, smallest_fraction)

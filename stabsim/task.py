@@ -20,6 +20,10 @@ from stabsim.own_functions import code_hash
 from stabsim.quantities import QUANTITIES, WEIGHT_TENSORS, Quantity, select
 from stabsim.versions import RECORD_VERSION, STREAM_VERSION
 
+SPECTRUM = "singular_value"
+# What is known of the singular values of dz_L/dz_0 without W.
+WITHOUT_SPECTRUM = tuple(f"{SPECTRUM}_{of}" for of in ("mean_square", "log10_norm", "spread", "log10_largest"))
+
 LARGEST_SEED = 2**64 - 1
 LARGEST_NET = 2**32  # nets are numbered by one word of the random numbers' counter
 
@@ -60,13 +64,25 @@ class Task:
 
     @cached_property
     def features(self) -> frozenset[str]:
-        """Return what there is beside a plain net: its structures, "recurrent", "clipping" and "number_format"."""
+        """Return what there is beside a plain net: its structures, "recurrent", "clipping" and "number_format".
+
+        Also "jacobian" where singular values are asked for, and "spectrum" where more than `WITHOUT_SPECTRUM`.
+        """
         found = {
+            "jacobian": bool(self._spectral),
+            "spectrum": any(each not in WITHOUT_SPECTRUM for each in self._spectral),
             "recurrent": self.network.cell.recurrent,
             "clipping": self.clipping is not None,
             "number_format": self.number_format is not None,
         }
         return self.network.structures | {name for name, there in found.items() if there}
+
+    @property
+    def _spectral(self) -> list[str]:
+        """Return what is asked for of singular values, in words."""
+        asked = [*(self.quantities or ()), *self.samples]
+        histograms = [f"histograms[{tensor!r}]" for tensor, _ in self.histograms if tensor == SPECTRUM]
+        return [q.name for q in asked if q.tensor == SPECTRUM] + histograms
 
     @property
     def arguments(self) -> dict[str, str]:
@@ -80,6 +96,8 @@ class Task:
             "skip": f"skip={str(network.skip)!r}",
             "recurrent": cell,
             network.cell.kind: cell,
+            "jacobian": next(iter(self._spectral), ""),
+            "spectrum": next((each for each in self._spectral if each not in WITHOUT_SPECTRUM), ""),
         }
         return {feature: argument for feature, argument in given.items() if feature in self.features}
 
@@ -133,7 +151,8 @@ class Task:
     def backward(self) -> bool:
         """Return whether anything is wanted of the backward pass."""
         gradients = any(q.backward for q in (*self.table_quantities, *self.sample_quantities))
-        return gradients or any(tensor.endswith("gradient") for tensor, _ in self.histograms)
+        seen = [tensor for tensor, _ in self.histograms]
+        return gradients or any(tensor.endswith("gradient") or tensor == SPECTRUM for tensor in seen)
 
     @property
     def identity(self) -> str:

@@ -16,7 +16,8 @@ How weights are drawn and applied is for the samplers to say, in five functions:
 - ``weight_gradient(net, l, row, wanted, ds)`` records dW = z^T ds.
 
 What is done with these in a layer, ``pass_forward`` and ``pass_back``, is here for plain nets, in `structured` for
-nets with normalization or residual connections.
+nets with normalization or residual connections; ``finish(net, ask, row)`` is called when the gradient by the input is
+known.
 """
 
 from __future__ import annotations
@@ -194,6 +195,11 @@ def look_back(net, ask, row, runs, stops, l):
         ranks.record_weight_gradient(row, whole(net, Z, l - 1), ds, ranks.precision(ds))
 
 
+@atom
+def nothing_at_end(net, ask, row):
+    """Do nothing more with the input."""
+
+
 def sampler(
     prepare: Callable[..., Any],
     factors: Callable[..., Any],
@@ -202,6 +208,7 @@ def sampler(
     weight_gradient: Callable[..., Any],
     pass_forward: Callable[..., Any] = pass_forward,
     pass_back: Callable[..., Any] = pass_back,
+    finish: Callable[..., Any] = nothing_at_end,
 ) -> Callable[..., None]:
     """Return the function that `signature` describes, to be compiled."""
 
@@ -248,6 +255,7 @@ def sampler(
             observe(net, ask, rows[0], statistics.ACTIVATION_GRADIENT, 0, dz, exponent)
             if ask.stopping:
                 gains.record_gains(rows, ask.wanted, net.widths, net.batch)
+            finish(net, ask, rows[0])
             if net.clip.kind == GLOBAL_NORM and ask.weight_gradients:
                 clipping.finish_global_norm(net.clip, rows, net.widths)
 

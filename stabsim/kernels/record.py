@@ -8,7 +8,9 @@ Kernels add to a record that holds 0 where a column is wanted, and NaN where it 
 from __future__ import annotations
 
 # Tensors whose values pass by an observer: they can be counted in a histogram, or seen by a user's own statistics.
-OBSERVED = ("activation", "preactivation", "derivative", "activation_gradient", "preactivation_gradient")
+OBSERVED = (
+    "activation", "preactivation", "derivative", "activation_gradient", "preactivation_gradient", "singular_value",
+)  # fmt: skip
 
 # Zeros of dW are counted by a table of all patterns of samples up to as many; above, by looking at all pairs of units.
 TABLE_SAMPLES = 12
@@ -115,7 +117,18 @@ CELL_TENSORS = {
     **_GATES,
     **{f"{name}_gradient": start + GATE_GRADIENT for name, start in _GATES.items()},
 }
-ALL_TENSORS = TENSORS | CELL_TENSORS | {"clipped_gradient": CLIPPED_GRADIENT}
+
+# Of Jacobians dz_L/dz_l: a tensor, and single numbers.
+JACOBIAN = 200
+SINGULAR_VALUE = JACOBIAN
+SINGULAR_VALUE_LOG10_LARGEST = JACOBIAN + 6
+SINGULAR_VALUE_LOG10_SMALLEST = JACOBIAN + 7
+SINGULAR_VALUE_LOG10_CONDITION = JACOBIAN + 8
+SINGULAR_VALUE_SPREAD = JACOBIAN + 9
+SINGULAR_VALUE_ZERO = JACOBIAN + 10
+EACH_SINGULAR_VALUE = JACOBIAN + 11  # wanted by all that does not follow from sums of powers, which are cheaper
+
+ALL_TENSORS = TENSORS | CELL_TENSORS | {"clipped_gradient": CLIPPED_GRADIENT, "singular_value": SINGULAR_VALUE}
 
 WIDTHS = {
     "clipping": CLIPPING + 8,
@@ -123,4 +136,5 @@ WIDTHS = {
     "rnn": GATE,
     "gru": GATE + 3 * GATE_COLUMNS,
     "lstm": CELL_STATE_GRADIENT + 6,
+    "jacobian": JACOBIAN + 12,
 }

@@ -7,10 +7,9 @@ Numba's ``np.linalg.svd`` makes singular vectors too, which takes 2 to 3 times a
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from numba import types
+from numba.core import types
 
 from stabsim.kernels import blocks
 from stabsim.kernels.compile import kernel
@@ -48,11 +47,8 @@ def singular_values(matrix, out):
     if not math.isfinite(_size(flat(matrix))):
         blocks.fill(out, math.nan)
         return
-    none = np.int64(1)
-    failed = _gesdd(
-        _DOUBLE, _NO_VECTORS, columns, rows, matrix.ctypes, columns, out.ctypes, matrix.ctypes, none, matrix.ctypes,
-        none,
-    )  # fmt: skip
+    numbers, one = matrix.ctypes, np.int64(1)  # in the place of vectors, which are not looked at
+    failed = _gesdd(_DOUBLE, _NO_VECTORS, columns, rows, numbers, columns, out.ctypes, numbers, one, numbers, one)
     if failed != 0:  # LAPACK's iteration has not converged
         blocks.fill(out, math.nan)
 

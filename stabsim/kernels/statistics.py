@@ -18,7 +18,9 @@ from stabsim.kernels import record as r
 from stabsim.kernels.compile import CONTRACT, atom, kernel, wide_vectors
 
 # Tensors by their place in ``record.OBSERVED``.
-ACTIVATION, PREACTIVATION, DERIVATIVE, ACTIVATION_GRADIENT, PREACTIVATION_GRADIENT = range(len(r.OBSERVED))
+ACTIVATION, PREACTIVATION, DERIVATIVE, ACTIVATION_GRADIENT, PREACTIVATION_GRADIENT, SINGULAR_VALUE = range(
+    len(r.OBSERVED)
+)
 
 
 @functools.cache
@@ -42,9 +44,15 @@ def pointer(dtype: np.dtype[Any]) -> Any:
 @atom
 def observe(net, ask, row, tensor, l, matrix, exponent):
     """Show ``matrix * 2**exponent``, some values or all of a tensor at layer l, to what wants to see them."""
+    observe_some(net, ask, row, tensor, l, matrix, exponent, net.batch * net.widths[l])
+
+
+@atom
+def observe_some(net, ask, row, tensor, l, matrix, exponent, size):
+    """Do the same with a tensor of so many values."""
     if ask.observing:
         blocks.add_to_histogram(ask.counts[tensor, l], matrix, exponent, ask.bins[tensor])
-        net.statistics(tensor, matrix, exponent, 1.0 / (net.batch * net.widths[l]), row)
+        net.statistics(tensor, matrix, exponent, 1.0 / size, row)
 
 
 def of_values(function: Any, tensor: int, column: int) -> Any:

@@ -53,6 +53,23 @@ def flat(_context: Any, array: Any) -> Any:
 
 
 @intrinsic
+def as_doubles(_context: Any, vector: Any) -> Any:
+    """Return the memory of a contiguous vector, of an even size if it is of float32, as float64, borrowed."""
+    kind = vector.copy(dtype=types.float64)
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        source = make_array(signature.args[0])(context, builder, arguments[0])
+        itemsize = context.get_constant(types.intp, 8)
+        view = make_array(kind)(context, builder)
+        size = builder.sdiv(builder.mul(source.nitems, source.itemsize), itemsize)
+        data = builder.bitcast(source.data, view.data.type)
+        populate_array(view, data=data, shape=[size], strides=[itemsize], itemsize=itemsize, meminfo=None)
+        return view._getvalue()
+
+    return kind(vector), codegen
+
+
+@intrinsic
 def as_matrix(_context: Any, vector: Any, rows: Any, columns: Any) -> Any:
     """Return a contiguous vector of ``rows * columns`` (int64) numbers as a matrix, borrowed."""
     kind = vector.copy(ndim=2)

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from stabsim.quantities import QUANTITIES
-from stabsim.samplers import dense, matrix_free, matrix_free_batch, matrix_free_rnn, recurrent, rounded
+from stabsim.samplers import dense, jacobian, matrix_free, matrix_free_batch, matrix_free_rnn, recurrent, rounded
 from stabsim.samplers.base import Sampler
 from stabsim.task import Task
 
 SAMPLERS = (
     dense.SAMPLER, matrix_free.SAMPLER, matrix_free_batch.SAMPLER, dense.STRUCTURED, matrix_free_batch.STRUCTURED,
-    recurrent.RNN, recurrent.LSTM, recurrent.GRU, matrix_free_rnn.SAMPLER, rounded.SAMPLER,
+    recurrent.RNN, recurrent.LSTM, recurrent.GRU, matrix_free_rnn.SAMPLER, rounded.SAMPLER, jacobian.SAMPLER,
 )  # fmt: skip
 NAMES = tuple(dict.fromkeys(sampler.name for sampler in SAMPLERS))
 

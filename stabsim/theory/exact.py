@@ -26,7 +26,7 @@ from stabsim.theory.first_layer import FirstLayer, first_layer
 
 Floats = NDArray[np.float64]
 
-HARMLESS = frozenset({"clipping"})  # features that leave all that laws are about as it is
+HARMLESS = frozenset({"clipping", "jacobian", "spectrum"})  # features that leave all that laws are about as it is
 _SYMMETRIC = ("normal", "uniform", "truncated_normal")  # independent, centered, symmetric entries
 LN_10 = float(np.log(10.0))
 
@@ -169,11 +169,17 @@ def _backward(p: ExactLaws) -> tuple[Floats, Floats]:
     above; where it is 0, nothing is. That takes an injected gradient of random signs: W and f' of a ReLU are
     correlated, and with a given gradient their products add up.
     """
-    ds, dz = p.nothing.copy(), p.nothing.copy()
     gradient = p.task.output_gradient
-    if not p.symmetric or (p.affine is None and gradient is not None):
+    if p.affine is None and gradient is not None:
+        return p.nothing.copy(), p.nothing.copy()
+    return _squares_back(p, 1.0 if gradient is None else float(np.mean(np.square(gradient))))
+
+
+def _squares_back(p: ExactLaws, start: float) -> tuple[Floats, Floats]:
+    ds, dz = p.nothing.copy(), p.nothing.copy()
+    if not p.symmetric:
         return ds, dz
-    dz[-1] = 1.0 if gradient is None else np.mean(np.square(gradient))
+    dz[-1] = start
     for layer in range(len(ds) - 1, 0, -1):
         ds[layer] = p.passed * dz[layer]
         dz[layer - 1] = p.widths[layer] * p.gamma[layer] * ds[layer]
@@ -298,6 +304,12 @@ def _preactivation_mean(p: ExactLaws) -> Floats:
     return np.concatenate([[np.nan], np.zeros(len(p.widths) - 1)])
 
 
+def _singular_value_mean_square(p: ExactLaws) -> Floats:
+    """Return E |dz_L/dz_l|^2 over the number of singular values: of dz_L of random signs, it is that of dz_l."""
+    units = p.widths.astype(np.float64)
+    return np.asarray(_squares_back(p, 1.0)[1] * units / np.minimum(units, units[-1]))
+
+
 _LAWS: dict[str, Callable[[ExactLaws], Floats]] = {
     "preactivation_mean": _preactivation_mean,
     "preactivation_mean_square": lambda p: p.forward[0],
@@ -327,4 +339,5 @@ _LAWS: dict[str, Callable[[ExactLaws], Floats]] = {
     "preactivation_gradient_log10_norm": lambda p: _gradient_norms(p)[0],
     "weight_gradient_log10_norm": _weight_gradient_norm,
     **stopping.LAWS,
+    "singular_value_mean_square": _singular_value_mean_square,
 }

@@ -19,6 +19,8 @@ from stabsim.task import Task
 from stabsim.theory import quadrature
 from stabsim.theory.exact import HARMLESS, layer_scales, zero_where
 from stabsim.theory.gaussian import GaussianMoments, at_correlation, signal_moments
+from stabsim.theory.jacobian import slope_variation
+from stabsim.theory.jacobian_spectrum import squared_singular_value_edge
 
 Floats = NDArray[np.float64]
 
@@ -139,6 +141,47 @@ class WideLimit:
         return ds, dz
 
     @functools.cached_property
+    def log10_jacobians(self) -> Floats:
+        """Return log10 of the mean square of the singular values of dz_L/dz_l, (layers, rows); W and f' are free."""
+        steps = np.log10(self.passed[1:]) + np.log10(self.back[1:, None])
+        sums = np.concatenate([np.cumsum(steps[::-1], axis=0)[::-1], np.zeros((1, self.q.shape[1]))])
+        return np.asarray(sums + np.log10(self.widths / np.minimum(self.widths, self.widths[-1]))[:, None])
+
+    @functools.cached_property
+    def spreads(self) -> Floats:
+        """Return the relative variance of their squares, (layers,); of samples of one kind.
+
+        With r = tr (J J^T)^2 n / (tr J J^T)^2 and m inputs, n units, a layer makes it r n/m + 1 (independent weights),
+        r n/m (orthogonal, n >= m) or r n/m + 1 - n/m (orthogonal, n < m), and f' adds its `slope_variation`.
+        """
+        activation, widths, q = self.task.network.activation, self.widths, self.q[1:, 0]
+        alike = activation.positively_homogeneous or not np.ptp(self.q[1:], axis=1).any()
+        if not (alike and np.all((q > 0.0) & np.isfinite(q))):
+            return np.full(len(widths), np.nan)
+        variation = {each: slope_variation(activation, each) for each in dict.fromkeys(q.tolist())}
+        orthogonal = self.task.network.weights.law == "orthogonal"
+        found = np.zeros(len(widths))
+        for layer in range(len(widths) - 1):
+            ratio = 1.0
+            for above in range(layer, len(widths) - 1):
+                share = widths[above + 1] / widths[above]
+                ratio = share * ratio + (max(1.0 - share, 0.0) if orthogonal else 1.0) + variation[float(q[above])]
+            found[layer] = min(widths[layer] / widths[-1], 1.0) * ratio - 1.0
+        return found
+
+    @functools.cached_property
+    def log10_largest(self) -> Floats:
+        """Return log10 of the largest singular value, (layers,): of one width, f being linear or a ReLU."""
+        activation, weights = self.task.network.activation, self.task.network.weights.law
+        slopes = activation.asymptotes if activation.positively_homogeneous else None
+        if np.ptp(self.widths) > 0 or slopes is None or not (slopes[0] == slopes[1] or slopes[0][0] == 0.0):
+            return np.full(len(self.widths), np.nan)
+        kind = "linear" if slopes[0] == slopes[1] else "relu"
+        law = "orthogonal" if weights == "orthogonal" else "normal"
+        edges = [squared_singular_value_edge(depth, kind, law) for depth in range(len(self.widths) - 1, 0, -1)]
+        return np.asarray(0.5 * (np.log10([*edges, 1.0]) + self.log10_jacobians[:, 0]))
+
+    @functools.cached_property
     def correlation(self) -> Floats:
         """Return the cosine of two samples' z: standard normal inputs, or two that are given."""
         found, rows = np.full(len(self.widths), np.nan), self.task.inputs
@@ -211,4 +254,10 @@ _LIMITS: dict[str, Callable[[WideLimit], Floats]] = {
     "weight_gradient_log10_norm": lambda limit: _log10_norm(
         limit, _log10_weight_gradient(limit), np.concatenate([[np.nan], limit.widths[:-1] * limit.widths[1:]])
     ),
+    "singular_value_mean_square": lambda limit: (10.0**limit.log10_jacobians).mean(axis=1),
+    "singular_value_log10_norm": lambda limit: _log10_norm(
+        limit, limit.log10_jacobians, np.minimum(limit.widths, limit.widths[-1])
+    ),
+    "singular_value_log10_largest": lambda limit: limit.log10_largest,
+    "singular_value_spread": lambda limit: limit.spreads,
 }
