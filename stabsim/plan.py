@@ -142,7 +142,7 @@ class Plan:
                 f"{threads} nets at a time need {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free: "
                 "reduce widths, depth, batch or threads"
             )
-        return [tuple(_aligned(size, self.task.dtype) for size in layout.lengths) for _ in range(threads)]
+        return [tuple(aligned(size, self.task.dtype) for size in layout.lengths) for _ in range(threads)]
 
     @cached_property
     def functions(self) -> tuple[Any, ...]:
@@ -273,7 +273,7 @@ class Plan:
         return exponents
 
 
-def _aligned(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+def aligned(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return an empty array that starts at a cache line: NumPy's need not, and then every wide load meets two."""
     memory = np.empty(size * dtype.itemsize + CACHE_LINE, np.uint8)
     start = -memory.ctypes.data % CACHE_LINE

@@ -130,7 +130,8 @@ PURPOSES = [
     int(purpose)
     for purpose in (
         philox.INPUT, philox.WEIGHT, philox.BIAS, philox.OUTPUT_GRADIENT, philox.SAMPLE_CHOICE, philox.PROJECTION,
-        philox.COMPLEMENT,
+        philox.COMPLEMENT, philox.SAMPLE_ORDER, philox.PERTURBATION, philox.TEACHER_WEIGHT, philox.TEACHER_BIAS,
+        philox.NOISE,
     )
 ]  # fmt: skip
 ADDRESSES = st.fixed_dictionaries(

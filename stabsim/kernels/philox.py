@@ -27,6 +27,11 @@ OUTPUT_GRADIENT = np.uint32(3)
 SAMPLE_CHOICE = np.uint32(4)
 PROJECTION = np.uint32(5)  # what samples see of a matrix that is never formed
 COMPLEMENT = np.uint32(6)  # what their gradients see of the rest of it
+SAMPLE_ORDER = np.uint32(7)  # of an epoch of training, whose number takes the place of the layer
+PERTURBATION = np.uint32(8)  # of a layer's weights and biases before training
+TEACHER_WEIGHT = np.uint32(9)  # of the net that sets the targets of a regression
+TEACHER_BIAS = np.uint32(10)
+NOISE = np.uint32(11)  # of targets
 
 LANES = 16  # groups a tile: 16 float32 fill a 512-bit vector
 TILE = 4 * LANES  # positions that start a tile in both precisions are its multiples

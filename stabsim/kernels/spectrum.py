@@ -7,9 +7,10 @@ Numba's ``np.linalg.svd`` makes singular vectors too, which takes 2 to 3 times a
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
-from numba.core import types
+from numba import types
 
 from stabsim.kernels import blocks
 from stabsim.kernels.compile import kernel

@@ -1,0 +1,7 @@
+"""Training: ensembles of nets that follow the gradient, a net a thread, each a function of the seed and its number."""
+
+from stabsim.training.data import Regression
+from stabsim.training.descent import descend
+from stabsim.training.result import Descent
+
+__all__ = ["Descent", "Regression", "descend"]

@@ -1,0 +1,106 @@
+"""What nets are trained on: the user's arrays, or a regression that is drawn for each net."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stabsim import checks
+from stabsim.activations.compiled import block
+from stabsim.kernels import laws, philox
+from stabsim.network import Network
+
+Floats = NDArray[Any]
+
+_NUMBERS = np.dtype(np.float64)  # of data, whatever the precision of training, so that it is the same data
+
+
+@dataclass(frozen=True)
+class Regression:
+    """Targets that a net drawn at random, the teacher, sets, its last layer without activation: for each net its own.
+
+    Parameters
+    ----------
+    teacher : Network
+        The law of the teacher, without normalization, residual connections and recurrent cell.
+    samples : int
+        How many samples there are for each net; 256 unless told.
+    input_mean : float
+        Mean of the inputs, which are independent normals of variance 1; 0 unless told.
+    noise : float
+        Standard deviation of what is added to every target; 0 unless told.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the teacher is no plain network, or a number is not allowed.
+
+    Examples
+    --------
+    >>> from stabsim import Network
+    >>> inputs, targets = Regression(Network((8, 2), "linear", "lecun_normal"), samples=100).draw(seed=1, net=0)
+    >>> inputs.shape, targets.shape
+    ((100, 8), (100, 2))
+    """
+
+    teacher: Network
+    samples: int = 256
+    input_mean: float = 0.0
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_plain("teacher", self.teacher)
+        object.__setattr__(self, "samples", checks.whole_number("samples", self.samples))
+        object.__setattr__(self, "input_mean", checks.number("input_mean", self.input_mean))
+        object.__setattr__(self, "noise", checks.number("noise", self.noise, 0.0))
+
+    def draw(self, seed: int, net: int) -> tuple[Floats, Floats]:
+        """Return the inputs (samples, widths[0]) and the targets (samples, widths[-1]) of the net of a number."""
+        teacher, depth = self.teacher, self.teacher.depth
+
+        def drawn(name: str, shape: tuple[int, int], purpose: Any, layer: int, scale: float) -> Floats:
+            out = np.empty(shape)
+            counters = np.uint64(0), np.uint64(seed), purpose, np.uint32(layer), np.uint32(net)
+            laws.law(name, _NUMBERS)(out, *counters, scale)
+            return out
+
+        inputs = drawn("normal", (self.samples, teacher.widths[0]), philox.INPUT, 0, 1.0) + self.input_mean
+        z = inputs
+        for layer, (fans, std) in enumerate(zip(teacher.fans, teacher.weight_stds, strict=True), start=1):
+            z = z @ drawn(teacher.weights.law, fans, philox.TEACHER_WEIGHT, layer, std)
+            if (bias_std := teacher.weights.bias_std(fans[0], teacher.bias_std)) > 0:
+                z += drawn(teacher.weights.bias_law, (1, fans[1]), philox.TEACHER_BIAS, layer, bias_std)
+            if layer < depth:
+                s, z = z.ravel(), np.empty(z.size)
+                block(teacher.activation, _NUMBERS)(s, z, np.empty(z.size))
+                z = z.reshape(self.samples, fans[1])
+        if self.noise > 0:
+            z += drawn("normal", z.shape, philox.NOISE, depth, self.noise)
+        return inputs, z
+
+
+def check_plain(argument: str, network: Any) -> None:
+    """Refuse what is no network, or one with more than layers."""
+    if not isinstance(network, Network):
+        raise TypeError(f"{argument} must be a stabsim.Network, not {network!r}")
+    if network.structures:
+        names = " and ".join(sorted(network.structures))
+        raise ValueError(f"{argument} must be a network of plain layers, not one with {names}: {network!r}")
+
+
+def given_arrays(data: Any, network: Network) -> tuple[Floats, Floats]:
+    """Return the user's inputs (1, samples, widths[0]) and targets (1, samples, widths[-1]), checked."""
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        raise TypeError(f"data must be a Regression or a pair (inputs, targets) of arrays, not {checks.brief(data)}")
+    arrays = [checks.array(name, values) for name, values in zip(("inputs", "targets"), data, strict=True)]
+    ends = (("inputs", "widths[0]", network.widths[0]), ("targets", "widths[-1]", network.widths[-1]))
+    for (name, side, width), array in zip(ends, arrays, strict=True):
+        if array.ndim != 2 or array.shape[1] != width:
+            raise ValueError(f"{name} must have shape (samples, {side}) = (..., {width}), not {array.shape}")
+    inputs, targets = arrays
+    if len(inputs) != len(targets):
+        raise ValueError(f"inputs and targets must have as many samples, not {len(inputs)} and {len(targets)}")
+    return inputs[np.newaxis], targets[np.newaxis]
