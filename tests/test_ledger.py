@@ -359,6 +359,7 @@ NETS = {
     "finite_width": 1000,
     "float_formats": 8,
     "gains": 64,
+    "gradient_causes": 24,
     "gradient_clipping": 24,
     "initializers": 8,
     "mean_field": 8,
