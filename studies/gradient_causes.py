@@ -357,7 +357,7 @@ def _compounding(collected: Collected, table: DataFrame) -> Verdict:
         for case, result in collected.results
         if case.tags["activation"] in names and case.tags["part"] == "map"
     ]
-    values = np.concatenate([each[~np.isnan(each)] for each in taken])  # NaN: nothing arrived
+    values = np.concatenate([np.empty(0), *(each[~np.isnan(each)] for each in taken)])  # NaN: nothing arrived
     never = int((values <= ROUNDING).sum())
     totals = {
         name: {weights: sum(_cause(table, name, weights, cause) for cause in (ZERO, BELOW, W)) for weights in GAINS}
