@@ -60,6 +60,23 @@ def change(start: Any, end: Any) -> tuple[Any, Any]:
     return end.estimate - start.estimate, np.hypot(start.std_error, end.std_error)
 
 
+def counted(held: Any) -> dict[str, float]:
+    """Return the share of cases in which a rule held, with the exact interval of Clopper & Pearson, and how many.
+
+    Examples
+    --------
+    >>> {name: round(value, 4) for name, value in counted([True] * 100).items()}
+    {'estimate': 1.0, 'ci_low': 0.9638, 'ci_high': 1.0, 'nets': 100}
+    """
+    from scipy.special import betaincinv
+
+    count = np.asarray(held, np.bool_).ravel()
+    n, k = count.size, int(count.sum())
+    low = float(betaincinv(k, n - k + 1, 0.025)) if k > 0 else 0.0
+    high = float(betaincinv(k + 1, n - k, 0.975)) if k < n else 1.0
+    return {"estimate": k / n, "ci_low": low, "ci_high": high, "nets": n}
+
+
 def judge(claim: str, row: Any, holds: bool, note: str, *, when: str = "") -> Verdict:
     """Return a verdict that rests on one row of a table: "holds" (or "holds when <when>") if it does, else "fails"."""
     words = (f"holds when {when}" if when else "holds") if holds else "fails"

@@ -37,6 +37,14 @@ class LogNorm:
 
 
 @dataclass(frozen=True)
+class LogGains:
+    """Means of ln of what f' and W make of a gradient's norm in one layer."""
+
+    derivative: float
+    weights: float
+
+
+@dataclass(frozen=True)
 class JacobianMoments:
     """E (1/n) tr (J J^T)^2 and E ((1/n) tr J J^T)^2, n being the last width: the mean of (1/n) tr J J^T is 1."""
 
@@ -79,6 +87,43 @@ def log_norm(widths: Sequence[int], *, activation: str = "linear", gain: float |
     layers, log_growth = _checked(widths, activation, gain)
     means, variances = zip(*(log_step(width, activation) for width in layers[1:]), strict=True)
     return LogNorm(math.fsum([*means, log_growth]), math.fsum(variances))
+
+
+def relu_log_gains(width: int, gain: float = math.sqrt(2.0)) -> LogGains:
+    """Return E ln(|ds_l| / |dz_l|) and E ln(|dz_(l-1)| / |ds_l|) of ReLU nets of equal widths that are alive.
+
+    Parameters
+    ----------
+    width : int
+        Units of every layer.
+    gain : float, default sqrt(2)
+        The weights are independent N(0, gain^2 / width); there are no biases.
+
+    Returns
+    -------
+    LogGains
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the width is not a whole number >= 1, or the gain is not > 0.
+
+    Notes
+    -----
+    Exact, for one sample and a normal gradient at the last layer. With k units on, |ds|^2 / |dz|^2 is beta(k/2,
+    (n - k)/2), and W makes an independent chi-square of it: signs of the gradient are fair coins whatever is on
+    (Hanin & Nica 2018, arXiv:1812.05994), so it is of no account that W has decided that too. Half of ``log_norm``
+    of one layer is the sum.
+
+    Examples
+    --------
+    >>> found = relu_log_gains(64)
+    >>> round(found.derivative, 6), round(found.weights, 6)
+    (-0.354567, 0.338687)
+    """
+    _, log_growth = _checked((width, width), "relu", gain)
+    of_weights = 0.5 * (log_growth + math.log(2.0) + log_step(width, "linear")[0])
+    return LogGains(0.5 * (log_growth + log_step(width, "relu")[0]) - of_weights, of_weights)
 
 
 def log_squared_norm_moment(
