@@ -12,19 +12,18 @@ from stabsim import figures
 from stabsim.activations import ACTIVATIONS, activation
 from stabsim.arguments import make_task
 from stabsim.cli import run_script
-from stabsim.datasets import dataset
 from stabsim.network import Network
 from stabsim.study import Case, Collected, Drawing, Study, Verdict
 from stabsim.theory.finite_width import relu_log_gains
 from stabsim.tracing import trace
-from stabsim.verdicts import LARGEST_Z, change, counted, judge, largest_z, pick, select, with_interval
+from stabsim.verdicts import LARGEST_Z, counted, judge, largest_z, pick, select, with_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
     from pandas import DataFrame
 
-NETS = {"quick": {"map": 100, "digits": 200}, "paper": {"map": 10_000, "digits": 20_000}}
+NETS = {"quick": 100, "paper": 10_000}
 WIDTH, DEPTH = 64, 20
 MIDDLE = DEPTH // 2
 SMALL, XAVIER, HE, LARGE = "too small", "Xavier", "He", "too large"
@@ -37,48 +36,17 @@ ZERO, BELOW, W, Z = "f' = 0", "f' otherwise", "W", "z, in dW only"
 CAUSES = (ZERO, BELOW, W, Z)
 ROUNDING = 1e-4  # of log10 of a norm in float32, over all layers
 
-LAYERS = (64, 30, 30, 30, 10)  # Nielsen's net, on digits of 8 x 8 pixels
-NEXT_TO_INPUT, NEXT_TO_OUTPUT = 1, 3  # hidden layers
-BATCH = 50
-STARTS = {"N(0, 1)": ("normal(std=1)", 1.0), XAVIER: ("glorot_normal", 0.0), HE: ("he_normal", 0.0)}
-FAR = 3.0  # "far more slowly": by this factor
-DELTA = "preactivation_gradient_log10_norm"
-
 CHECKED = 200  # nets whose Jacobian is multiplied out
 NARROW = (16,) * 9
-PIECEWISE = {"relu": (0.0, 1.0), "leaky_relu": (0.01, 1.0)}  # slopes
 
 
 def cases(scale: str) -> Iterator[Case]:
-    """Yield every activation with weights of every scale, and Nielsen's net on digits and on normal inputs."""
-    nets = NETS[scale]
+    """Yield every activation with weights of every scale."""
     for name in ACTIVATIONS:
         for weights, gain in GAINS.items():
             network = Network((WIDTH,) * (DEPTH + 1), name, f"lecun_normal(gain={gain!r})")
             task = make_task(network, quantities=SPLIT, samples=SPLIT)
-            yield Case(task, nets["map"], {"part": "map", "activation": name, "weights": weights})
-    for part, inputs in nielsen_inputs().items():
-        for name in ("sigmoid", "tanh", "relu"):
-            for start, (weights, bias_std) in STARTS.items():
-                task = make_task(
-                    Network(LAYERS, name, weights, bias_std=bias_std), batch=BATCH, inputs=inputs,
-                    output_gradient=quadratic_cost_gradient(), quantities=(DELTA, WEIGHT_GRADIENT),
-                )  # fmt: skip
-                yield Case(task, nets["digits"], {"part": part, "activation": name, "weights": start})
-
-
-def nielsen_inputs() -> dict[str, NDArray[Any] | None]:
-    """Return inputs by name: normal ones, and digits with pixels from 0 to 1 where they are installed."""
-    try:
-        return {"normal": None, "digits": dataset("digits_raw") / 16.0}
-    except ValueError:
-        return {"normal": None}
-
-
-def quadratic_cost_gradient() -> NDArray[Any]:
-    """Return the gradient of a mean quadratic cost where all outputs are 1/2, for labels that are drawn once."""
-    labels = np.random.default_rng(0).integers(0, LAYERS[-1], BATCH)
-    return (0.5 - np.eye(LAYERS[-1])[labels]) / BATCH
+            yield Case(task, NETS[scale], {"activation": name, "weights": weights})
 
 
 def measure(scale: str) -> DataFrame:
@@ -125,13 +93,12 @@ def causes(collected: Collected) -> DataFrame:
 
     parts = []
     for case, result in collected.results:
-        if case.tags["part"] == "map":
-            for cause, values in split(result.samples).items():
-                mean = values.mean(axis=1)
-                mean = mean[np.isfinite(mean)]
-                error = mean.std(ddof=1) / math.sqrt(len(mean))
-                row = {**case.tags, "cause": cause, "estimate": mean.mean(), "std_error": error, "nets": len(mean)}
-                parts.append(row)
+        for cause, values in split(result.samples).items():
+            mean = values.mean(axis=1)
+            mean = mean[np.isfinite(mean)]
+            error = mean.std(ddof=1) / math.sqrt(len(mean))
+            row = {**case.tags, "cause": cause, "estimate": mean.mean(), "std_error": error, "nets": len(mean)}
+            parts.append(row)
     return with_interval(pandas.DataFrame(parts)).assign(theory=np.nan)
 
 
@@ -151,39 +118,20 @@ def telescoping(collected: Collected) -> tuple[NDArray[np.bool_], NDArray[np.boo
     From the last layer to the input, and from dW of the last layer to that of the first.
     """
     of_gradient, of_weight_gradient = [], []
-    for case, result in collected.results:
-        if case.tags["part"] == "map":
-            samples = result.samples
-            derivative, weights = samples[OF_DERIVATIVE][:, 1:], samples[OF_WEIGHTS][:, :-1]
-            dz, dw, z = samples[GRADIENT], samples[WEIGHT_GRADIENT], samples[NORM]
-            alive = np.isfinite(dz[:, 0])
-            total = (derivative + weights).sum(axis=1)
-            inner = derivative[:, :-1].sum(axis=1) + weights[:, 1:].sum(axis=1) + z[:, 0] - z[:, DEPTH - 1]
-            of_gradient.append(np.abs(dz[:, 0] - dz[:, DEPTH] - total)[alive] < ROUNDING)
-            of_weight_gradient.append(np.abs(dw[:, 1] - dw[:, DEPTH] - inner)[alive] < ROUNDING)
+    for _, result in collected.results:
+        samples = result.samples
+        derivative, weights = samples[OF_DERIVATIVE][:, 1:], samples[OF_WEIGHTS][:, :-1]
+        dz, dw, z = samples[GRADIENT], samples[WEIGHT_GRADIENT], samples[NORM]
+        alive = np.isfinite(dz[:, 0])
+        total = (derivative + weights).sum(axis=1)
+        inner = derivative[:, :-1].sum(axis=1) + weights[:, 1:].sum(axis=1) + z[:, 0] - z[:, DEPTH - 1]
+        of_gradient.append(np.abs(dz[:, 0] - dz[:, DEPTH] - total)[alive] < ROUNDING)
+        of_weight_gradient.append(np.abs(dw[:, 1] - dw[:, DEPTH] - inner)[alive] < ROUNDING)
     return np.concatenate(of_gradient), np.concatenate(of_weight_gradient)
 
 
-def speeds(table: DataFrame, part: str) -> DataFrame:
-    """Return log10 of how much larger dW and ds are next to the output than next to the input, both of equal widths."""
-    import pandas
-
-    sizes = {WEIGHT_GRADIENT: math.sqrt(LAYERS[0] / LAYERS[2]), DELTA: 1.0}  # root mean squares are compared
-    found = []
-    for name in ("sigmoid", "tanh", "relu"):
-        for start in STARTS:
-            for quantity, size in sizes.items():
-                rows = select(table, part=part, activation=name, weights=start, quantity=quantity)
-                slow, fast = pick(rows, layer=NEXT_TO_INPUT), pick(rows, layer=NEXT_TO_OUTPUT)
-                ratio, error = change(slow, fast)
-                ratio += math.log10(size)
-                found.append((part, name, start, quantity, ratio, error))
-    columns = ["part", "activation", "weights", "quantity", "estimate", "std_error"]
-    return with_interval(pandas.DataFrame(found, columns=columns)).assign(theory=np.nan)
-
-
 def draw(collected: Collected) -> Iterator[Drawing]:
-    """Draw the causes layer by layer for three activations, for all of them as a map, and the speeds of layers."""
+    """Draw the causes layer by layer for three activations, and for all of them as a map."""
     import pandas
 
     shown = ("relu", "tanh", "sigmoid")
@@ -221,23 +169,6 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     figures.panel_labels(axes.flat, [f"{weights} ({GAINS[weights]:.3g})" for weights in GAINS])
     yield Drawing(figure, table, "map")
 
-    figure, axes = figures.panels(rows=1, columns=2, width=figures.PAGE, height=2.3, sharey=True)
-    part = _shown_inputs(collected.table)
-    found = speeds(collected.table, part)
-    for panel, quantity, label in ((axes[0, 0], WEIGHT_GRADIENT, "dW"), (axes[0, 1], DELTA, "ds")):
-        rows = select(found, quantity=quantity).drop(columns="theory")
-        figures.dot_plot(
-            panel, rows, rows="activation", by="weights",
-            xlabel=f"log10 of {label} of hidden layer 3 / of layer 1",
-        )  # fmt: skip
-        panel.axvline(0.0, color="black", linewidth=0.6)
-    figures.panel_labels(axes.flat)
-    yield Drawing(figure, found, "speeds")
-
-
-def _shown_inputs(table: DataFrame) -> str:
-    return "digits" if (table["part"] == "digits").any() else "normal"
-
 
 def _by_layer(collected: Collected, name: str, weights: str) -> DataFrame:
     """Return the means of f' = 0, f' otherwise and W of one case by layer."""
@@ -246,7 +177,7 @@ def _by_layer(collected: Collected, name: str, weights: str) -> DataFrame:
     (result,) = (
         result
         for case, result in collected.results
-        if (case.tags["part"], case.tags["activation"], case.tags["weights"]) == ("map", name, weights)
+        if (case.tags["activation"], case.tags["weights"]) == (name, weights)
     )
     means = {cause: values.mean(axis=0) for cause, values in split(result.samples).items() if cause != Z}
     return pandas.concat(
@@ -286,7 +217,6 @@ def verdicts(collected: Collected) -> Iterator[Verdict]:
     yield _compounding(collected, table)
     yield _tanh(collected)
     yield _jacobian(collected)
-    yield _slow_layer(collected.table)
 
 
 def _cause(table: DataFrame, name: str, weights: str, cause: str) -> float:
@@ -300,7 +230,7 @@ def relu_gains(table: DataFrame) -> DataFrame:
     parts = []
     for weights, gain in GAINS.items():
         theory = relu_log_gains(WIDTH, gain)
-        rows = select(table, part="map", activation="relu", weights=weights)
+        rows = select(table, activation="relu", weights=weights)
         for quantity, value in ((OF_DERIVATIVE, theory.derivative), (OF_WEIGHTS, theory.weights)):
             parts.append(select(rows, quantity=quantity).assign(theory=value / math.log(10.0)))
     found: DataFrame = pandas.concat(parts)
@@ -321,7 +251,7 @@ def _three_causes(collected: Collected, table: DataFrame) -> Verdict:
         "f near 0 (tanh, too small, in dW)": -_cause(table, "tanh", SMALL, Z),
     }
     nothing = [abs(_cause(table, "linear", weights, cause)) for weights in GAINS for cause in (ZERO, BELOW)]
-    calm = pick(collected.table, part="map", activation="tanh", weights=SMALL, quantity=OF_DERIVATIVE, layer=MIDDLE)
+    calm = pick(collected.table, activation="tanh", weights=SMALL, quantity=OF_DERIVATIVE, layer=MIDDLE)
     holds = (
         z < LARGEST_Z
         and of_gradient.all()
@@ -353,9 +283,7 @@ def _compounding(collected: Collected, table: DataFrame) -> Verdict:
     """A07: f' of at most 1 only takes, so only W can make up for it; ReLU's takes by its zeros alone."""
     names = bounded()
     taken = [
-        result.samples[OF_DERIVATIVE][:, 1:]
-        for case, result in collected.results
-        if case.tags["activation"] in names and case.tags["part"] == "map"
+        result.samples[OF_DERIVATIVE][:, 1:] for case, result in collected.results if case.tags["activation"] in names
     ]
     values = np.concatenate([np.empty(0), *(each[~np.isnan(each)] for each in taken)])  # NaN: nothing arrived
     never = int((values <= ROUNDING).sum())
@@ -388,7 +316,7 @@ def _compounding(collected: Collected, table: DataFrame) -> Verdict:
 
 def _tanh(collected: Collected) -> Verdict:
     """A18: with a small W tanh's z shrinks while f' takes nothing; with a large one f' takes, and W gives more."""
-    rows = select(collected.table, part="map", activation="tanh")
+    rows = select(collected.table, activation="tanh")
     taken = {weights: pick(rows, weights=weights, quantity=OF_DERIVATIVE, layer=DEPTH) for weights in GAINS}
     given = {weights: pick(rows, weights=weights, quantity=OF_WEIGHTS, layer=DEPTH - 1) for weights in GAINS}
     shrunk = {
@@ -428,37 +356,12 @@ def _jacobian(collected: Collected) -> Verdict:
     return judge("B02", relu, holds, note, when="each W is cut to the units that are on")
 
 
-def _slow_layer(table: DataFrame) -> Verdict:
-    """D01: by how much dW of the hidden layer next to the output is larger than of the one next to the input."""
-    part = _shown_inputs(table)
-    found = speeds(table, part)
-    rows = select(found, quantity=WEIGHT_GRADIENT)
-    row = pick(rows, activation="sigmoid", weights=XAVIER)
-    ratios = {(r.activation, r.weights): 10.0**r.estimate for r in _rows(rows)}
-    deltas = {(r.activation, r.weights): 10.0**r.estimate for r in _rows(select(found, quantity=DELTA))}
-    wild = pick(rows, activation="sigmoid", weights="N(0, 1)")
-    holds = row.ci_low > math.log10(FAR) and pick(rows, activation="sigmoid", weights=HE).ci_low > math.log10(FAR)
-    everywhere = wild.ci_low > math.log10(FAR)
-    note = (
-        f"log10 of the root mean square of dW of hidden layer 3 over that of layer 1 in nets {LAYERS} on {part}, "
-        "sigmoid with Xavier. The factors for dW (and ds): "
-        + "; ".join(
-            f"{name}, {start} {ratio:.2g} ({deltas[name, start]:.2g})" for (name, start), ratio in ratios.items()
-        )
-    )
-    return judge("D01", row, holds, note, when="" if everywhere else "the weights are Xavier's or He's, not N(0, 1)")
-
-
-def _rows(table: DataFrame) -> list[Any]:
-    return list(table.itertuples())
-
-
 study = Study(
     name="gradient_causes",
     title="What f' = 0, f' < 1, W and z each make of a gradient",
     cases=cases,
     draw=draw,
-    claims=("A05", "A07", "A18", "B02", "D01"),
+    claims=("A05", "A07", "A18", "B02"),
     verdicts=verdicts,
     measure=measure,
 )

@@ -107,6 +107,31 @@ def test_logarithms_by_summing_over_units_that_are_on(width: int) -> None:
         exact(law.variance, spread)
 
 
+@pytest.mark.parametrize("layer", [0, 3])
+def test_gains_of_relu_gradients_are_those_of_direct_sampling(layer: int) -> None:
+    width, depth, gain, nets = 5, 4, 1.3, 100_000
+    generator = np.random.default_rng(7)
+    w = gain / math.sqrt(width) * generator.standard_normal((depth, nets, width, width))
+    z, open_units = generator.standard_normal((nets, width)), []
+    for weights in w:
+        s = np.einsum("ni,nij->nj", z, weights)
+        open_units.append(s > 0)
+        z = np.maximum(s, 0)
+    alive, dz = z.any(axis=1), generator.standard_normal((nets, width))
+    for place in range(depth - 1, layer, -1):
+        dz = np.einsum("nij,nj->ni", w[place], dz * open_units[place])
+    ds = dz * open_units[layer]
+    below = np.einsum("nij,nj->ni", w[layer], ds)
+    law = finite_width.relu_log_gains(width, gain)
+    norms = [np.linalg.norm(each[alive], axis=1) for each in (dz, ds, below)]
+    for found, mean in ((norms[1] / norms[0], law.derivative), (norms[2] / norms[1], law.weights)):
+        logs = np.log(found)
+        error = logs.std() / math.sqrt(len(logs))
+        assert abs(logs.mean() - mean) < 5 * error < abs(logs.mean() - 1.1 * mean)
+    total = finite_width.log_norm((width, width), activation="relu", gain=gain).mean
+    exact(2 * (law.derivative + law.weights), total)
+
+
 def test_wide_nets_reach_the_limits() -> None:
     widths = (10**7,) * 11
     for activation in PASSED:
