@@ -356,6 +356,7 @@ def test_output_that_nobody_reads_is_no_error(out: Path) -> None:
 NETS = {
     "activation_histograms": 8,
     "batch_norm": 8,
+    "dying_relu": 1000,
     "finite_width": 1000,
     "float_formats": 8,
     "gains": 64,
