@@ -356,11 +356,13 @@ def test_output_that_nobody_reads_is_no_error(out: Path) -> None:
 NETS = {
     "activation_histograms": 8,
     "batch_norm": 8,
+    "dying_relu": 1000,
     "finite_width": 1000,
     "float_formats": 8,
     "gains": 64,
     "gradient_causes": 24,
     "gradient_clipping": 24,
+    "information_blocking": 64,
     "initializers": 8,
     "layer_speeds": 64,
     "mean_field": 8,
@@ -414,12 +416,8 @@ def small_run(name: str, folder: Path) -> tuple[Study, Collected]:
         collected = collect(cases, store, 2, lambda *_: None)
     if study.measure is not None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(
-                sys.modules[study.measure.__module__],
-                "cost_of_net",
-                lambda _, *size: Cost(*map(float, size)),
-                raising=False,
-            )
+            module = sys.modules[study.measure.__module__]
+            patch.setattr(module, "cost_of_net", lambda _, *size: Cost(*map(float, size)), raising=False)
             collected = dataclasses.replace(collected, measurements=study.measure("quick"))
     return study, collected
 

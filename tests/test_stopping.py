@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import stabsim
 from stabsim import Network, Result, stops
 from stabsim.quantities import PLAIN
-from stabsim.theory import stopping
+from stabsim.theory import stopping, zeros
 from tests import naive_stopping
 from tests.checks import LIMIT, WRONG, assert_agrees, must_fail
 from tests.test_naive import assert_same_quantity
@@ -215,3 +216,54 @@ def test_what_stops_refuses_what_it_is_not_defined_for() -> None:
         stabsim.what_stops(3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="not for recurrent nets"):
         stabsim.what_stops(stabsim.trace(Network((2,) * 3, "tanh", "he_normal", cell="rnn")))
+
+
+def always_dead(inputs: int, units: int, nets: int) -> Any:
+    """Return of which nets a unit behind one layer is off on all of the line or of the plane.
+
+    What it adds up is linear between the hyperplanes where a unit of the layer turns on: so it is negative throughout
+    if it is where as many of them meet as there are dimensions, and does not rise along the edges to infinity.
+    """
+    rng = np.random.default_rng(inputs + 10 * units)
+    w, b, v = rng.normal(size=(nets, inputs, units)), rng.normal(size=(nets, units)), rng.normal(size=(nets, units))
+    c = rng.normal(size=nets)
+
+    def value(x: Any) -> Any:
+        return np.sum(np.maximum(np.einsum("ni,niu->nu", x, w) + b, 0) * v, axis=1) + c
+
+    dead = np.ones(nets, bool)
+    for hit in itertools.combinations(range(units), inputs):
+        corner = np.linalg.solve(w[:, :, hit].mT, -b[:, hit, None])[..., 0]
+        dead &= value(corner) < 0
+    for hit in itertools.combinations(range(units), inputs - 1):  # edges, all units of which stay at 0
+        edge = np.ones((nets, 1)) if inputs == 1 else np.stack([-w[:, 1, hit[0]], w[:, 0, hit[0]]], axis=1)
+        for way in (edge, -edge):
+            rise = np.einsum("ni,niu->nu", way, w)
+            rise[:, hit] = 0
+            dead &= np.sum(np.maximum(rise, 0) * v, axis=1) <= 0
+    return dead
+
+
+@pytest.mark.parametrize(("inputs", "units"), [(1, 1), (1, 2), (2, 2), (2, 3)])
+def test_units_that_are_dead_for_all_inputs(inputs: int, units: int) -> None:
+    nets = 400_000
+    share, law = np.mean(always_dead(inputs, units, nets)), zeros.always_dead_probability(inputs, units)
+    error = np.sqrt(law * (1 - law) / nets)
+    assert_agrees(share, law, error)
+    must_fail(assert_agrees, share, WRONG * law, error)
+    with pytest.raises(ValueError, match=f"units must be up to inputs \\+ 1 = {inputs + 1}"):
+        zeros.always_dead_probability(inputs, inputs + 2)
+
+
+def test_simulated_units_dead_for_all_inputs_tend_to_their_law() -> None:
+    """On more and more points of the line fewer are dead, down to the law."""
+    name, law = "activation_dead_unit_fraction", zeros.always_dead_probability(1, 2)
+    shares = []
+    for points in (3, 30, 300):
+        line = np.tan(np.linspace(-1.5699, 1.5699, points))[:, None]
+        network = Network((1, 2, 50), "relu", "normal(std=1)", 1.0)
+        result = stabsim.simulate(network, nets=4000, batch=points, inputs=line, quantities=(name,), seed=2)
+        shares.append(result.estimates(name).estimate[2])
+    error = result.estimates(name).std_error[2]
+    assert shares[0] > shares[1] + 5 * error and shares[1] > shares[2]
+    assert law - 5 * error < shares[2] < law + 5 * error + 0.01

@@ -279,6 +279,42 @@ def unit_dead_probability_at(layer: int, inputs: int, correlation: float = 0.0) 
     return unit_dead_probability(inputs, c)
 
 
+def always_dead_probability(inputs: int, units: int) -> float:
+    """Return the probability that a unit of the second hidden layer is off, whatever the input.
+
+    Parameters
+    ----------
+    inputs : int
+        Dimension of the inputs, which are all of the space.
+    units : int
+        Of the first hidden layer: up to ``inputs + 1``.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are no whole numbers >= 1, or there are more units.
+
+    Notes
+    -----
+    Exact for weights and biases of symmetric densities (Brownlowe et al. 2024, arXiv:2412.06829; for more
+    units they have a conjecture). Up to as many units as inputs, the first layer reaches all of the positive orthant,
+    so all weights and the bias must be negative: 2^-(units + 1). A unit of the first layer is off only on a half-space.
+
+    Examples
+    --------
+    >>> [always_dead_probability(inputs, units) for inputs, units in ((1, 1), (1, 2), (2, 2), (2, 3))]
+    [0.25, 0.1875, 0.125, 0.078125]
+    """
+    inputs, units = whole_number("inputs", inputs), whole_number("units", units)
+    if units > inputs + 1:
+        raise ValueError(f"units must be up to inputs + 1 = {inputs + 1}, beyond which no law is known, not {units}")
+    return 0.5 ** (units + 1) if units <= inputs else (1.0 + 0.5**inputs) * 0.5 ** (inputs + 2)
+
+
 def _layers(widths: Sequence[int], layer: int) -> tuple[int, ...]:
     layers = whole_numbers("widths", widths)
     if len(layers) < 2:

@@ -1,0 +1,63 @@
+"""Rules that are checked and counted: in how many of how many checks each holds, with exact intervals of the share."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+_COLUMNS = ["claim", "part", "rule", "holds", "checks"]
+
+
+class Rules:
+    """How often each rule holds of how many checks; rules are told apart by claim, part (of the checks) and name.
+
+    Examples
+    --------
+    >>> rules = Rules()
+    >>> for values in ([0.0, 0.0], [0.0, 0.0, 0.0]):
+    ...     rules.add("A10", "constructed", "it is 0", np.array(values) == 0)
+    >>> row = next(rules.table().itertuples())
+    >>> row.holds, row.checks, row.estimate, round(row.ci_low, 6), row.ci_high
+    (5, 5, 1.0, 0.478176, 1.0)
+    """
+
+    def __init__(self) -> None:
+        self.holds: Counter[tuple[str, str, str]] = Counter()
+        self.checks: Counter[tuple[str, str, str]] = Counter()
+
+    def add(self, claim: str, part: str, rule: str, found: Any) -> None:
+        """Count truth values, of any shape."""
+        self.holds[claim, part, rule] += int(np.sum(found))
+        self.checks[claim, part, rule] += int(np.size(found))
+
+    def table(self) -> DataFrame:
+        """Return a row a rule that was checked, as `with_shares` has it."""
+        import pandas
+
+        rows = [(*key, self.holds[key], checks) for key, checks in self.checks.items() if checks]
+        return with_shares(pandas.DataFrame(rows, columns=_COLUMNS))
+
+
+def with_shares(counts: DataFrame) -> DataFrame:
+    """Add the share of checks that hold, which should be 1, with its 95% interval (Clopper & Pearson 1934)."""
+    from scipy.stats import beta
+
+    k, n = counts["holds"], counts["checks"]
+    with np.errstate(invalid="ignore"):
+        low, high = beta.ppf(0.025, k, n - k + 1), beta.ppf(0.975, k + 1, n - k)
+    return counts.assign(
+        estimate=k / n, ci_low=np.where(k == 0, 0.0, low), ci_high=np.where(k == n, 1.0, high), theory=1.0
+    )
+
+
+def pooled(counts: DataFrame) -> Any:
+    """Return one row for all checks together."""
+    import pandas
+
+    total = pandas.DataFrame({name: [counts[name].sum()] for name in ("holds", "checks")})
+    return next(with_shares(total).itertuples())
