@@ -111,8 +111,8 @@ def share_of_inputs(mean: float, batch: int) -> float:
     """Return the probability that a column of dW of layer 1 has one sign, in a linear net, or with a single sample.
 
     Inputs are independent normals of that mean. Given ds, a column is normal with mean times the sum of ds, and the
-    variance is their sum of squares; where ds are independent normals, as they are in a linear net, the first by the root of the
-    second is sqrt(batch) times a coordinate of a random unit vector, whose square is Beta(1/2, (batch - 1)/2).
+    variance is their sum of squares; where ds are independent normals, as they are in a linear net, the first by the
+    root of the second is sqrt(batch) times a coordinate of a random unit vector, its square Beta(1/2, (batch - 1)/2).
     """
 
     def given(square: float) -> float:
@@ -125,18 +125,25 @@ def share_of_inputs(mean: float, batch: int) -> float:
     return float(quad(lambda u: given(u * u) * law.pdf(u * u) * 2 * u, 0.0, 1.0)[0])
 
 
-def shares(table: DataFrame) -> DataFrame:
-    """Return the shares by layer with what is known of them exactly."""
-    rows = select(table, quantity=SHARE)
+def shares(collected: Collected) -> DataFrame:
+    """Return the shares by layer with what is known of them exactly (``Result.table`` would integrate every f)."""
+    import pandas
 
-    def theory(row: Any) -> float:
-        if row.layer == 1 and (row.batch == 1 or row.activation == "linear"):
-            return share_of_inputs(row.mean, row.batch)
-        if row.batch > 1 or row.layer == 0:
-            return math.nan
-        return 1.0 if row.activation in NOT_NEGATIVE else CHANCE
+    frames = []
+    for case, result in collected.results:
+        found, layers = result.estimates(SHARE), range(1, DEPTH + 1)
+        columns = {name: getattr(found, name)[1:] for name in ("estimate", "std_error", "ci_low", "ci_high", "nets")}
+        theory = [_theory(layer, **case.tags) for layer in layers]
+        frames.append(pandas.DataFrame({**case.tags, "layer": layers, **columns, "theory": theory}))
+    return pandas.concat(frames, ignore_index=True)
 
-    return rows.assign(theory=[theory(row) for row in rows.itertuples()])
+
+def _theory(layer: int, activation: Any, mean: Any, batch: Any) -> float:
+    if layer == 1 and (batch == 1 or activation == "linear"):
+        return share_of_inputs(mean, batch)
+    if batch > 1:
+        return math.nan
+    return 1.0 if activation in NOT_NEGATIVE else CHANCE
 
 
 def measure(scale: str) -> DataFrame:
@@ -227,11 +234,11 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     """Draw shares against the batch, straightness of nets and of regressions, and paths of two weights."""
     import pandas
 
-    table, measured = shares(collected.table), collected.measured.assign(theory=math.nan)
+    table, measured = shares(collected), collected.measured.assign(theory=math.nan)
     figure, axes = figures.panels(rows=1, columns=2, width=figures.PAGE, height=2.8)
     upper = select(table, layer=2, mean=0.0, activation=("sigmoid", "softplus", "relu", "tanh", "gelu"))
     label = "share of columns of $dW_{}$ of one sign"
-    _against_batch(axes[0, 0], upper, by="activation", ylabel=label.format(2))
+    _against_batch(axes[0, 0], upper.assign(theory=math.nan), by="activation", ylabel=label.format(2))
     inputs = select(table, layer=1, activation=("linear", "relu"))
     inputs = inputs.assign(line=inputs["activation"] + ", inputs about " + inputs["mean"].map("{:g}".format))
     _against_batch(axes[0, 1], inputs, by="line", ylabel=label.format(1))
@@ -241,16 +248,18 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     figure, axes = figures.panels(rows=1, columns=2, width=figures.PAGE, height=2.8)
     nets = _named(select(measured, part="nets", quantity=STRAIGHT))
     order = [f"batch {batch}" for batch in TRAINED_BATCHES]
-    figures.dot_plot(
+    dots = figures.dot_plot(
         axes[0, 0], nets, rows="name", by="line", order=order,
         xlabel=f"straightness of $W_{HIDDEN}$, $b_{HIDDEN}$ after {STEPS} steps",
     )  # fmt: skip
-    axes[0, 0].set_xlim(0, 1.02)
+    axes[0, 0].legend(handles=dots, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, handlelength=1.0)
+    axes[0, 0].set_xlim(0, 1.03)
     moved = select(measured, part="offset", setting="as it is")
     moved = moved[(moved["quantity"] == STRAIGHT) | (moved["batch"] == 1)]
     words = {SHARE: "one-signed, batch 1", STRAIGHT: "straightness, batch {}"}
     moved = moved.assign(
-        line=[words[row.quantity].format(row.batch) for row in moved.itertuples()], layer=moved["offset"]
+        line=[words[name].format(batch) for name, batch in zip(moved["quantity"], moved["batch"], strict=True)],
+        layer=moved["offset"],
     )
     figures.against_depth(
         axes[0, 1], moved, by="line", xlabel="mean of the inputs, each within 1 of it", ylabel="share, straightness"
@@ -275,7 +284,7 @@ def _against_batch(axes: Axes, rows: DataFrame, *, by: str, ylabel: str) -> None
 
 
 def _named(rows: DataFrame) -> DataFrame:
-    names = [NAMES[row.setting][int(row.kind)] for row in rows.itertuples()]
+    names = [NAMES[setting][int(kind)] for setting, kind in zip(rows["setting"], rows["kind"], strict=True)]
     return rows.assign(name=names, line="batch " + rows["batch"].astype(str))
 
 
@@ -299,7 +308,7 @@ def _draw_path(axes: Axes, inputs: NDArray[Any], best: NDArray[Any], rows: DataF
 
 def verdicts(collected: Collected) -> Iterator[Verdict]:
     """Hold the parts of the claim against the estimates."""
-    table, measured = shares(collected.table), collected.measured.assign(theory=math.nan)
+    table, measured = shares(collected), collected.measured.assign(theory=math.nan)
     yield _single_sample(table)
     yield _mini_batches(table)
     yield _inputs(table)
@@ -359,7 +368,7 @@ def _inputs(table: DataFrame) -> Verdict:
     centered = pick(rows, activation="tanh", mean=0.0, batch=1)
     note = (
         f"share of one-signed columns of dW of layer 1, tanh, one sample, inputs of mean and variance 1; of mean 0 "
-        f"it is {centered.estimate:.4f}. The law Phi(m)^n + Phi(-m)^n, and its extension to batches of a linear net, hold "
+        f"it is {centered.estimate:.4f}. The law Phi(m)^n + Phi(-m)^n, and that of batches of a linear net, hold "
         f"(largest |z| {z:.1f} of {int(np.isfinite(rows['theory']).sum())})"
     )
     holds = moved.ci_low > centered.ci_high and z < LARGEST_Z
@@ -376,9 +385,8 @@ def _path(measured: DataFrame) -> Verdict:
             difference, error = change(about, raised)
             apart[name, batch] = (raised.estimate, about.estimate, difference / error)
     single = select(measured, part="offset", batch=1)
-    value = {
-        (row.setting, row.offset, row.quantity): row.estimate for row in single.itertuples()
-    }  # fmt: skip
+    keys = zip(single["setting"], single["offset"], single["quantity"], strict=True)
+    value = dict(zip(keys, single["estimate"], strict=True))
     turned = abs(value["turned", 1.0, STRAIGHT] / value["as it is", 1.0, STRAIGHT] - 1)
     lost = value["turned", 1.0, SHARE] < 0.5 < value["as it is", 1.0, SHARE]
     causes = not (turned < 1e-9 and lost) and all(apart[name, 1][2] < -LARGEST_Z for name in NAMES)
