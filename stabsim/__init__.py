@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stabsim import theory
+    from stabsim import theory, training
     from stabsim.activations import Activation
     from stabsim.arguments import make_task
     from stabsim.clipping import Clipping
@@ -40,11 +40,12 @@ _HOMES = {
     "trace": "stabsim.tracing",
     "make_task": "stabsim.arguments",
     "theory": "stabsim.theory",
+    "training": "stabsim.training",
 }
 
 __all__ = [
     "Activation", "Cell", "Clipping", "Gate", "Initializer", "Network", "Normalization", "Quantity", "Result", "Skip",
-    "Stops", "Trace", "__version__", "make_task", "simulate", "theory", "trace", "what_stops",
+    "Stops", "Trace", "__version__", "make_task", "simulate", "theory", "trace", "training", "what_stops",
 ]  # fmt: skip
 
 

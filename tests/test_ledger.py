@@ -370,9 +370,11 @@ NETS = {
     "recurrent": 64,
     "residual": 64,
     "scalar_chain": 1000,
+    "symmetry": 8,
     "variance_propagation": 1000,
     "width_scaling": 64,
     "zero_fractions": 64,
+    "zigzag": 100,
 }
 NONSENSE: tuple[Callable[[Any], Any], ...] = (lambda x: 3 * x + 1, lambda x: 2 - 3 * x)
 

@@ -13,8 +13,9 @@ import pytest
 from numpy.typing import NDArray
 
 from stabsim import Network, trace
+from stabsim.initializers import INITIALIZERS
 from stabsim.kernels import philox
-from stabsim.kernels.descent import COLUMNS, RECORDED, record_units
+from stabsim.kernels.training_record import COLUMNS, RECORDED, record_units
 from stabsim.training import Descent, Regression, descend
 from stabsim.verdicts import pick
 from tests import naive
@@ -134,6 +135,39 @@ def test_training_is_that_of_a_loop_in_numpy(activation: str, batch: int, bias_s
         for layer, (dw, db) in enumerate(gradients):
             oracle.weights[layer] -= rate * dw
             oracle.biases[layer] -= rate * db * train_biases
+
+
+@pytest.mark.parametrize("activation", naive.FORMULAS)
+def test_every_activation_is_trained(activation: str) -> None:
+    """Three steps of one net; the twin's learning rate is wrong by one part in a million."""
+    x, y = LINEAR.draw(SEED, 0)
+    network, errors = Network((4, 6, 2), activation, "lecun_normal", bias_std=0.3), []
+    for factor in (1.0, 1.0 + 1e-6):
+        trained = descend(
+            network, nets=1, steps=3, learning_rate=0.1 * factor, data=(x, y), batch=24, seed=SEED, keep_weights=True,
+            precision="float64",
+        )  # fmt: skip
+        first = [(trained.weights(layer)[0, 0].copy(), trained.biases(layer)[0, 0].copy()) for layer in (1, 2)]
+        oracle = Oracle([w for w, _ in first], [b for _, b in first], naive.FORMULAS[activation]())
+        for _ in range(3):
+            for layer, (dw, db) in enumerate(oracle.gradients(x, y)):
+                oracle.weights[layer] -= 0.1 * dw
+                oracle.biases[layer] -= 0.1 * db
+        errors.append(max(np.abs(trained.weights(layer)[0, 1] - oracle.weights[layer - 1]).max() for layer in (1, 2)))
+    assert errors[0] < 1e-12 < errors[1]
+
+
+@pytest.mark.parametrize("weights", INITIALIZERS)
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_nets_start_as_those_of_the_simulator(weights: str, precision: str) -> None:
+    network = Network((4, 6, 5, 2), "tanh", weights)
+    trained = descend(
+        network, nets=4, steps=0, learning_rate=0.1, data=LINEAR, seed=SEED, keep_weights=True, precision=precision
+    )
+    seen = trace(network, net=3, seed=SEED, precision=precision)
+    for layer in (1, 2, 3):
+        assert np.array_equal(trained.weights(layer)[3, 0], np.array(seen.weight[layer]))
+        assert np.array_equal(trained.biases(layer)[3, 0], np.array(seen.bias[layer]))
 
 
 def same(one: Descent, other: Descent) -> bool:

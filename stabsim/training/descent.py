@@ -18,7 +18,9 @@ from stabsim.activations import activation as activation_of
 from stabsim.activations.compiled import block
 from stabsim.initializers import Initializer, initializer
 from stabsim.kernels import laws
-from stabsim.kernels.descent import COLUMNS, Course, Memory, trainer
+from stabsim.kernels.descent import trainer
+from stabsim.kernels.learner import Course, Memory
+from stabsim.kernels.training_record import COLUMNS
 from stabsim.names import unknown
 from stabsim.network import Network
 from stabsim.plan import aligned
@@ -293,8 +295,12 @@ class Training:
                 record[first:last], diverged[first:last], kept[here],
             )  # fmt: skip
 
-        with single_threaded_blas(), ThreadPoolExecutor(threads, thread_name_prefix="stabsim") as pool:
-            list(pool.map(piece, range(0, nets, step)))
+        pool = ThreadPoolExecutor(threads, thread_name_prefix="stabsim")
+        try:
+            with single_threaded_blas():
+                list(pool.map(piece, range(0, nets, step)))
+        finally:  # what has not been started is dropped
+            pool.shutdown(cancel_futures=True)
         return Descent(self.network, self.record, record, diverged, kept, course.weights_at)
 
 

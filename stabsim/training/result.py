@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stabsim.kernels.descent import RECORDED
+from stabsim.kernels.training_record import RECORDED
 from stabsim.names import unknown
 from stabsim.network import Network
 
