@@ -361,6 +361,7 @@ NETS = {
     "gains": 64,
     "gradient_clipping": 24,
     "initializers": 8,
+    "jacobian_spectrum": 8,
     "mean_field": 8,
     "recurrent": 64,
     "residual": 64,

@@ -7,6 +7,7 @@ Numba's ``np.linalg.svd`` makes singular vectors too, which takes 2 to 3 times a
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numba.core import types
@@ -15,8 +16,8 @@ from stabsim.kernels import blocks
 from stabsim.kernels.compile import kernel
 from stabsim.kernels.views import flat
 
-_DOUBLES = types.CPointer(types.float64)
-_gesdd = types.ExternalFunction(
+_DOUBLES = types.CPointer(types.float64)  # type: ignore[attr-defined]
+_gesdd: Any = types.ExternalFunction(
     "numba_ez_gesdd",
     types.intc(
         types.char,  # type of the numbers

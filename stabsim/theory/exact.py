@@ -291,7 +291,7 @@ def _preactivation_mean(p: ExactLaws) -> Floats:
 def _singular_value_mean_square(p: ExactLaws) -> Floats:
     """Return E |dz_L/dz_l|^2 over the number of singular values: of dz_L of random signs, it is that of dz_l."""
     units = p.widths.astype(np.float64)
-    return _squares_back(p, 1.0)[1] * units / np.minimum(units, units[-1])
+    return np.asarray(_squares_back(p, 1.0)[1] * units / np.minimum(units, units[-1]))
 
 
 _LAWS: dict[str, Callable[[ExactLaws], Floats]] = {
