@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 NETS = {
-    "quick": {"spectrum": 16, "range": 50, "product": 32, "recurrent": 32},
-    "paper": {"spectrum": 400, "range": 1000, "product": 1000, "recurrent": 1000},
+    "quick": {"spectrum": 16, "range": 50, "product": 32, "recurrent": 32, "wide": 4},
+    "paper": {"spectrum": 400, "range": 1000, "product": 1000, "recurrent": 1000, "wide": 200},
 }
 WIDTHS = {"quick": 160, "paper": 400}
 DEPTH = 24
@@ -45,6 +45,7 @@ FACTORS = (1.5, 0.8)
 LAYERS = 100
 RADII = (0.75, 1.0, 1.3)
 STEPS = 40
+WIDE, WIDE_DEPTHS = 10_000, (1, 2, 4, 8, 16, 24)  # nets whose weights are not formed
 KINDS = {  # of nets whose Jacobian is a product of many
     "orthogonal": ("linear", "orthogonal"), "normal": ("linear", "lecun_normal"), "tanh": ("tanh", "lecun_normal"),
 }  # fmt: skip
@@ -72,6 +73,12 @@ def cases(scale: str) -> Iterator[Case]:
                 inputs=np.full((1, width), square**0.5), sampler="dense",
             )  # fmt: skip
             yield Case(task, nets["spectrum"], _tags("spectrum", activation, law, gain))
+    for activation in ("linear", "relu"):
+        gain, _, _ = _critical(activation)
+        for depth in WIDE_DEPTHS:
+            network = Network((WIDE,) * (depth + 1), activation, f"{LAWS['normal']}(gain={gain!r})")
+            task = make_task(network, quantities=(SQUARE, LARGEST), sampler="matrix_free")
+            yield Case(task, nets["wide"], _tags("wide", activation, "normal", gain, depth))
     for activation, (low, high) in RANGES.items():
         network = Network((64, 64), activation, "lecun_normal(gain=3)")
         task = make_task(network, quantities=("activation_mean",), histograms={"activation": (low, high, 10)}, batch=8)
@@ -89,8 +96,8 @@ def cases(scale: str) -> Iterator[Case]:
             yield Case(task, nets["recurrent"], _tags("recurrent", "linear", law, radius))
 
 
-def _tags(part: str, activation: str, law: str, gain: float) -> dict[str, str | float]:
-    return {"part": part, "activation": activation, "law": law, "gain": gain}
+def _tags(part: str, activation: str, law: str, gain: float, depth: int = 0) -> dict[str, str | float]:
+    return {"part": part, "activation": activation, "law": law, "gain": gain, "depth": depth}
 
 
 def draw(collected: Collected) -> Iterator[Drawing]:
@@ -130,8 +137,13 @@ def draw(collected: Collected) -> Iterator[Drawing]:
             panel, chosen, by="setting", order=order, scale=scale, xlabel="layers between, $L - l$", ylabel=label
         )
         parts.append(chosen)
+    wide = select(collected.table, part="wide", quantity=LARGEST)
+    (points,) = axes[0, 1].plot(
+        wide["depth"], wide["estimate"], "x", color="black", markersize=4, label=f"width {WIDE:,}"
+    )
+    axes[0, 1].legend(handles=[*axes[0, 1].get_legend().legend_handles, points], loc="upper left")
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat(parts), "depth")
+    yield Drawing(figure, pandas.concat([*parts, wide]), "depth")
 
 
 def _spectra(panel: Axes, result: Result, activation: str, law: str) -> DataFrame:

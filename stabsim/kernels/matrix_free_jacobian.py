@@ -1,9 +1,10 @@
 """The Jacobian J = dz_L/dz_0 of one sample, no weights being formed: mean square and largest of its singular values.
 
-Golub-Kahan bidiagonalization (Golub & Kahan, SIAM J. Numer. Anal. 2, 1965) from a random vector, every vector being
-taken off all before: K steps ask J and J^T of one vector each. Of each W is drawn only what it is asked, each answer
-given all before (Lu, *Householder Dice*, IEEE Trans. Inf. Theory 67(12), 2021, arXiv:2101.07464). Rows x that went
-forward have a frame U with images U W, rows y that went back a frame F with images F W^T; a new direction u has
+Golub-Kahan bidiagonalization (SIAM Journal on Numerical Analysis B 2, 1965, doi:10.1137/0702016) from a random vector,
+every vector being taken off all before: each step asks J and J^T of one vector. Of each W is drawn only what it is
+asked, each answer given all before (Lu, *Householder Dice*, IEEE Trans. Inf. Theory 67(12), 2021, arXiv:2101.07464).
+Rows x that went forward have a frame U with images U W, rows y that went back a frame F with images F W^T; a new
+direction u has
 
     u W = u (F W^T)^T F + g (I - F^T F),
 
