@@ -22,7 +22,7 @@ from stabsim.versions import RECORD_VERSION, STREAM_VERSION
 
 SPECTRUM = "singular_value"
 # What is known of the singular values of dz_L/dz_0 without W.
-WITHOUT_SPECTRUM = tuple(f"{SPECTRUM}_{of}" for of in ("mean_square", "log10_norm", "spread", "log10_largest"))
+WITHOUT_SPECTRUM = tuple(f"{SPECTRUM}_{of}" for of in ("mean_square", "log10_largest"))
 
 LARGEST_SEED = 2**64 - 1
 LARGEST_NET = 2**32  # nets are numbered by one word of the random numbers' counter

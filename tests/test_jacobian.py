@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import ks_2samp
 
 import stabsim
 from stabsim.arguments import make_task
@@ -23,10 +24,10 @@ SHAPES = ((6, 9, 4, 7), (9, 5, 5), (1, 1, 3), (40, 33, 35))
 
 def jacobians(seen: stabsim.Trace, formula: naive.Formula) -> list[Any]:
     """Return, by layer, dz_L/dz_l of each sample (batch, n_L, n_l)."""
-    slopes = naive.run(seen.weight, seen.bias, formula, seen.activation[0], seen.activation_gradient[-1]).derivative
+    net: Any = naive.run(seen.weight, seen.bias, formula, seen.activation[0], seen.activation_gradient[-1])
     batch, width = seen.activation[-1].shape
-    found = [np.broadcast_to(np.eye(width), (batch, width, width))]
-    for weight, slope in zip(seen.weight[:0:-1], slopes[:0:-1], strict=True):
+    found: list[Any] = [np.broadcast_to(np.eye(width), (batch, width, width))]
+    for weight, slope in zip(net.weight[:0:-1], net.derivative[:0:-1], strict=True):
         found.append(np.einsum("bij,bj,kj->bik", found[-1], slope, weight))
     return found[::-1]
 
@@ -197,6 +198,53 @@ def test_mean_square_is_exact(activation: str, weights: str, widths: tuple[int, 
     check = (rows["estimate"], rows["theory"], rows["std_error"])
     assert_agrees(*check)
     must_fail(assert_agrees, check[0], check[1] * WRONG, check[2])
+
+
+KNOWN = ("singular_value_mean_square", "singular_value_log10_largest")
+
+
+@pytest.mark.parametrize(
+    ("network", "precision"),
+    [
+        (Network((40, 64, 80, 48), "tanh", "he_normal", 0.3), "float32"),
+        (Network((20,) * 4, "relu", "he_normal"), "float64"),  # as many steps as units
+        (Network((48, 40, 64), "linear", "lecun_normal(gain=1e9)"), "float32"),
+    ],
+)
+def test_without_weights_have_the_law_of_those_with(network: Network, precision: str) -> None:
+    options: dict[str, Any] = {"quantities": KNOWN, "precision": precision, "threads": 2}
+    dense = simulated(network, nets=3000, seed=1, samples=KNOWN, **options)
+    free = simulated(network, nets=3000, seed=2, samples=KNOWN, sampler="matrix_free", **options)
+    assert list(free.table["layer"]) == [0, 0]
+    assert not free.overflowed()
+    for name in KNOWN:
+        one, two = (result.estimates(name) for result in (dense, free))
+        check = (one.estimate[:1], two.estimate[:1], np.hypot(one.std_error, two.std_error)[:1])
+        assert_agrees(*check)
+        wrong = two.estimate[:1] * 1.3 if name == KNOWN[0] else two.estimate[:1] + math.log10(WRONG)
+        must_fail(assert_agrees, check[0], wrong, check[2])
+    values = [result.samples[KNOWN[1]][:, 0] for result in (dense, free)]
+    assert ks_2samp(*values).pvalue > 1e-6
+    assert ks_2samp(values[0], values[1] + math.log10(WRONG)).pvalue < 1e-6
+
+
+def test_without_weights_tend_to_their_limit() -> None:
+    network = Network((4000,) * 6, "relu", "he_normal")
+    name = "singular_value_log10_largest"
+    row = simulated(network, nets=20, quantities=(name,), samples=(), sampler="matrix_free").table.iloc[0]
+    assert -0.01 < row["estimate"] - row["infinite_width"] < 0.002
+
+
+def test_without_weights_only_some_are_known() -> None:
+    network = Network((8, 8), "tanh", "he_normal")
+    assert make_task(network, quantities=KNOWN).sampler == "dense"
+    for names, batch, weights, message in (
+        ((SPREAD,), 1, "he_normal", "sampler='matrix_free' does not run nets with singular_value_spread"),
+        (KNOWN, 2, "he_normal", "sampler='matrix_free' takes batches of 1 to 1, not 2"),
+        (KNOWN, 1, "orthogonal", "sampler='matrix_free' needs weights of law 'normal', not 'orthogonal'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make_task(Network((8, 8), "tanh", weights), quantities=names, batch=batch, sampler="matrix_free")
 
 
 @pytest.mark.parametrize("activation", ["linear", "relu"])

@@ -365,6 +365,7 @@ NETS = {
     "information_blocking": 64,
     "initializers": 8,
     "layer_speeds": 64,
+    "jacobian_spectrum": 8,
     "mean_field": 8,
     "rank": 24,
     "recurrent": 64,

@@ -118,7 +118,7 @@ CELL_TENSORS = {
     **{f"{name}_gradient": start + GATE_GRADIENT for name, start in _GATES.items()},
 }
 
-# Of Jacobians dz_L/dz_l: a tensor, and single numbers.
+# Of Jacobians dz_L/dz_l: their singular values, a tensor, and single numbers.
 JACOBIAN = 200
 SINGULAR_VALUE = JACOBIAN
 SINGULAR_VALUE_LOG10_LARGEST = JACOBIAN + 6

@@ -8,13 +8,23 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from stabsim.quantities import QUANTITIES
-from stabsim.samplers import dense, jacobian, matrix_free, matrix_free_batch, matrix_free_rnn, recurrent, rounded
+from stabsim.samplers import (
+    dense,
+    jacobian,
+    matrix_free,
+    matrix_free_batch,
+    matrix_free_jacobian,
+    matrix_free_rnn,
+    recurrent,
+    rounded,
+)
 from stabsim.samplers.base import Sampler
 from stabsim.task import Task
 
 SAMPLERS = (
     dense.SAMPLER, matrix_free.SAMPLER, matrix_free_batch.SAMPLER, dense.STRUCTURED, matrix_free_batch.STRUCTURED,
     recurrent.RNN, recurrent.LSTM, recurrent.GRU, matrix_free_rnn.SAMPLER, rounded.SAMPLER, jacobian.SAMPLER,
+    matrix_free_jacobian.SAMPLER,
 )  # fmt: skip
 NAMES = tuple(dict.fromkeys(sampler.name for sampler in SAMPLERS))
 
@@ -63,7 +73,7 @@ def choose(task: Task) -> str:
     What is asked for must not change what is drawn, so it does not count.
     """
     named = [replace(task, sampler=name) for name in NAMES]
-    able = [each for each in named if _serving(each) is not None]
+    able = [each for each in named if (sampler := _serving(each)) is not None and sampler.every_layer]
     return min(able, key=_squared_mean).sampler if able else NAMES[0]
 
 

@@ -94,6 +94,8 @@ class Sampler:
         Whether a tensor comes in parts, so that no statistic sees it whole.
     precisions : tuple of str
         Of the kernel: both unless told.
+    every_layer : bool
+        Whether singular values are those of all layers; ``sampler="auto"`` takes no other.
     features, needs : frozenset of str
         Of a task (`Task.features`): what it may have, and what it must have.
     """
@@ -111,6 +113,7 @@ class Sampler:
     draws_weights: bool = False
     in_parts: bool = False
     precisions: tuple[str, ...] = ("float32", "float64")
+    every_layer: bool = True
     features: frozenset[str] = frozenset()
     needs: frozenset[str] = frozenset()
 

@@ -1,0 +1,300 @@
+"""Singular values of the Jacobian of many layers: their law against free probability, spread, largest and condition."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stabsim import figures
+from stabsim.arguments import make_task
+from stabsim.cli import run_script
+from stabsim.network import Network
+from stabsim.result import Result
+from stabsim.structures import Cell
+from stabsim.study import Case, Collected, Drawing, Study, Verdict
+from stabsim.theory import jacobian, jacobian_spectrum
+from stabsim.theory.mean_field import critical_weight_variance, fixed_point
+from stabsim.verdicts import LARGEST_Z, judge, largest_z, pick, select
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from pandas import DataFrame
+
+NETS = {
+    "quick": {"spectrum": 16, "range": 50, "product": 32, "recurrent": 32, "wide": 4},
+    "paper": {"spectrum": 400, "range": 1000, "product": 1000, "recurrent": 1000, "wide": 200},
+}
+WIDTHS = {"quick": 160, "paper": 400}
+DEPTH = 24
+SHOWN = (2, 6, 24)  # layers whose singular values are drawn
+BINS = (0.0, 6.15, 41)  # 1 is inside of one
+BIAS = 1e-3  # variance of the biases of critical tanh nets: the smaller, the closer to linear ones
+ACTIVATIONS = ("linear", "relu", "tanh")
+LAWS = {"normal": "lecun_normal", "orthogonal": "orthogonal"}
+MEAN, SQUARE, SPREAD = "singular_value_mean", "singular_value_mean_square", "singular_value_spread"
+LARGEST, SMALLEST = "singular_value_log10_largest", "singular_value_log10_smallest"
+CONDITION, ZERO, NORM = "singular_value_log10_condition", "singular_value_zero_fraction", "singular_value_log10_norm"
+OPEN, SHUT = "derivative_mean_square", "derivative_zero_fraction"
+GRADIENT = "activation_gradient_log10_norm"
+RANGES = {"relu": (0.0, 100.0), "tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0)}
+FACTORS = (1.5, 0.8)
+LAYERS = 100
+RADII = (0.75, 1.0, 1.3)
+STEPS = 40
+WIDE, WIDE_DEPTHS = 10_000, (1, 2, 4, 8, 16, 24)  # nets whose weights are not formed
+KINDS = {  # of nets whose Jacobian is a product of many
+    "orthogonal": ("linear", "orthogonal"), "normal": ("linear", "lecun_normal"), "tanh": ("tanh", "lecun_normal"),
+}  # fmt: skip
+
+
+@functools.cache
+def _critical(activation: str) -> tuple[float, float, float]:
+    """Return the gain and the variance of biases of critical nets, and the mean square of inputs that stays."""
+    if activation != "tanh":
+        return (2.0**0.5 if activation == "relu" else 1.0), 0.0, 1.0
+    squared = critical_weight_variance(activation, BIAS)
+    return squared**0.5, BIAS, (fixed_point(activation, squared, BIAS).variance - BIAS) / squared
+
+
+def cases(scale: str) -> Iterator[Case]:
+    """Yield critical nets, nets whose activations are looked at, deep ones of two gains, and recurrent ones."""
+    nets, width = NETS[scale], WIDTHS[scale]
+    quantities = (MEAN, SQUARE, LARGEST, SMALLEST, CONDITION, SPREAD, ZERO, OPEN, SHUT)
+    for activation in ACTIVATIONS:
+        gain, bias, square = _critical(activation)
+        for law, weights in LAWS.items():
+            network = Network((width,) * (DEPTH + 1), activation, f"{weights}(gain={gain!r})", bias**0.5)
+            task = make_task(
+                network, quantities=quantities, histograms={"singular_value": BINS}, precision="float64",
+                inputs=np.full((1, width), square**0.5), sampler="dense",
+            )  # fmt: skip
+            yield Case(task, nets["spectrum"], _tags("spectrum", activation, law, gain))
+    for activation in ("linear", "relu"):
+        gain, _, _ = _critical(activation)
+        for depth in WIDE_DEPTHS:
+            network = Network((WIDE,) * (depth + 1), activation, f"{LAWS['normal']}(gain={gain!r})")
+            task = make_task(network, quantities=(SQUARE, LARGEST), sampler="matrix_free")
+            yield Case(task, nets["wide"], _tags("wide", activation, "normal", gain, depth))
+    for activation, (low, high) in RANGES.items():
+        network = Network((64, 64), activation, "lecun_normal(gain=3)")
+        task = make_task(network, quantities=("activation_mean",), histograms={"activation": (low, high, 10)}, batch=8)
+        yield Case(task, nets["range"], _tags("range", activation, "normal", 3.0))
+    for kind, (activation, weights) in KINDS.items():
+        for gain in FACTORS:
+            network = Network((24,) * (LAYERS + 1), activation, f"{weights}(gain={gain})")
+            task = make_task(network, quantities=(LARGEST, NORM), sampler="dense", precision="float64")
+            yield Case(task, nets["product"], _tags("product", activation, kind, gain))
+    for law, weights in LAWS.items():
+        for radius in RADII:
+            cell = Cell("rnn", recurrent_weights=f"{weights}(gain={radius})")
+            network = Network((100,) * (STEPS + 1), "linear", "lecun_normal", cell=cell)
+            task = make_task(network, quantities=(GRADIENT,))
+            yield Case(task, nets["recurrent"], _tags("recurrent", "linear", law, radius))
+
+
+def _tags(part: str, activation: str, law: str, gain: float, depth: int = 0) -> dict[str, str | float]:
+    return {"part": part, "activation": activation, "law": law, "gain": gain, "depth": depth}
+
+
+def draw(collected: Collected) -> Iterator[Drawing]:
+    """Draw the spectra beside their limits, and what becomes of them with depth."""
+    import pandas
+
+    results = {(c.tags["activation"], c.tags["law"]): r for c, r in collected.results if c.tags["part"] == "spectrum"}
+    figure, axes = figures.panels(rows=2, columns=3, width=figures.PAGE, height=4.2, sharex=True, sharey=True)
+    parts = []
+    for row, law in enumerate(LAWS):
+        for column, activation in enumerate(ACTIVATIONS):
+            found = _spectra(axes[row, column], results[activation, law], activation, law)
+            parts.append(found.assign(activation=activation, law=law))
+    figures.panel_labels(axes.flat, [f"{activation}, {law}" for law in LAWS for activation in ACTIVATIONS])
+    for row in range(2):
+        axes[row, 0].set_ylabel("density")
+    for column in range(3):
+        axes[1, column].set_xlabel(r"singular value $\sigma$ of $dz_L/dz_l$")
+    axes[0, 0].legend(title="layers", fontsize=6, title_fontsize=6, handlelength=1.2, loc="upper right")
+    yield Drawing(figure, pandas.concat(parts, ignore_index=True))
+
+    rows = _by_depth(collected.table)
+    figure, axes = figures.panels(rows=2, columns=2, width=figures.PAGE, height=4.8)
+    parts = []
+    for panel, quantity, names, scale, label in (
+        (axes[0, 0], SPREAD, None, "linear", r"variance of $\sigma^2$ / squared mean"),
+        (axes[0, 1], LARGEST, None, "linear", r"log$_{10}$ of the largest $\sigma$"),
+        (axes[1, 0], CONDITION, ("linear", "tanh"), "linear", r"log$_{10}$ of the condition number"),
+        (axes[1, 1], ZERO, ("relu",), "linear", r"share of $\sigma$ that is 0"),
+    ):
+        chosen = select(rows, quantity=quantity)
+        chosen = chosen if names is None else select(chosen, activation=names)
+        if quantity == CONDITION:  # where some nets have none, those that do are the best ones
+            chosen = chosen[chosen["nets"] == chosen["nets"].max()]
+        order = [f"{activation}, {law}" for activation in names or ACTIVATIONS for law in LAWS]
+        figures.against_depth(
+            panel, chosen, by="setting", order=order, scale=scale, xlabel="layers between, $L - l$", ylabel=label
+        )
+        parts.append(chosen)
+    wide = select(collected.table, part="wide", quantity=LARGEST)
+    (points,) = axes[0, 1].plot(
+        wide["depth"], wide["estimate"], "x", color="black", markersize=4, label=f"width {WIDE:,}"
+    )
+    axes[0, 1].legend(handles=[*axes[0, 1].get_legend().legend_handles, points], loc="upper left")
+    figures.panel_labels(axes.flat)
+    yield Drawing(figure, pandas.concat([*parts, wide]), "depth")
+
+
+def _spectra(panel: Axes, result: Result, activation: str, law: str) -> DataFrame:
+    """Draw densities of singular values that are not 0, and their limits; return the numbers drawn."""
+    import pandas
+
+    edges, counts = result.histograms["singular_value"]
+    middle, parts = 0.5 * (edges[1:] + edges[:-1]), []
+    for place, depth in enumerate(SHOWN):
+        shares = counts[DEPTH - depth, 1:-1] / counts[DEPTH - depth].sum() / np.diff(edges)
+        color = figures.line(place)["color"]
+        panel.stairs(shares, edges, color=color, linewidth=1.0, label=depth)
+        theory = np.full(len(middle), np.nan)
+        if activation != "tanh" and (activation, law) != ("linear", "orthogonal"):
+            below = jacobian_spectrum.squared_singular_value_distribution(edges**2, depth, activation, law)
+            theory = np.diff(below) / np.diff(edges)
+            panel.plot(middle, np.where(theory > 0, theory, np.nan), color="black", linestyle=":", linewidth=0.9,
+                       label="limit" if place == len(SHOWN) - 1 else None)  # fmt: skip
+        parts.append(pandas.DataFrame(
+            {"depth": depth, "low": edges[:-1], "high": edges[1:], "density": shares, "infinite_width": theory}
+        ))  # fmt: skip
+    panel.set_yscale("log")
+    panel.set_ylim(1e-3, 30.0)
+    return pandas.concat(parts, ignore_index=True)
+
+
+def _by_depth(table: DataFrame) -> DataFrame:
+    """Return the rows of critical nets, by how many layers are between instead of by layer."""
+    rows = select(table, part="spectrum").copy()
+    rows["setting"] = rows["activation"] + ", " + rows["law"]
+    rows["layer"] = DEPTH - rows["layer"]
+    return rows.sort_values("layer", kind="stable")
+
+
+def verdicts(collected: Collected) -> Iterator[Verdict]:
+    """Hold every claim against the estimates."""
+    table = collected.table
+    yield _geometry(collected)
+    yield _one_matrix(table)
+    yield _product(table)
+    yield _weights_alone(table)
+
+
+def _outside(collected: Collected) -> dict[str, int]:
+    """Return how many activations of a layer were outside the range that is claimed."""
+    found = {}
+    for case, result in collected.results:
+        if case.tags["part"] == "range":
+            counts = result.histograms["activation"][1][1]
+            found[str(case.tags["activation"])] = int(counts[0] + counts[-1])
+    return found
+
+
+def _geometry(collected: Collected) -> Verdict:
+    """A02: W rotates, stretches and rotates; f takes the points into the orthant or a cube."""
+    table = select(collected.table, part="spectrum", activation="linear", layer=DEPTH - 1)
+    mean = pick(table, law="normal", quantity=MEAN)
+    ends = [10 ** pick(table, law="normal", quantity=name).estimate for name in (SMALLEST, LARGEST)]
+    rigid = pick(table, law="orthogonal", quantity=CONDITION)
+    outside = _outside(collected)
+    limit = jacobian.mean_singular_value()
+    stretches = abs(mean.estimate / limit - 1.0) < 0.02 and 0.0 < ends[0] < 0.1 and 1.8 < ends[1] < 2.0
+    note = (
+        f"mean singular value of a square normal W of variance 1/n (8/(3 pi) = {limit:.4f} at infinite width); they go "
+        f"from {ends[0]:.3f} to {ends[1]:.2f}; of an orthogonal W all are 1. Activations outside: "
+        + ", ".join(f"{name} {count}" for name, count in outside.items())
+    )
+    return judge("A02", mean, stretches and abs(rigid.estimate) < 1e-9 and not any(outside.values()), note)
+
+
+def _rate(table: DataFrame, quantity: str, last: int, **values: object) -> float:
+    """Return the log10 by which a quantity grows a layer, from the last layer to the first."""
+    rows = select(table, quantity=quantity, **values)
+    return float(pick(rows, layer=0).estimate - pick(rows, layer=last).estimate) / last
+
+
+def _one_matrix(table: DataFrame) -> Verdict:
+    """A09: gradients of linear recurrent nets go by the spectral radius of W, not by its singular values."""
+    rates = {
+        (law, radius): 10 ** _rate(table, GRADIENT, STEPS, part="recurrent", law=law, gain=radius)
+        for law in LAWS for radius in RADII
+    }  # fmt: skip
+    ruled = all(abs(rate / radius - 1.0) < 0.05 for (_, radius), rate in rates.items())
+    one = select(table, part="spectrum", activation="linear", law="normal", layer=DEPTH - 1)
+    largest = 10 ** pick(one, quantity=LARGEST).estimate
+    row = pick(table, part="recurrent", law="normal", gain=RADII[0], layer=0, quantity=GRADIENT)
+    note = (
+        f"log10 norm of the gradient after {STEPS} steps of a normal W of radius {RADII[0]}, whose largest singular "
+        f"value is {RADII[0] * largest:.2f}: it vanishes. Factor a step: "
+        + ", ".join(f"{law} {radius} {rate:.3f}" for (law, radius), rate in rates.items())
+        + ". Singular directions of W are not those of the next W, so what counts is the spectral radius"
+    )
+    holds = ruled and RADII[0] * largest > 1.0
+    return judge(
+        "A09", row, holds, note, when="all singular values are on one side of 1, or else by the spectral radius"
+    )
+
+
+def _product(table: DataFrame) -> Verdict:
+    """B01: 1.5^100 and 0.8^100, and products of as many Jacobians."""
+    rates = {
+        (kind, gain): 10 ** _rate(table, NORM, LAYERS, part="product", law=kind, gain=gain)
+        for kind in KINDS for gain in FACTORS
+    }  # fmt: skip
+    large = pick(table, part="product", law="orthogonal", gain=FACTORS[0], layer=0, quantity=LARGEST)
+    small = pick(table, part="product", law="orthogonal", gain=FACTORS[1], layer=0, quantity=LARGEST)
+    exact = [LAYERS * math.log10(gain) for gain in FACTORS]
+    numbers = abs(large.estimate - exact[0]) < 1e-9 and abs(small.estimate - exact[1]) < 1e-9
+    sides = all(rates[kind, 1.5] > 1.0 > rates[kind, 0.8] for kind in KINDS)
+    note = (
+        f"log10 of the largest singular value of {LAYERS} orthogonal W of gain 1.5: 1.5^100 = {1.5**100:.2e}, "
+        f"0.8^100 = {0.8**100:.2e}. Factor of the Jacobian's norm a layer: "
+        + ", ".join(f"{kind} {gain} {rate:.3f}" for (kind, gain), rate in rates.items())
+        + ". With tanh the signal grows until f' makes up for most of the gain"
+    )
+    return judge("B01", large, numbers and sides, note)
+
+
+def _weights_alone(table: DataFrame) -> Verdict:
+    """B02: f' of a ReLU is 0 or 1, so what is left of the Jacobian is sums of products of weights."""
+    rows = select(table, part="spectrum")
+    gaps = {}
+    for activation in ("relu", "tanh"):
+        values = select(rows, activation=activation, law="normal")
+        passed = select(values, quantity=OPEN)["estimate"].to_numpy()
+        shut = select(values, quantity=SHUT)["estimate"].to_numpy()
+        gaps[activation] = float(np.abs(passed - (1.0 - shut)).max())
+    row = pick(rows, activation="relu", law="normal", layer=0, quantity=SQUARE)
+    z = largest_z(select(rows, activation="relu", law="normal", quantity=SQUARE))
+    zeros = pick(rows, activation="relu", law="normal", layer=DEPTH - 1, quantity=ZERO)
+    spread = {
+        name: pick(rows, activation=name, law="normal", layer=0, quantity=SPREAD).estimate for name in ACTIVATIONS
+    }
+    holds = gaps["relu"] < 1e-12 and gaps["tanh"] > 1e-6 and z < LARGEST_Z and 0.4 < zeros.estimate < 0.6
+    note = (
+        f"mean square of the singular values of {DEPTH} ReLU layers; that of f'^2 is the share of f' that is not 0, to "
+        f"{gaps['relu']:.0e} (tanh: {gaps['tanh']:.1e}), so open paths carry products of weights alone. Which paths "
+        f"are open is not W's alone: {zeros.estimate:.2f} of the singular values of one layer are 0, and the spread "
+        f"after {DEPTH} is {spread['relu']:.1f}, of linear nets {spread['linear']:.1f}"
+    )
+    return judge("B02", row, holds, note)
+
+
+study = Study(
+    name="jacobian_spectrum",
+    title="Singular values of the Jacobian against depth, activation and law of the weights",
+    cases=cases,
+    draw=draw,
+    claims=("A02", "A09", "B01", "B02"),
+    verdicts=verdicts,
+)
+
+if __name__ == "__main__":
+    run_script(study)
