@@ -18,7 +18,8 @@ COMPILED = ("float32", "float64")  # precisions of kernels; numbers of narrow fo
 def command() -> None:
     """Compile ahead of use.
 
-    Everything that simulating and training need, in both precisions; what other versions of the package compiled is removed.
+    Everything that simulating and training need, in both precisions; what other versions of the package compiled is
+    removed.
     """
     from stabsim.kernels.compile import cache_directory
 
