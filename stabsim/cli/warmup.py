@@ -18,7 +18,8 @@ COMPILED = ("float32", "float64")  # precisions of kernels; numbers of narrow fo
 def command() -> None:
     """Compile ahead of use.
 
-    Everything that simulating needs, in both precisions; what other versions of the package compiled is removed.
+    Everything that simulating and training need, in both precisions; what other versions of the package compiled is
+    removed.
     """
     from stabsim.kernels.compile import cache_directory
 
@@ -43,7 +44,7 @@ def compile_all() -> None:
 
 
 def compile_precision(precision: str) -> None:
-    """Compile everything that simulating in a precision needs."""
+    """Compile everything that simulating and training in a precision need."""
     for entries in entry_points(precision).values():
         for compile_entry in entries.values():
             compile_entry()
@@ -56,7 +57,7 @@ def entry_points(precision: str) -> dict[str, dict[str, Callable[[], object]]]:
     from stabsim.activations import ACTIVATIONS
     from stabsim.activations.compiled import block
     from stabsim.initializers import LAWS
-    from stabsim.kernels import laws, sums
+    from stabsim.kernels import descent, laws, sums
     from stabsim.own_statistics import compiled
     from stabsim.samplers import SAMPLERS
 
@@ -68,6 +69,7 @@ def entry_points(precision: str) -> dict[str, dict[str, Callable[[], object]]]:
         "sampler": {
             each.kernel.__name__: partial(each.kernel, dtype) for each in SAMPLERS if precision in each.precisions
         },
+        "trainer": {"trainer": partial(descent.trainer, dtype)},
         "sums over nets": {"sums": sums.sum_record, "logarithms": sums.log2_mean_squares},
     }
 

@@ -81,7 +81,7 @@ def descend(
     seed : int
         Of all random numbers; 0 unless told.
     record : sequence of int, optional
-        After how many steps to record; (0, steps) unless told.
+        After how many steps to record, in any order; (0, steps) unless told.
     output_activation : str or Activation
         f of the last layer, in the place of the network's: "linear" unless told.
     output_weights : str or Initializer, optional
