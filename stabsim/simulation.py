@@ -83,11 +83,13 @@ def simulate(
     progress : callable, optional
         Called after each chunk with the result so far and the number of nets asked for.
     quantities : sequence of str or Quantity, optional
-        Quantities, names or your own, to estimate; all of them unless told, but for those that cost more than the net
-        (ranks), which are named. What is not asked for is not computed.
+        Quantities, names or your own, to estimate; all of them unless told, but for ranks and singular values, which
+        cost more than the net, and are named. What is not asked for is not computed. "singular_value" is of the
+        Jacobians dz_L/dz_l of each sample: with "dense" all of it at every layer, with "matrix_free", one sample and
+        weights of law "normal" the mean square and the largest at layer 0; "auto" takes "dense".
     histograms : mapping of str to (low, high, bins), optional
-        Tensors ("activation", "preactivation", "derivative", "activation_gradient", "preactivation_gradient") whose
-        values are counted in equal bins, the same number for all.
+        Tensors ("activation", "preactivation", "derivative", "activation_gradient", "preactivation_gradient",
+        "singular_value") whose values are counted in equal bins, the same number for all.
     saturation : float
         Below this, f' and the distance of f to its limit count as saturated.
     target_rel_error : float, optional

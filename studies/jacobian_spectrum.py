@@ -141,6 +141,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     (points,) = axes[0, 1].plot(
         wide["depth"], wide["estimate"], "x", color="black", markersize=4, label=f"width {WIDE:,}"
     )
+    axes[0, 1].set_ylim(top=1.35)
     axes[0, 1].legend(handles=[*axes[0, 1].get_legend().legend_handles, points], loc="upper left")
     figures.panel_labels(axes.flat)
     yield Drawing(figure, pandas.concat([*parts, wide]), "depth")

@@ -52,14 +52,14 @@ def of_net(matrices: Any) -> dict[str, float]:
         }
 
 
-def simulated(network: Network, nets: int = 3, **options: Any) -> stabsim.Result:
+def simulated(network: Network, nets: int = 2, **options: Any) -> stabsim.Result:
     given: dict[str, Any] = {"quantities": NAMES, "samples": NAMES, "sampler": "dense", "precision": "float64"}
     given["threads"] = 1
     return stabsim.simulate(network, nets=nets, **(given | options))
 
 
 @pytest.mark.parametrize("batch", [1, 2])
-@pytest.mark.parametrize("activation", ["linear", "relu", "leaky_relu(slope=0.2)", "tanh", "sigmoid", "gelu", "sine"])
+@pytest.mark.parametrize("activation", ["linear", "relu", "leaky_relu(slope=0.2)", "tanh", "sigmoid", "gelu"])
 def test_are_those_of_numpy(activation: str, batch: int) -> None:
     name, parameters = stabsim.names.parse(activation)
     formula = naive.FORMULAS[name](*parameters.values())
