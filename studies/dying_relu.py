@@ -188,7 +188,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     limit = [zeros.unit_dead_probability_at(layer, SAMPLES) for layer in rows["layer"]]
     rows = rows.assign(infinite_width=limit, theory=math.nan)  # exact in layer 1 only
     figures.against_depth(axes[0, 2], rows, by="setting", ylabel=f"share of units dead on {SAMPLES} samples")
-    axes[0, 2].get_legend().set_loc("lower right")
+    axes[0, 2].get_legend().set_loc((0.35, 0.54))
     parts.append(rows)
     rows = select(table, part="digits").query("layer > 0")
     if len(rows):
@@ -237,7 +237,12 @@ def draw_all_inputs(axes: Axes, rows: DataFrame) -> DataFrame:
     errors = np.array([rows["estimate"] - rows["ci_low"], rows["ci_high"] - rows["estimate"]])
     axes.errorbar(units, rows["estimate"], errors, capsize=2, **looks)
     axes.plot(units, law, color="black", linestyle="none", marker="_", markersize=14, label="theory")
-    axes.set(xlabel="units of layer 1", ylabel="share of units of layer 2\ndead on all of the line", ylim=(0, None))
+    axes.set(
+        xlabel="units of layer 1",
+        ylabel="share of units of layer 2\ndead on all of the line",
+        ylim=(0, None),
+        xlim=(0.3, 10.7),
+    )
     axes.legend(loc="upper right")
     return rows
 

@@ -167,11 +167,19 @@ def samples(network: Network, names: tuple[str, ...] | None = None, **options: A
     return stabsim.simulate(network, nets=4, seed=6, samples=names, quantities=names[:1], **options).samples
 
 
+BEFORE = {  # the gradient by which a gain is divided
+    "activation_gradient": "preactivation_gradient",
+    "preactivation_gradient": "activation_gradient",
+    "weight_gradient": "preactivation_gradient",
+}
+
+
 def assert_scaled(one: dict[str, Numbers], other: dict[str, Numbers], powers: dict[str, float], exponent: int) -> None:
     """Compare values that must be the same but for 2 to the exponent times the power of their quantity."""
     for name, values in one.items():
-        if name.endswith("log10_norm"):
-            shift = powers[PLAIN[name].tensor] * exponent * math.log10(2)
+        if name.endswith(("log10_norm", "log10_gain")):
+            before = BEFORE[PLAIN[name].tensor] if name.endswith("gain") else ""
+            shift = (powers[PLAIN[name].tensor] - powers.get(before, 0.0)) * exponent * math.log10(2)
             assert np.allclose(other[name], values + shift, rtol=1e-13, atol=1e-13, equal_nan=True), name
         else:
             degree = {"mean": 1, "mean_square": 2, "variance": 2}.get(PLAIN[name].statistic, 0)
