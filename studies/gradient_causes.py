@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pandas import DataFrame
 
-NETS = {"quick": 100, "paper": 10_000}
+NETS = {"quick": 100, "paper": 3000}
 WIDTH, DEPTH = 64, 20
 MIDDLE = DEPTH // 2
 SMALL, XAVIER, HE, LARGE = "too small", "Xavier", "He", "too large"

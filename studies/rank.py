@@ -18,6 +18,7 @@ from stabsim.theory.finite_width import alive_probability
 from stabsim.theory.gaussian import moments
 from stabsim.theory.jacobian import mean_singular_value
 from stabsim.theory.mean_field import correlation_map
+from stabsim.threads import single_threaded_blas
 from stabsim.tracing import Trace, trace
 from stabsim.verdicts import LARGEST_Z, counted, judge, largest_z, pick, select
 
@@ -190,8 +191,9 @@ def _spectra() -> Iterator[dict[str, Any]]:
     """Yield the density of singular values of W, their mean and the largest, of Gaussian and orthogonal weights."""
     for name, law in (("Gaussian", "lecun_normal"), ("orthogonal", "orthogonal")):
         network = Network((SPECTRA, SPECTRA), "linear", law)
-        weights = (trace(network, net=net, precision="float64").weight[1] for net in range(CHECKED))
-        values = np.array([np.linalg.svd(weight, compute_uv=False) for weight in weights if weight is not None])
+        weights = [trace(network, net=net, precision="float64").weight[1] for net in range(CHECKED)]
+        with single_threaded_blas():  # threads cost more than they give to small matrices
+            values = np.linalg.svd(np.array(weights), compute_uv=False)
         density, ends = np.histogram(values, bins=BINS, range=(0.0, LARGEST), density=True)
         for x, y in zip(0.5 * (ends[1:] + ends[:-1]), density, strict=True):
             yield {"part": "density", "setting": name, "x": x, "y": y}

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
 
-NETS = {"quick": {"chain": 20_000, "wide": 200}, "paper": {"chain": 1_000_000, "wide": 10_000}}
+NETS = {"quick": {"chain": 20_000, "wide": 200}, "paper": {"chain": 200_000, "wide": 10_000}}
 CHAINS = ("sigmoid", "tanh", "relu")
 DEPTHS = (4, 30)
 POWERS = ((1.5, 100), (0.8, 100), (0.2, 30), (5.0, 30))  # a weight, and how often it is multiplied

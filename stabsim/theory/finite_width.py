@@ -119,7 +119,7 @@ def relu_log_gains(width: int, gain: float = math.sqrt(2.0)) -> LogGains:
     --------
     >>> found = relu_log_gains(64)
     >>> round(found.derivative, 6), round(found.weights, 6)
-    (-0.354567, 0.338687)
+    (-0.358775, 0.33872)
     """
     _, log_growth = _checked((width, width), "relu", gain)
     of_weights = 0.5 * (log_growth + math.log(2.0) + log_step(width, "linear")[0])

@@ -248,5 +248,5 @@ def _next_values(variances: Floats, activation: str, inverse: Floats) -> Floats:
     s = np.sqrt(variances)[:, None] * NODES
     z = np.tanh(s) if activation == "tanh" else 0.5 * (1.0 + np.tanh(0.5 * s))
     powers = np.polynomial.chebyshev.chebvander(2.0 * z * z - 1.0, DEGREE - 1)
-    means: Floats = np.einsum("k,nkd->nd", MASSES, powers)
+    means: Floats = np.einsum("i,jik->jk", MASSES, powers)
     return np.asarray(means @ inverse)
