@@ -13,6 +13,7 @@ binomial number of units is passed on, in live nets one or more.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -86,10 +87,11 @@ def equal_cosine(rows: Floats) -> float:
 
     Examples
     --------
-    >>> equal_cosine(np.eye(3)), equal_cosine(np.array([[2.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
+    >>> equal_cosine(1e200 * np.eye(3)), equal_cosine(np.array([[2.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
     (0.0, nan)
     """
-    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    unit = rows / np.abs(rows).max(axis=1, keepdims=True)  # whose squares are within range
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
     cosines = (unit @ unit.T)[np.triu_indices(len(rows), 1)]
     found = float(np.clip(cosines.mean(), -1.0, 1.0))
     return found if np.abs(cosines - found).max() < 1e-12 else float("nan")
@@ -110,10 +112,14 @@ def _shut(p: ExactLaws) -> Floats:
 
 
 def _gain_of_derivative(p: ExactLaws) -> Floats:
-    """Return E log10 (|ds| / |dz|) over nets with ds != 0."""
+    """Return E log10 (|ds| / |dz|) over nets with ds != 0.
+
+    Of a straight line it is the same for all nets but for rounding, of which nothing is known: only powers of two have
+    none.
+    """
     gradient = p.task.output_gradient
     if p.affine is not None:
-        injected = p.affine[0] != 0.0 and (gradient is None or bool(gradient.any()))
+        injected = abs(math.frexp(p.affine[0])[0]) == 0.5 and (gradient is None or bool(gradient.any()))
         return _after_input(np.full(len(p.widths) - 1, np.log10(abs(p.affine[0])))) if injected else p.nothing
     steps = p.log_chi_square
     if steps is None or gradient is not None or p.dead_inputs:
