@@ -119,14 +119,14 @@ def telescoping(collected: Collected) -> tuple[NDArray[np.bool_], NDArray[np.boo
     """
     of_gradient, of_weight_gradient = [], []
     for _, result in collected.results:
-        samples = result.samples
+        alive = np.isfinite(result.samples[GRADIENT][:, 0])
+        samples = {name: values[alive] for name, values in result.samples.items()}
         derivative, weights = samples[OF_DERIVATIVE][:, 1:], samples[OF_WEIGHTS][:, :-1]
         dz, dw, z = samples[GRADIENT], samples[WEIGHT_GRADIENT], samples[NORM]
-        alive = np.isfinite(dz[:, 0])
         total = (derivative + weights).sum(axis=1)
         inner = derivative[:, :-1].sum(axis=1) + weights[:, 1:].sum(axis=1) + z[:, 0] - z[:, DEPTH - 1]
-        of_gradient.append(np.abs(dz[:, 0] - dz[:, DEPTH] - total)[alive] < ROUNDING)
-        of_weight_gradient.append(np.abs(dw[:, 1] - dw[:, DEPTH] - inner)[alive] < ROUNDING)
+        of_gradient.append(np.abs(dz[:, 0] - dz[:, DEPTH] - total) < ROUNDING)
+        of_weight_gradient.append(np.abs(dw[:, 1] - dw[:, DEPTH] - inner) < ROUNDING)
     return np.concatenate(of_gradient), np.concatenate(of_weight_gradient)
 
 

@@ -115,8 +115,9 @@ def _as_formula(depth: int, net: int) -> bool:
 def factors(collected: Collected) -> DataFrame:
     """Return the share of factors abs(f'(s_l) w_l) above 1 by layer, among the chains in which a gradient arrives.
 
-    At layer 0 the share of chains with any such factor, where f' is never 0. Signs of a ReLU's s are fair coins
-    whatever else there is, so that its share is the same at every layer.
+    At layer 0 the share with any such factor of chains whose f' is nowhere 0 (a ReLU's is; that of a saturated tanh is
+    to float32, in a few of 200,000). Signs of a ReLU's s are fair coins whatever else there is, so that its share is
+    the same at every layer.
     """
     import pandas
 
@@ -131,8 +132,9 @@ def factors(collected: Collected) -> DataFrame:
             if here.sum() >= ENOUGH:
                 theory = steep_probability(name) if layer == 1 or name == "relu" else math.nan
                 rows.append({**case.tags, "layer": layer, **counted(above[here, layer - 1]), "theory": theory})
-        if arrived.all():
-            rows.append({**case.tags, "layer": 0, **counted(above.any(axis=1)), "theory": math.nan})
+        through = arrived.all(axis=1)
+        if through.sum() >= ENOUGH:
+            rows.append({**case.tags, "layer": 0, **counted(above[through].any(axis=1)), "theory": math.nan})
     return pandas.DataFrame(rows)
 
 
