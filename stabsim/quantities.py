@@ -244,15 +244,16 @@ ROW_BY_ROW = (*LOOPS, "normalization", "skip")  # features with which a row that
 
 def _stops(tensor: str, entries: dict[str, tuple[int, str]]) -> list[Quantity]:
     """List shares of what has stopped: of samples, units and nets."""
-    # Of a single sample these tell it.
-    zeros = () if tensor in FROM_0 else (r.DERIVATIVE_ZERO, r.PREACTIVATION_GRADIENT_ZERO)
+    # Those of samples tell it of nets, and of a single sample those of zeros.
+    of_samples = (r.PREACTIVATION_GRADIENT_DEAD_SAMPLE, r.WEIGHT_GRADIENT_IDLE_SAMPLE)
+    needed = () if tensor in FROM_0 else (*of_samples, r.DERIVATIVE_ZERO, r.PREACTIVATION_GRADIENT_ZERO)
     return [
         Quantity(
             tensor,
             name,
             "fraction",
             f"{tensor}: {meaning}",
-            columns=(column, *zeros),
+            columns=(column, *needed),
             lacks=ROW_BY_ROW if "blocked" in name else LOOPS,
         )
         for name, (column, meaning) in entries.items()
@@ -327,9 +328,10 @@ def _singular_values() -> list[Quantity]:
         ("variance", "variance", "variance over the whole ensemble: nets, samples and singular values", powers + each),
         ("log10_norm", "value", "log10 of their root sum of squares, the Frobenius norm of the Jacobian", powers),
         ("log10_largest", "value", "log10 of the largest, mean over samples", (largest, *each)),
-        ("log10_smallest", "value", "log10 of the smallest, samples where it is 0 left out", (smallest, *each)),
-        ("log10_condition", "value", "log10 of largest over smallest, samples where that is 0 left out",
-         (condition, *each)),
+        ("log10_smallest", "value", "log10 of the smallest, mean over samples; nets where one is 0 to rounding left "
+         "out, so that the mean of the others is too large", (smallest, *each)),
+        ("log10_condition", "value", "log10 of largest over smallest; nets where one is 0 to rounding left out, so "
+         "that the mean of the others is too small", (condition, *each)),
         ("spread", "value", "variance of their squares over the squared mean of these, within a sample's Jacobian",
          (r.SINGULAR_VALUE_SPREAD,)),
         ("zero_fraction", "fraction", "share that is 0 to rounding: up to max(n_l, n_L) 2^-52 times the largest",

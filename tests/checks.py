@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike, NDArray
 
+from stabsim.quantities import QUANTITIES
+
 WRONG = 1.05  # the factor of the twins: what a check cannot tell from 1 is too weak
 
 LIMIT = 5.0  # standard errors: one of 1.7 million right results is further off
@@ -18,6 +20,9 @@ LIMIT = 5.0  # standard errors: one of 1.7 million right results is further off
 Samples = Mapping[str, NDArray[Any]]  # (nets, layers) of each quantity, as in `Result.samples`
 
 BITS = 12  # in which samples are compared, so that what differs only by rounding is equal
+
+# What plain nets have, asked for or not, but for their Jacobians.
+RECORDED = {name: q for name, q in QUANTITIES.items() if not q.needs and q.tensor != "singular_value"}
 
 
 def z_scores(estimates: ArrayLike, expected: ArrayLike, errors: ArrayLike) -> NDArray[Any]:

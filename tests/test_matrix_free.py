@@ -94,7 +94,7 @@ def test_asking_for_less_gives_the_same_numbers(batch: int, budget: int, monkeyp
     """One tensor at a time: without weight gradients frames are made in place, without others less is summed."""
     monkeypatch.setattr(samplers.matrix_free_batch, "KEEP_WEIGHTS", budget)
     monkeypatch.setattr(samplers.matrix_free, "KEEP_VECTORS", budget)
-    names = [name for name, entry in PLAIN.items() if entry.smallest_batch <= batch and not entry.on_request]
+    names = [name for name, entry in PLAIN.items() if entry.smallest_batch <= batch]
     groups = {PLAIN[name].tensor for name in names}
     subsets = [tuple(name for name in names if PLAIN[name].tensor == tensor) for tensor in groups]
     subsets += [("activation_zero_fraction", "derivative_zero_fraction"), ("activation_variance",)]

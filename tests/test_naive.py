@@ -12,9 +12,8 @@ import stabsim
 from stabsim import Network, Trace
 from stabsim.activations import ACTIVATIONS
 from stabsim.initializers import INITIALIZERS, initializer
-from stabsim.quantities import PLAIN
 from tests import naive
-from tests.checks import assert_finite_differences
+from tests.checks import RECORDED, assert_finite_differences
 
 PRECISIONS = ("float64", "float32")
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
@@ -65,7 +64,7 @@ def assert_same_tensors(seen: Trace, expected: naive.Net, tolerance: float, what
 def test_every_activation_and_every_quantity_has_an_oracle() -> None:
     assert list(naive.FORMULAS) == list(ACTIVATIONS)
     found = naive.quantities(oracle(stabsim.trace(Network((2, 3), "relu", "he_normal")), naive.relu()), naive.relu())
-    assert sorted(found) == sorted(PLAIN)
+    assert sorted(found) == sorted(RECORDED)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -210,7 +209,7 @@ PER_NET: dict[str, tuple[Network, dict[str, Any]]] = {
 def test_quantities_of_every_net(case: str, precision: str) -> None:
     network, options = PER_NET[case]
     nets = 2 if network.widths[0] > 60 else 6
-    everything = tuple(name for name, entry in PLAIN.items() if not entry.missing(options["batch"]))
+    everything = tuple(name for name, entry in RECORDED.items() if not entry.missing(options["batch"]))
     result = stabsim.simulate(
         network, nets=nets, seed=4, quantities=everything, samples=everything, precision=precision, sampler="dense",
         **options,
@@ -221,7 +220,7 @@ def test_quantities_of_every_net(case: str, precision: str) -> None:
         bound, unit = float(np.dtype(precision).type(0.01)), float(np.finfo(precision).eps)
         expected = naive.quantities(seen, formula, bound, unit)
         for name in everything:
-            tensor = name.removesuffix("_" + PLAIN[name].statistic)
+            tensor = name.removesuffix("_" + RECORDED[name].statistic)
             for layer, matrix in enumerate(getattr(seen, tensor)):
                 where = (net, layer)
                 assert_same_quantity(name, result.samples[name][where], expected[name][layer], matrix, where)

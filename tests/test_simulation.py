@@ -23,7 +23,7 @@ from stabsim.quantities import PLAIN
 from stabsim.structures import Skip
 from stabsim.target import FEWEST_NETS, relative_error
 from stabsim.theory import infinite_width, residual_laws
-from tests.checks import WRONG, assert_agrees, must_fail
+from tests.checks import RECORDED, WRONG, assert_agrees, must_fail
 
 Numbers = NDArray[Any]
 
@@ -31,7 +31,6 @@ COLUMNS = [
     "quantity", "layer", "estimate", "std_error", "ci_low", "ci_high", "theory", "infinite_width", "nets", "top_share",
 ]  # fmt: skip
 NETWORK = Network((6, 8, 5), "relu", "he_normal", 0.1)
-ALL = tuple(name for name, entry in PLAIN.items() if not entry.on_request)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +46,7 @@ def cell(result: Result, quantity: str, layer: int) -> Any:
 def test_the_table_is_tidy(result: Result) -> None:
     table = result.table
     assert list(table.columns) == COLUMNS
-    assert list(table["quantity"].unique()) == list(ALL)
+    assert list(table["quantity"].unique()) == list(PLAIN)
     assert not table.duplicated(["quantity", "layer"]).any()
     for name, rows in table.groupby("quantity", observed=True):
         last = 1 if name == "activation_gradient_log10_gain" else 2  # above the last layer there is no ds
@@ -61,16 +60,31 @@ def test_the_table_is_tidy(result: Result) -> None:
 
 def test_correlation_needs_two_samples() -> None:
     alone = stabsim.simulate(NETWORK, nets=5)
-    assert set(ALL) - set(alone.table["quantity"]) == {"activation_correlation"}
+    assert set(PLAIN) - set(alone.table["quantity"]) == {"activation_correlation"}
 
 
 def test_asking_for_less_gives_the_same_numbers(result: Result) -> None:
-    for name in ALL:
+    for name in PLAIN:
         less = stabsim.simulate(NETWORK, nets=300, batch=4, seed=1, quantities=(name,)).table
         rows = result.table[result.table["quantity"] == name].reset_index(drop=True)
         assert list(less["quantity"].unique()) == [name]
         for column in COLUMNS[1:]:
             assert np.array_equal(less[column], rows[column], equal_nan=True), (name, column)
+
+
+@pytest.mark.parametrize("sampler", ["dense", "matrix_free"])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_asking_for_one_of_what_stops_gives_the_same_numbers(sampler: str, batch: int) -> None:
+    """Of narrow nets, in which samples and nets die."""
+    network = stabsim.Network((2,) * 6, "relu", "he_normal")
+    names = [name for name, entry in RECORDED.items() if not entry.missing(batch)]
+    options: dict[str, Any] = {"nets": 200, "batch": batch, "sampler": sampler}
+    table = stabsim.simulate(network, quantities=names, **options).table.astype({"quantity": str})
+    dead = table[table["quantity"].str.endswith("dead_net_fraction") & (table["layer"] > 1)]
+    assert (dead["estimate"] > 0).all() and dead["quantity"].nunique() == 4
+    for name in names:
+        less = stabsim.simulate(network, quantities=(name,), **options).table.astype({"quantity": str})
+        assert less.equals(table[table["quantity"] == name].reset_index(drop=True)), name
 
 
 def test_asking_for_samples_does_not_change_the_table(result: Result) -> None:
@@ -101,7 +115,7 @@ def test_repr_reads_well(result: Result) -> None:
     lines = repr(result).splitlines()
     assert lines[0].startswith("300 nets of Network(widths=(6, 8, 5), activation='relu', weights='he_normal'")
     assert "batch 4" in lines[0]
-    assert len(lines) == 1 + len(ALL)
+    assert len(lines) == 1 + len(PLAIN)
     line = next(line for line in lines if line.split()[0] == "activation_mean_square")
     row = cell(result, "activation_mean_square", 2)
     assert [float(part.strip("[],")) for part in line.split()[1:]] == pytest.approx(

@@ -12,9 +12,8 @@ import stabsim
 from stabsim import Network, Normalization, Skip, Trace
 from stabsim.activations import ACTIVATIONS
 from stabsim.arguments import make_task
-from stabsim.quantities import PLAIN
 from tests import naive
-from tests.checks import assert_finite_differences
+from tests.checks import RECORDED, assert_finite_differences
 from tests.test_naive import PRECISIONS, TENSORS, TOLERANCE, assert_same_quantity
 
 PLACES = ("inside", "between", "before", "after")
@@ -155,7 +154,7 @@ def test_quantities_of_every_net(case: str, precision: str) -> None:
     network, options = PER_NET[case]
     nets = 4
     features = make_task(network).features
-    everything = tuple(name for name, entry in PLAIN.items() if not entry.missing(options["batch"], features))
+    everything = tuple(name for name, entry in RECORDED.items() if not entry.missing(options["batch"], features))
     result = stabsim.simulate(
         network, nets=nets, seed=4, quantities=everything, samples=everything, precision=precision, sampler="dense",
         **options,
@@ -168,7 +167,7 @@ def test_quantities_of_every_net(case: str, precision: str) -> None:
         run = oracle(seen, network)
         expected["activation_saturated_fraction"] = naive.saturated_fractions(run.seen, run.value, formula, bound)
         for name in everything:
-            tensor = name.removesuffix("_" + PLAIN[name].statistic)
+            tensor = name.removesuffix("_" + RECORDED[name].statistic)
             for layer, matrix in enumerate(getattr(seen, tensor)):
                 where = (net, layer)
                 assert_same_quantity(name, result.samples[name][where], expected[name][layer], matrix, where)

@@ -26,7 +26,8 @@ def case(number: int, kind: str | None, place: str | None, factor: float = 1.0) 
     activation = ("tanh", "relu", "gelu")[number // 3 % 3]
     network = Network(WIDTHS, activation, weights, (0.0, 0.4)[number // 4 % 2], norm, skip)
     # A batch's gradients by s add up to 0, each unit's: what there is of means is rounding.
-    names = tuple(name for name in PLAIN if not (kind == "batch" and name.endswith("gradient_mean")))
+    known = [name for name, entry in PLAIN.items() if not entry.missing(2, network.structures)]
+    names = tuple(name for name in known if not (kind == "batch" and name.endswith("gradient_mean")))
     batch, precision = (8, 4, 1, 3)[number // 2 % 4], ("float32", "float64")[number // 5 % 2]
     return Case(network, batch, precision, quantities=names, nets=1000)
 

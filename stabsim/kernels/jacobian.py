@@ -116,7 +116,7 @@ def record(net, ask, row, l):
             row[r.SINGULAR_VALUE + r.M1] += blocks.power_sums_2(values[sample], 0.0)[0]
             blocks.copy(values[sample], shown[sample])
     blocks.finish_powers(row, r.SINGULAR_VALUE, net.batch * count, exponent)
-    finish(row, net.batch * count, alive, full)
+    finish(row, net.batch, count, alive, full)
     statistics.observe_some(net, ask, row, statistics.SINGULAR_VALUE, l, shown, exponent, shown.size)
 
 
@@ -158,13 +158,17 @@ def add_values(row, values, power, rounding):
 
 
 @kernel()
-def finish(row, size, alive, full):
-    """Turn what was added over samples into means over those that have it; NaN without any."""
+def finish(row, samples, count, alive, full):
+    """Turn what was added over samples into means: of those that have it, of the smallest of all or none of them."""
     row[r.SINGULAR_VALUE_SPREAD] /= alive
     row[r.SINGULAR_VALUE_LOG10_LARGEST] /= alive
-    row[r.SINGULAR_VALUE_LOG10_SMALLEST] /= full
-    row[r.SINGULAR_VALUE_LOG10_CONDITION] /= full
-    row[r.SINGULAR_VALUE_ZERO] /= size
+    row[r.SINGULAR_VALUE_ZERO] /= samples * count
+    if full == samples:
+        row[r.SINGULAR_VALUE_LOG10_SMALLEST] /= samples
+        row[r.SINGULAR_VALUE_LOG10_CONDITION] /= samples
+    else:
+        row[r.SINGULAR_VALUE_LOG10_SMALLEST] -= math.inf
+        row[r.SINGULAR_VALUE_LOG10_CONDITION] += math.inf
 
 
 @atom

@@ -263,10 +263,16 @@ def pass_part_back(row, wanted, dz, d, ds):
 
 
 @kernel()
+def finish_shut(row, squares):
+    """Turn the sum of squares of dz where f' is 0 into its share of all, which is rounded in another order."""
+    shut = row[r.PREACTIVATION_GRADIENT_SHUT] / squares
+    row[r.PREACTIVATION_GRADIENT_SHUT] = 1.0 if shut > ALL else shut
+
+
+@kernel()
 def finish_gradients(row, size, exponent):
     """Turn what `pass_part_back` added over all parts into means and fractions."""
-    shut = row[r.PREACTIVATION_GRADIENT_SHUT] / row[r.ACTIVATION_GRADIENT + r.SQUARE]  # both are sums still ...
-    row[r.PREACTIVATION_GRADIENT_SHUT] = 1.0 if shut > ALL else shut  # ... that are rounded each its own way
+    finish_shut(row, row[r.ACTIVATION_GRADIENT + r.SQUARE])  # a sum still
     _finish_gradient(row, r.ACTIVATION_GRADIENT, r.ACTIVATION_GRADIENT_ZERO, size, exponent)
     _finish_gradient(row, r.PREACTIVATION_GRADIENT, r.PREACTIVATION_GRADIENT_ZERO, size, exponent)
 

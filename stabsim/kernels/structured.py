@@ -233,8 +233,8 @@ def pass_back(pull_back, weight_gradient, net, ask, row, l, exponent):
     net.exponents[batch.DZ, l] = exponent
     observe(net, ask, row, statistics.ACTIVATION_GRADIENT, l, dz, exponent)
     if wanted[r.PREACTIVATION_GRADIENT_SHUT]:
-        shut = blocks.squares_where_zero(flat(dz), flat(batch.whole(net, batch.D, l)))
-        row[r.PREACTIVATION_GRADIENT_SHUT] = shut / blocks.power_sums_2(flat(dz), 0.0)[1]
+        row[r.PREACTIVATION_GRADIENT_SHUT] = blocks.squares_where_zero(flat(dz), flat(batch.whole(net, batch.D, l)))
+        layer.finish_shut(row, blocks.power_sums_2(flat(dz), 0.0)[1])
     layer.record_gradient(row, r.ACTIVATION_GRADIENT, r.ACTIVATION_GRADIENT_ZERO, wanted, dz, exponent)
     if ends_block and place in (INSIDE, BETWEEN):
         keep_waiting(net, l, dz, exponent)
