@@ -73,7 +73,7 @@ def test_the_probability_of_a_steep_factor_is_that_of_sampling(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", LEAST)
-@pytest.mark.parametrize(("weight_std", "bias_std"), [(1.0, 1.0), (3.0, 0.0), (2.0, 0.5)])
+@pytest.mark.parametrize(("weight_std", "bias_std"), [(1.0, 1.0), (5.0, 0.25), (2.0, 0.5)])
 def test_means_of_logs_are_those_of_sampling(name: str, weight_std: float, bias_std: float) -> None:
     generator = np.random.default_rng(2)
     z, depth = generator.standard_normal(400_000), 5
@@ -87,6 +87,24 @@ def test_means_of_logs_are_those_of_sampling(name: str, weight_std: float, bias_
         assert abs(logs.mean() - theory[layer]) < 5 * error
         assert abs(logs.mean() - 1.05 * theory[layer]) > 5 * error
         z = function(name, s)
+
+
+@pytest.mark.parametrize("name", LEAST)
+@pytest.mark.parametrize("weight_std", [1.0, 5.0])
+def test_means_of_logs_do_not_depend_on_how_fine_they_are_taken(
+    name: str, weight_std: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = mean_log_derivative(30, name, weight_std=weight_std, bias_std=0.05 * weight_std)
+    for constant, finer in (("STEP", 0.025), ("DEGREE", 72)):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"stabsim.theory.scalar_chain.{constant}", finer)
+            again = mean_log_derivative(30, name, weight_std=weight_std, bias_std=0.05 * weight_std)
+        np.testing.assert_allclose(found, again, rtol=0, atol=1e-4 if weight_std > 1 else 1e-6)
+
+
+def test_tanh_without_biases_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^bias_std=0.0 must be at least 0.05 weight_std with tanh"):
+        mean_log_derivative(3, "tanh", bias_std=0.0)
 
 
 def test_means_of_logs_of_weights_are_those_of_sampling() -> None:
