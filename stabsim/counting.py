@@ -43,16 +43,23 @@ class Rules:
         return with_shares(pandas.DataFrame(rows, columns=_COLUMNS))
 
 
-def with_shares(counts: DataFrame) -> DataFrame:
-    """Add the share of checks that hold, which should be 1, with its 95% interval (Clopper & Pearson 1934)."""
-    from scipy.stats import beta
+def exact_interval(held: Any, checks: Any) -> tuple[Any, Any]:
+    """Return the 95% interval of a share (Clopper & Pearson 1934), of numbers or of arrays: checks being independent.
 
-    k, n = counts["holds"], counts["checks"]
+    Those of units or layers of one net are not, so that it is too narrow for a share that is not 0 or 1.
+    """
+    from scipy.special import betaincinv
+
     with np.errstate(invalid="ignore"):
-        low, high = beta.ppf(0.025, k, n - k + 1), beta.ppf(0.975, k + 1, n - k)
-    return counts.assign(
-        estimate=k / n, ci_low=np.where(k == 0, 0.0, low), ci_high=np.where(k == n, 1.0, high), theory=1.0
-    )
+        low, high = betaincinv(held, checks - held + 1, 0.025), betaincinv(held + 1, checks - held, 0.975)
+    return np.where(held == 0, 0.0, low), np.where(held == checks, 1.0, high)
+
+
+def with_shares(counts: DataFrame) -> DataFrame:
+    """Add the share of checks that hold, which should be 1, with its `exact_interval`."""
+    k, n = counts["holds"], counts["checks"]
+    low, high = exact_interval(k, n)
+    return counts.assign(estimate=k / n, ci_low=low, ci_high=high, theory=1.0)
 
 
 def pooled(counts: DataFrame) -> Any:

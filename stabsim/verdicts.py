@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stabsim.counting import exact_interval
 from stabsim.estimates import UNCONVERGED
 from stabsim.study import Verdict
 
@@ -61,20 +62,17 @@ def change(start: Any, end: Any) -> tuple[Any, Any]:
 
 
 def counted(held: Any) -> dict[str, float]:
-    """Return the share of cases in which a rule held, with the exact interval of Clopper & Pearson, and how many.
+    """Return the share of cases in which a rule held, with its `exact_interval`, and how many.
 
     Examples
     --------
     >>> {name: round(value, 4) for name, value in counted([True] * 100).items()}
     {'estimate': 1.0, 'ci_low': 0.9638, 'ci_high': 1.0, 'nets': 100}
     """
-    from scipy.special import betaincinv
-
     count = np.asarray(held, np.bool_).ravel()
     n, k = count.size, int(count.sum())
-    low = float(betaincinv(k, n - k + 1, 0.025)) if k > 0 else 0.0
-    high = float(betaincinv(k + 1, n - k, 0.975)) if k < n else 1.0
-    return {"estimate": k / n, "ci_low": low, "ci_high": high, "nets": n}
+    low, high = exact_interval(k, n)
+    return {"estimate": k / n, "ci_low": float(low), "ci_high": float(high), "nets": n}
 
 
 def judge(claim: str, row: Any, holds: bool, note: str, *, when: str = "") -> Verdict:
