@@ -20,6 +20,9 @@ from hypothesis import given
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
+import stabsim
+from stabsim import stops
+
 Floats = NDArray[Any]
 VALUES = st.floats(-2, 2, width=32)
 
@@ -246,3 +249,50 @@ def test_a16_a_zero_row_stays_one_where_f_of_0_is_0_and_stops_gradients_where_f_
         ds.append((ds[-1] @ w.T) * slope(below))
     assert all(not np.any(row) for row in z) if name != "sigmoid" else all(np.all(row) for row in z[1:])
     assert all(not np.any(row) for row in ds) if name == "relu" else all(np.all(row) for row in ds)
+
+
+# --- the same rules of nets of the package, whose zeros come as they do ------------------------------------
+
+
+@st.composite
+def runs(draw: st.DrawFn) -> tuple[stabsim.Network, dict[str, Any]]:
+    """Draw a narrow net of which much is 0, with samples and gradients of which rows or elements are."""
+    widths = tuple(draw(st.lists(st.integers(1, 4), min_size=3, max_size=7)))
+    batch = draw(st.integers(1, 4))
+    activation = draw(st.sampled_from(["relu", "relu6", "hard_tanh", "leaky_relu", "tanh"]))
+    network = stabsim.Network(widths, activation, "normal(std=2)", draw(st.sampled_from([0.0, 0.5])))
+
+    def masked(width: int) -> Floats:
+        values = np.random.default_rng(draw(st.integers(0, 2**32))).normal(size=(batch, width))
+        rows, elements = draw(arrays(bool, (batch, 1))), draw(arrays(bool, (batch, width)))
+        return np.where(rows & elements, 0.0, values)
+
+    options = {"batch": batch, "seed": draw(st.integers(0, 2**32)), "precision": "float64"}
+    return network, options | {"inputs": masked(widths[0]), "output_gradient": masked(widths[-1])}
+
+
+@given(runs())
+def test_nets_of_the_package_obey(drawn: tuple[stabsim.Network, dict[str, Any]]) -> None:
+    network, options = drawn
+    seen, depth = stabsim.trace(network, **options), network.depth
+    found = stabsim.what_stops(seen)
+    dead = np.zeros((options["batch"], depth + 1), bool)
+    for layer in range(1, depth + 1):
+        z, d = seen.activation[layer - 1], np.asarray(seen.derivative[layer])
+        ds, dw = np.asarray(seen.preactivation_gradient[layer]), np.asarray(seen.weight_gradient[layer])
+        shut, empty = ~d.any(axis=1), ~z.any(axis=1)
+        for below in range(1, layer + 1):
+            assert_zero(np.asarray(seen.preactivation_gradient[below])[shut])  # A11, A12
+        assert_zero(dw[:, ~d.any(axis=0)])  # A14
+        assert_zero(dw[~z.any(axis=0)])  # A15
+        if (shut | empty).all():
+            assert_zero(dw)  # A13, A15
+        dead[:, layer] = ~ds.any(axis=1)
+        assert np.array_equal(found.idle[:, layer], ~ds.any(axis=1) | empty)
+    assert np.array_equal(found.cause > 0, dead)
+    names = [f"preactivation_gradient_{name}_fraction" for name in ("dead_sample", "blocked_by_derivative")]
+    names += ["preactivation_gradient_blocked_by_activation_fraction", "weight_gradient_idle_sample_fraction"]
+    shares = stabsim.simulate(network, nets=1, sampler="dense", samples=names, quantities=names, **options).samples
+    causes = [found.cause > 0, found.cause == stops.BY_DERIVATIVE, found.cause == stops.BY_ACTIVATION, found.idle]
+    for name, of_samples in zip(names, causes, strict=True):
+        np.testing.assert_allclose(shares[name][0][1:], of_samples.mean(axis=0)[1:], atol=1e-15, err_msg=name)
