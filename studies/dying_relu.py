@@ -195,6 +195,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         label = "share of units dead on all digits"
         once = intervals_once(axes[1, 0], rows, 0.0)
         figures.against_depth(axes[1, 0], once, by="setting", label=figures.spelled, ylabel=label)
+        axes[1, 0].set_ylim(top=1.15 * axes[1, 0].get_ylim()[1])  # room for the legend
         axes[1, 0].legend(handles=axes[1, 0].lines[:1], loc="upper left", borderaxespad=0.0, handlelength=1.2)
     parts += [rows, draw_all_inputs(axes[1, 1], select(table, part="all", layer=2))]
     curve = measured[measured["step"].notna() & ~((measured["part"] == "leaky_relu") & (measured["at"] == 2))]

@@ -144,7 +144,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     _draw_wide(axes[0, 1], wide)
     axes[1, 0].text(
         0.98, 0.43,
-        "normal: further on the smallest $\\sigma$\nis below rounding in some nets\nReLU: infinite, as $\\sigma$ are 0: (d)",
+        "normal: further on the smallest $\\sigma$\nis below rounding in some nets\n"
+        "ReLU: infinite, as some $\\sigma$ are 0",
         transform=axes[1, 0].transAxes, horizontalalignment="right", verticalalignment="center", fontsize=6,
     )  # fmt: skip
     figures.panel_labels(axes.flat)

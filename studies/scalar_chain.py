@@ -177,11 +177,11 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     shown = above[(above["layer"] > 0) & (above["depth"] == DEPTHS[-1])]
     label = "share of $|f'(s_l)\\,w_l|$ > 1"
     figures.against_depth(axes[0, 1], shown, by="setting", label=figures.spelled, ylabel=label)
-    axes[0, 1].set_ylim(-0.01, 0.25)
+    axes[0, 1].set_ylim(-0.01, 0.27)
     first = select(shown, setting="relu")["layer"].min()
     if first > 1:
         axes[0, 1].text(
-            1, 0.185, f"ReLU: below layer {first} gradients\narrive in fewer than {ENOUGH} chains", fontsize=7
+            1, 0.202, f"ReLU: below layer {first} gradients\narrive in fewer than {ENOUGH} chains", fontsize=7
         )
     density = _draw_gradients(axes[1, 0], collected)
     powers = select(collected.table, part=("power", "wide"), quantity=NORM)

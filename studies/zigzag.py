@@ -247,7 +247,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     order = [f"batch {batch}" for batch in TRAINED_BATCHES]
     dots = figures.dot_plot(
         axes[0, 0], nets, rows="name", by="line", order=order,
-        xlabel=f"straightness of $W_{HIDDEN}$, $b_{HIDDEN}$",
+        xlabel=f"straightness of $W_{HIDDEN}$, $b_{HIDDEN}$\nafter {STEPS} steps",
     )  # fmt: skip
     axes[0, 0].get_legend().remove()
     figure.legend(handles=dots, loc="outside lower center", ncols=3, handlelength=1.0)
@@ -255,12 +255,13 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     moved = select(measured, part="offset", setting="as it is")
     moved = moved[(moved["quantity"] == STRAIGHT) | (moved["batch"] == 1)]
     moved = moved.assign(line="batch " + moved["batch"].astype(str), layer=moved["offset"])
+    xlabel = "mean of the inputs,\neach within 1 of it"
     for panel, quantity, ylabel in (
         (axes[0, 1], STRAIGHT, "straightness, linear regression"),
         (axes[0, 2], SHARE, "share of one-signed columns"),
     ):
         rows = select(moved, quantity=quantity)
-        figures.against_depth(panel, rows, by="line", order=order, xlabel="mean of the inputs", ylabel=ylabel)
+        figures.against_depth(panel, rows, by="line", order=order, xlabel=xlabel, ylabel=ylabel)
         panel.set_ylim(-0.03, 1.05)
     figures.panel_labels(axes.flat)
     yield Drawing(figure, pandas.concat([nets, moved]))
