@@ -154,7 +154,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
 
 def _draw_wide(panel: Axes, wide: DataFrame) -> None:
     """Add the largest singular values of wide nets, in the colors of the narrow ones."""
-    looks: dict[str, Any] = {"linestyle": "none", "marker": "x", "markersize": 4}
+    looks: dict[str, Any] = {"linestyle": "none", "marker": "x", "markersize": 5, "markeredgewidth": 1.3, "zorder": 4}
     for place, (activation, law) in enumerate(itertools.product(ACTIVATIONS, LAWS)):
         rows = select(wide, activation=activation, law=law)
         panel.plot(rows["depth"], rows["estimate"], color=figures.line(place)["color"], **looks)
