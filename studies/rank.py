@@ -438,9 +438,7 @@ def _rank_one(collected: Collected) -> Verdict:
         f"of (1 - 2^-n)^L has rank 1, largest |z| {z:.1f})"
     )
     row = pick(one, setting="tanh", layer=1)
-    return judge(
-        "A03", row._replace(theory=1.0), holds, note, when="a sample is stopped neither below nor above the layer"
-    )
+    return judge("A03", row._replace(theory=1.0), holds, note, when="z below the layer and ds in it are not all 0")
 
 
 study = Study(
