@@ -192,15 +192,34 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     parts.append(rows)
     rows = select(table, part="digits").query("layer > 0")
     if len(rows):
-        figures.against_depth(axes[1, 0], rows, by="setting", ylabel="share of units dead on all digits")
+        label = "share of units dead on all digits"
+        once = intervals_once(axes[1, 0], rows, 0.0)
+        figures.against_depth(axes[1, 0], once, by="setting", label=figures.spelled, ylabel=label)
+        axes[1, 0].set_ylim(top=1.15 * axes[1, 0].get_ylim()[1])  # room for the legend
+        axes[1, 0].legend(handles=axes[1, 0].lines[:1], loc="upper left", borderaxespad=0.0, handlelength=1.2)
     parts += [rows, draw_all_inputs(axes[1, 1], select(table, part="all", layer=2))]
     curve = measured[measured["step"].notna() & ~((measured["part"] == "leaky_relu") & (measured["at"] == 2))]
-    names = {"relu": "ReLU", "leaky_relu": "leaky"}
-    settings = [f"{names[part]}, layer {at:.0f}" for part, at in zip(curve["part"], curve["at"], strict=True)]
+    settings = [f"{figures.spelled(part)}, layer {at:.0f}" for part, at in zip(curve["part"], curve["at"], strict=True)]
     curve = curve.assign(setting=settings, layer=curve["step"])
-    figures.against_depth(axes[1, 2], curve, by="setting", xlabel="step of training", ylabel="share still dead")
+    once = intervals_once(axes[1, 2], curve, 1.0)
+    figures.against_depth(axes[1, 2], once, by="setting", xlabel="step of training", ylabel="share still dead")
+    axes[1, 2].legend(handles=axes[1, 2].lines[:1], loc="lower left", borderaxespad=0.0, handlelength=1.2)
+    low, high = axes[1, 2].get_ylim()
+    axes[1, 2].set_ylim(bottom=low - 0.2 * (high - low))  # room for the legend
     figures.panel_labels(axes.flat)
     yield Drawing(figure, pandas.concat([*parts, curve]))
+
+
+def intervals_once(axes: Axes, rows: DataFrame, share: float) -> DataFrame:
+    """Draw the ends of the intervals of shares that are 0 or 1, the widest of each layer, as one thin line.
+
+    They would hide each other and what is near. Returns the rows without these intervals.
+    """
+    column = "ci_low" if share else "ci_high"
+    equal = rows["estimate"] == share
+    ends = rows[equal].groupby("layer")[column].agg("min" if share else "max")
+    axes.plot(ends.index, ends, color="#7d7d7d", linewidth=0.6, label=f"95% bound at {share:g}")
+    return rows.assign(**{end: rows[end].mask(equal) for end in ("ci_low", "ci_high")})
 
 
 def draw_born(axes: Axes, rows: DataFrame) -> DataFrame:
@@ -236,14 +255,14 @@ def draw_all_inputs(axes: Axes, rows: DataFrame) -> DataFrame:
     looks: Any = figures.line(0) | {"linestyle": "none"}
     errors = np.array([rows["estimate"] - rows["ci_low"], rows["ci_high"] - rows["estimate"]])
     axes.errorbar(units, rows["estimate"], errors, capsize=2, **looks)
-    axes.plot(units, law, color="black", linestyle="none", marker="_", markersize=14, label="theory")
+    axes.plot(units, law, color="black", linestyle="none", marker="_", markersize=14, label="exact law\n(≤ 2 units)")
     axes.set(
         xlabel="units of layer 1",
         ylabel="share of units of layer 2\ndead on all of the line",
         ylim=(0, None),
         xlim=(0.3, 10.7),
     )
-    axes.legend(loc="upper right")
+    axes.legend(loc="lower right", handlelength=2.2, handletextpad=0.4, borderaxespad=0.0)
     return rows
 
 

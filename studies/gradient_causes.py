@@ -146,10 +146,10 @@ def draw(collected: Collected) -> Iterator[Drawing]:
                 for value in (theory.derivative, theory.weights):
                     panel.axhline(value / math.log(10.0), color="black", linestyle="dashed", linewidth=0.8)
             parts.append(rows)
-    titles = [f"{name}, {weights}" for name in shown for weights in (HE, XAVIER, LARGE)]
+    titles = [f"{figures.spelled(name)}, {weights}" for name in shown for weights in (HE, XAVIER, LARGE)]
     figures.panel_labels(axes.flat, titles)
     for panel in axes[:, 0]:
-        panel.set_ylabel("log10 gained in layer $l$")
+        panel.set_ylabel("log10 of the factor\non $|dz|$ in layer $l$")
     for panel in axes[-1]:
         panel.set_xlabel("layer")
     handles, labels = axes[0, 0].get_legend_handles_labels()
@@ -161,13 +161,36 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     table = causes(collected)
     for panel, weights in zip(axes.flat, GAINS, strict=True):
         rows = select(table, weights=weights).assign(estimate=lambda rows: rows["estimate"].round(6) + 0.0)
-        figures.heat_map(
+        rows["activation"] = rows["activation"].map(figures.spelled)
+        mesh = figures.heat_map(
             panel, rows, rows="activation", columns="cause", center=0.0, limits=(-1.0, 1.0), digits=2,
-            label="log10 gained a layer",
         )  # fmt: skip
         panel.set(xlabel="", ylabel="")
+        assert mesh.colorbar is not None
+        mesh.colorbar.remove()  # one for all
+    bar = figure.colorbar(
+        mesh, ax=list(axes.flat), label="log10 of the factor on $|dz|$ or $|dW|$, a layer", aspect=40, pad=0.02
+    )
+    bar.outline.set_visible(False)
+    if names := underflowing(table):
+        words = ", ".join(map(figures.spelled, names))
+        figure.supxlabel(f"(d): f' = 0 of {words} is underflow, f' too small for float32", fontsize=7)
     figures.panel_labels(axes.flat, [f"{weights} ({GAINS[weights]:.3g})" for weights in GAINS])
     yield Drawing(figure, table, "map")
+
+
+def underflowing(table: DataFrame) -> list[str]:
+    """Return the activations whose f' = 0, with weights that are too large, is underflow: f' is small, and nowhere 0.
+
+    They are those whose f', in float64, has values between 0 and the smallest number of float32 on its way to 0.
+    """
+    smallest, grid = float(np.finfo(np.float32).smallest_subnormal), np.linspace(-150.0, 150.0, 3001)
+    return [
+        name
+        for name in ACTIVATIONS
+        if _cause(table, name, LARGE, ZERO) < -0.005
+        and any(0.0 < abs(activation(name).evaluate("derivative", float(x))) < smallest for x in grid)
+    ]
 
 
 def _by_layer(collected: Collected, name: str, weights: str) -> DataFrame:
@@ -189,7 +212,7 @@ def _by_layer(collected: Collected, name: str, weights: str) -> DataFrame:
 
 
 LOOKS: dict[str, dict[str, Any]] = {
-    ZERO: {"color": figures.PALETTE[0]},
+    ZERO: {"color": figures.PALETTE[4], "hatch": "....", "edgecolor": "white"},
     BELOW: {"color": figures.PALETTE[3], "hatch": "////", "edgecolor": "white"},
     W: {"color": figures.PALETTE[5]},
 }
@@ -207,7 +230,10 @@ def _bars(panel: Axes, rows: DataFrame) -> None:
             end += np.where(sign * value > 0.0, value, 0.0)
     panel.axhline(0.0, color="black", linewidth=0.6)
     total = rows.groupby("layer")["estimate"].sum()
-    panel.plot(total.index, total, linestyle="none", marker="_", markersize=4, color="black", label="sum")
+    panel.plot(
+        total.index, total, linestyle="none", marker="D", markersize=3, markeredgewidth=0.6, markeredgecolor="white",
+        color="black", label="sum",
+    )  # fmt: skip
 
 
 def verdicts(collected: Collected) -> Iterator[Verdict]:
@@ -266,7 +292,8 @@ def _three_causes(collected: Collected, table: DataFrame) -> Verdict:
         + ", ".join(f"{label} {value:+.3f}" for label, value in alone.items())
         + f". f' and W are all of the change of dz in {of_gradient.sum()} of {of_gradient.size} nets, and with z "
         f"all of that of dW in {of_weight_gradient.sum()} of {of_weight_gradient.size}: f = 0 takes nothing from dz "
-        f"itself, and from dW of its own layer only. ReLU's f' and W as in the exact law (largest |z| {z:.1f})"
+        f"itself, and from dW of its own layer only. ReLU's f' and W as in the exact law (largest |z| {z:.1f}). With "
+        f"weights that are too large f' = 0 of {', '.join(underflowing(table)) or 'none'} is underflow of f' in float32"
     )
     return judge(
         "A05", row, bool(holds), note, when="gradients of weights are meant; those of units have two, f' and W"

@@ -272,8 +272,9 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     figure, axes = figures.panels(rows=1, columns=2, width=figures.PAGE, height=2.5, sharey=True)
     parts = [draw_net(panel, network, name) for panel, (name, network) in zip(axes[0], PICTURES.items(), strict=True)]
     axes[0, 0].set_ylabel("sample")
+    axes[0, 0].bar(0, 0, color="white", edgecolor="black", linewidth=0.5, label="not stopped")
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, handlelength=1.6)
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, handlelength=1.6, columnspacing=1.2)
     figures.panel_labels(axes.flat)
     yield Drawing(figure, pandas.concat(parts), "net")
 
@@ -297,19 +298,19 @@ def draw_causes(axes: Axes, rows: DataFrame) -> None:
     for quantity, code in ((QUANTITIES[4], stops.BY_ACTIVATION), (QUANTITIES[3], stops.BY_DERIVATIVE)):
         found = select(rows, quantity=quantity, layer=tuple(layers)).sort_values("layer")
         top = bottom + found["estimate"].to_numpy()
-        label, color, hatch = LOOKS[code]
-        axes.fill_between(
-            layers, bottom, top, facecolor=color, hatch=hatch, edgecolor="black", linewidth=0, label=label
-        )
+        _, color, hatch = LOOKS[code]
+        axes.fill_between(layers, bottom, top, facecolor=color, hatch=hatch, edgecolor="black", linewidth=0)
         law = law + found["theory"].to_numpy()
         axes.plot(
             layers, law, color="black", linestyle="dashed", label="_theory" if code == stops.BY_ACTIVATION else "theory"
         )
         bottom = top
-    axes.set(xlabel="layer", ylabel="share of samples, width 4", ylim=(0, 1), xlim=(1, DEPTH))
-    handles, labels = axes.get_legend_handles_labels()
-    short = [label.replace("stopped by a row ", "").replace(" here or above", "") for label in labels]
-    axes.legend(handles, short, loc="upper left", ncols=2, columnspacing=1.0, borderaxespad=0.0)
+    axes.set(xlabel="layer", ylabel="share stopped, width 4", ylim=(0, 1), xlim=(0, DEPTH))
+    axes.set_xticks(range(0, DEPTH, 6))
+    box: Any = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+    for x, y, words in ((1.8, 0.6, "by f' = 0"), (9.5, 0.12, "by f = 0 below")):
+        axes.text(x, y, words, fontsize=7, bbox=box)
+    axes.legend(loc="upper right", borderaxespad=0.0)
 
 
 PICTURES = {
@@ -352,7 +353,8 @@ def is_telling(found: stops.Stops) -> bool:
     return 4 <= len(stopped) <= 6 and len(set(stopped)) >= 3
 
 
-# What is counted beside the rules of a claim: in the name of the rule, in which nets, and whether it is never so.
+# What is counted beside the rules of a claim: in the name of the rule, in which nets, and whether it is never so. Where
+# it never is, notes say how often it is not.
 ASIDE = {
     "A10": (NOT_SO, "", True),
     "A13": (f"{SHARE} nets", "ReLU", True),
@@ -360,13 +362,14 @@ ASIDE = {
     "A16": (f"{SHARE} rows", "", False),
 }
 NOTES = {
-    "A10": "No zero is passed on, but values of that sample's gradient below do change (they stay in {0})",
+    "A10": "No zero is passed on, but values of that sample's gradient below do change (in {0} checks)",
     "A11": "The others' gradients stay the same to the last bit",
     "A12": "Layers above go on learning",
     "A13": "The layer of the shallowest block stops, too; all above it learn. ReLU nets without biases never get "
-    "there: a sample once dead is dead at the last layer, which is then all 0 (no such layer in {0} nets that stop)",
+    "there: a sample once dead is dead at the last layer, which is then all 0 (some layer was all 0 in {0} nets that "
+    "stop)",
     "A14": "In layers below no element becomes 0, though values change",
-    "A15": "While f' is not 0, dW of f's own layer, below it, gets the sample's gradient (nothing in {0})",
+    "A15": "While f' is not 0, dW of f's own layer, below it, gets something of the sample (in {0} checks)",
     "A16": "tanh keeps a row of zeros, but f'(0) = 1 lets its gradient through: only dW of the layers above gets "
     "nothing. With biases, rows of ReLU that are 0 come alive in the next layer in {0}",
 }
@@ -383,7 +386,8 @@ def verdicts(collected: Collected) -> Iterator[Verdict]:
         if claim in ASIDE:
             name, part, never = ASIDE[claim]
             aside = pooled(counts[counts["rule"].str.contains(name) & (counts["part"].isin([part]) | (part == ""))])
-            note = note.format(f"{aside.holds} of {aside.checks}")
+            count = aside.checks - aside.holds if never else aside.holds
+            note = note.format(f"{count} of {aside.checks}")
             holds = holds and (aside.estimate == 0.0) == never
         note = f"holds in {row.holds} of {row.checks} checks. {note}"
         if claim == "A16":

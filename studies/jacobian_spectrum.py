@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from stabsim.verdicts import LARGEST_Z, judge, largest_z, pick, select
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from numpy.typing import NDArray
     from pandas import DataFrame
 
 NETS = {
@@ -31,6 +33,7 @@ NETS = {
 WIDTHS = {"quick": 160, "paper": 400}
 DEPTH = 24
 SHOWN = (2, 6, 24)  # layers whose singular values are drawn
+ENOUGH = 20  # singular values in a bin that is drawn; neighbors with fewer are merged
 BINS = (0.0, 6.15, 41)  # 1 is inside of one
 BIAS = 1e-3  # variance of the biases of critical tanh nets: the smaller, the closer to linear ones
 ACTIVATIONS = ("linear", "relu", "tanh")
@@ -111,7 +114,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         for column, activation in enumerate(ACTIVATIONS):
             found = _spectra(axes[row, column], results[activation, law], activation, law)
             parts.append(found.assign(activation=activation, law=law))
-    figures.panel_labels(axes.flat, [f"{activation}, {law}" for law in LAWS for activation in ACTIVATIONS])
+    figures.panel_labels(axes.flat, [f"{figures.spelled(name)}, {law}" for law in LAWS for name in ACTIVATIONS])
     for row in range(2):
         axes[row, 0].set_ylabel("density")
     for column in range(3):
@@ -132,49 +135,80 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         chosen = chosen if names is None else select(chosen, activation=names)
         if quantity == CONDITION:  # where some nets have none, those that do are the best ones
             chosen = chosen[chosen["nets"] == chosen["nets"].max()]
-        order = [f"{activation}, {law}" for activation in names or ACTIVATIONS for law in LAWS]
+        order = [f"{figures.spelled(name)}, {law}" for name in names or ACTIVATIONS for law in LAWS]
         figures.against_depth(
             panel, chosen, by="setting", order=order, scale=scale, xlabel="layers between, $L - l$", ylabel=label
         )
         parts.append(chosen)
     wide = select(collected.table, part="wide", quantity=LARGEST)
-    (points,) = axes[0, 1].plot(
-        wide["depth"], wide["estimate"], "x", color="black", markersize=4, label=f"width {WIDE:,}"
-    )
-    axes[0, 1].set_ylim(top=1.35)
-    axes[0, 1].legend(handles=[*axes[0, 1].get_legend().legend_handles, points], loc="upper left")
+    _draw_wide(axes[0, 1], wide)
+    axes[1, 0].text(
+        0.98, 0.43,
+        "normal: further on the smallest $\\sigma$\nis below rounding in some nets\n"
+        "ReLU: infinite, as some $\\sigma$ are 0",
+        transform=axes[1, 0].transAxes, horizontalalignment="right", verticalalignment="center", fontsize=6,
+    )  # fmt: skip
     figures.panel_labels(axes.flat)
     yield Drawing(figure, pandas.concat([*parts, wide]), "depth")
+
+
+def _draw_wide(panel: Axes, wide: DataFrame) -> None:
+    """Add the largest singular values of wide nets, in the colors of the narrow ones."""
+    looks: dict[str, Any] = {"linestyle": "none", "marker": "x", "markersize": 5, "markeredgewidth": 1.3, "zorder": 4}
+    for place, (activation, law) in enumerate(itertools.product(ACTIVATIONS, LAWS)):
+        rows = select(wide, activation=activation, law=law)
+        panel.plot(rows["depth"], rows["estimate"], color=figures.line(place)["color"], **looks)
+    points = panel.plot([], [], color="black", label=f"width {WIDE:,}", **looks)
+    legend = panel.get_legend()
+    handles = legend.legend_handles if legend else []
+    panel.set_ylim(top=1.35)
+    panel.legend(handles=[*handles, *points], loc="upper left")
 
 
 def _spectra(panel: Axes, result: Result, activation: str, law: str) -> DataFrame:
     """Draw densities of singular values that are not 0, and their limits; return the numbers drawn."""
     import pandas
 
-    edges, counts = result.histograms["singular_value"]
-    middle, parts = 0.5 * (edges[1:] + edges[:-1]), []
+    every, counts = result.histograms["singular_value"]
+    parts = []
     for place, depth in enumerate(SHOWN):
-        shares = counts[DEPTH - depth, 1:-1] / counts[DEPTH - depth].sum() / np.diff(edges)
-        color = figures.line(place)["color"]
-        panel.stairs(shares, edges, color=color, linewidth=1.0, label=depth)
+        edges, inside = merged(every, counts[DEPTH - depth, 1:-1])
+        middle = 0.5 * (edges[1:] + edges[:-1])
+        shares = inside / counts[DEPTH - depth].sum() / np.diff(edges)
+        panel.plot(middle, shares, linewidth=1.0, label=depth, markevery=(place, 3), **figures.line(place))
         theory = np.full(len(middle), np.nan)
         if activation != "tanh" and (activation, law) != ("linear", "orthogonal"):
             below = jacobian_spectrum.squared_singular_value_distribution(edges**2, depth, activation, law)
             theory = np.diff(below) / np.diff(edges)
             panel.plot(middle, np.where(theory > 0, theory, np.nan), color="black", linestyle=":", linewidth=0.9,
-                       label="limit" if place == len(SHOWN) - 1 else None)  # fmt: skip
+                       zorder=3, label="infinite width" if place == len(SHOWN) - 1 else None)  # fmt: skip
         parts.append(pandas.DataFrame(
             {"depth": depth, "low": edges[:-1], "high": edges[1:], "density": shares, "infinite_width": theory}
         ))  # fmt: skip
+    if activation == "tanh":
+        panel.text(0.97, 0.94, "limit: no closed form", fontsize=6, transform=panel.transAxes, ha="right", va="top")
+    elif not any(np.isfinite(part["infinite_width"]).any() for part in parts):
+        panel.text(1.25, 7.0, "all are 1, at every depth", fontsize=6, va="center")
     panel.set_yscale("log")
-    panel.set_ylim(1e-3, 30.0)
+    panel.set(xlim=(-0.15, every[-1]), ylim=(1e-3, 30.0))
     return pandas.concat(parts, ignore_index=True)
+
+
+def merged(edges: NDArray[Any], counts: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return edges and counts of bins that hold ENOUGH each, from the first to the last that is not empty."""
+    filled = np.flatnonzero(counts)
+    starts, held = [int(filled[0])], 0
+    for place in range(filled[0], filled[-1] + 1):
+        if held >= ENOUGH and counts[place:].sum() >= ENOUGH:  # else what is left joins the last one
+            starts, held = [*starts, place], 0
+        held += counts[place]
+    return edges[[*starts, filled[-1] + 1]], np.add.reduceat(counts[: filled[-1] + 1], starts)
 
 
 def _by_depth(table: DataFrame) -> DataFrame:
     """Return the rows of critical nets, by how many layers are between instead of by layer."""
     rows = select(table, part="spectrum").copy()
-    rows["setting"] = rows["activation"] + ", " + rows["law"]
+    rows["setting"] = rows["activation"].map(figures.spelled) + ", " + rows["law"]
     rows["layer"] = DEPTH - rows["layer"]
     return rows.sort_values("layer", kind="stable")
 
@@ -238,9 +272,8 @@ def _one_matrix(table: DataFrame) -> Verdict:
         + ". Singular directions of W are not those of the next W, so what counts is the spectral radius"
     )
     holds = ruled and RADII[0] * largest > 1.0
-    return judge(
-        "A09", row, holds, note, when="all singular values are on one side of 1, or else by the spectral radius"
-    )
+    when = "all singular values are on one side of 1; where they are not, the spectral radius decides"
+    return judge("A09", row, holds, note, when=when)
 
 
 def _product(table: DataFrame) -> Verdict:

@@ -82,11 +82,14 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     found = speeds(collected.table, part)
     for panel, quantity, label in ((axes[0, 0], WEIGHT_GRADIENT, "dW"), (axes[0, 1], DELTA, "ds")):
         rows = select(found, quantity=quantity).drop(columns="theory")
-        figures.dot_plot(
+        rows = rows.assign(activation=rows["activation"].map(figures.spelled))
+        dots = figures.dot_plot(
             panel, rows, rows="activation", by="weights",
             xlabel=f"log10 of {label} of hidden layer 3 / of layer 1",
         )  # fmt: skip
+        panel.get_legend().remove()
         panel.axvline(0.0, color="black", linewidth=0.6)
+    figure.legend(handles=dots, title="weights", loc="outside right center", handlelength=1.0)
     figures.panel_labels(axes.flat)
     yield Drawing(figure, found)
 

@@ -231,10 +231,15 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     parts = []
     for panel, quantity, label in ((axes[0, 0], RANK, "rank of $dW_3$"), (axes[0, 1], STABLE, "stable rank of $dW_3$")):
         rows = select(middle, quantity=quantity).assign(layer=lambda rows: rows["batch"], theory=np.nan)
+        lines = figures.against_depth(panel, rows, by="setting", label=figures.spelled, xlabel="batch N", ylabel=label)
         if quantity == RANK:
-            panel.plot(BATCHES, np.minimum(BATCHES, WIDTH), color="black", linestyle="dotted", linewidth=1.0)
-            panel.annotate(f"min(N, {WIDTH})", (40, WIDTH), (40, WIDTH + 1), fontsize=7)
-        figures.against_depth(panel, rows, by="setting", xlabel="batch N", ylabel=label)
+            for line, size in zip(lines, (7.0, 5.0, 2.5), strict=True):  # they lie on top of each other
+                line.set_markersize(size)
+            panel.plot(
+                BATCHES, np.minimum(BATCHES, WIDTH), color="black", linestyle="dashed", linewidth=0.8, zorder=3,
+                label=f"min(N, {WIDTH})",
+            )  # fmt: skip
+            panel.legend(handles=panel.lines[-1:], loc="lower right")
         panel.set_ylim(0.0, None)
         parts.append(rows)
     for panel, quantity, label in (
@@ -242,8 +247,12 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         (axes[1, 1], STABLE, "stable rank of $dW_l$"),
     ):
         rows = depths(table, quantity)
-        figures.against_depth(panel, rows, by="setting", scale="log", ylabel=label)
+        figures.against_depth(panel, rows.drop(columns="infinite_width"), by="setting", scale="log", ylabel=label)
         parts.append(rows)
+    _draw_limits(axes[1, 0], parts[-2])
+    for panel, most in ((axes[1, 0], 16), (axes[1, 1], 4)):
+        ticks = [2**power for power in range(most.bit_length())]
+        panel.set_yticks(ticks, labels=list(map(str, ticks)))
     figures.panel_labels(axes.flat)
     yield Drawing(figure, pandas.concat(parts))
 
@@ -253,9 +262,24 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         _draw_cloud(panel, select(cloud, setting=stage))
     density = select(collected.measured, part="density")
     _draw_spectra(axes[1, 3], density)
-    titles = [*STAGES[:3], r"$= xW$", *WEIGHTS, "large random $W$"]
+    for panel in (*axes[1, :3], axes[0, 3]):
+        panel.set_xlabel("unit 1")
+    for panel in axes[:, 0]:
+        panel.set_ylabel("unit 2")
+    titles = [*STAGES[:3], f"{TURNED}, $= xW$", *map(figures.spelled, WEIGHTS), "large random $W$"]
     figures.panel_labels(axes.flat, titles)
     yield Drawing(figure, pandas.concat([cloud, density]), "cloud")
+
+
+def _draw_limits(panel: Axes, rows: DataFrame) -> None:
+    """Draw the limit of infinite width of each line in its color, with its marker, open."""
+    for index, setting in enumerate(SETTINGS):
+        line = select(rows, setting=setting)
+        looks = figures.line(index) | {"markerfacecolor": "white", "linestyle": "dotted", "linewidth": 1.0}
+        panel.plot(line["layer"], line["infinite_width"], markevery=(3 + 3 * index, 12), **looks)
+    looks = {"color": "black", "linestyle": "dotted", "marker": "o", "markerfacecolor": "white"}
+    panel.plot([], [], label="infinite width (open)", linewidth=1.0, **looks)
+    panel.legend(handles=panel.lines[-1:], loc="center right", bbox_to_anchor=(1.0, 0.8))
 
 
 def depths(table: DataFrame, quantity: str) -> DataFrame:
@@ -290,11 +314,11 @@ def _draw_cloud(panel: Axes, rows: DataFrame) -> None:
 def _draw_spectra(panel: Axes, density: DataFrame) -> None:
     for index, name in enumerate(("Gaussian", "orthogonal")):
         rows = select(density, setting=name)
-        rows = rows[rows["y"] > 0.0]
-        looks = figures.line(index) | {"linestyle": "none"}
-        panel.plot(rows["x"], rows["y"] if index == 0 else 0.9 * np.ones(len(rows)), label=name, **looks)
-        if index:
-            panel.vlines(1.0, 0.0, 0.9, color=looks["color"], linewidth=1.2)
+        if index == 0:
+            panel.plot(rows["x"], rows["y"], label=name, **figures.line(index) | {"linestyle": "none"})
+        else:  # no density: an arrow
+            looks = figures.line(index) | {"marker": "^", "markevery": [1]}
+            panel.plot([1.0, 1.0], [0.0, 0.95], label=f"{name}: all 1", **looks)
     x = np.linspace(0.0, 2.0, 200)
     panel.plot(x, np.sqrt(4.0 - x * x) / math.pi, color="black", linestyle="dotted", label="infinite width")
     panel.set_ylim(0.0, 1.6)
@@ -414,7 +438,7 @@ def _rank_one(collected: Collected) -> Verdict:
         f"of (1 - 2^-n)^L has rank 1, largest |z| {z:.1f})"
     )
     row = pick(one, setting="tanh", layer=1)
-    return judge("A03", row._replace(theory=1.0), holds, note, when="the net passes anything")
+    return judge("A03", row._replace(theory=1.0), holds, note, when="z below the layer and ds in it are not all 0")
 
 
 study = Study(

@@ -32,6 +32,7 @@ NETS = {"quick": {"chain": 20_000, "wide": 200}, "paper": {"chain": 200_000, "wi
 CHAINS = ("sigmoid", "tanh", "relu")
 DEPTHS = (4, 30)
 POWERS = ((1.5, 100), (0.8, 100), (0.2, 30), (5.0, 30))  # a weight, and how often it is multiplied
+LONGEST = max(depth for _, depth in POWERS)
 PRINTED = {1.5: "4e+17", 0.8: "2e-10", 0.2: "1e-21", 5.0: "9e+20"}
 WIDTH = 64
 WIDE = ((1.5, 100), (0.8, 100))
@@ -175,13 +176,18 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     above = factors(collected)
     shown = above[(above["layer"] > 0) & (above["depth"] == DEPTHS[-1])]
     label = "share of $|f'(s_l)\\,w_l|$ > 1"
-    figures.against_depth(axes[0, 1], shown, by="setting", ylabel=label)
-    axes[0, 1].set_ylim(-0.01, 0.25)
+    figures.against_depth(axes[0, 1], shown, by="setting", label=figures.spelled, ylabel=label)
+    axes[0, 1].set_ylim(-0.01, 0.27)
+    first = select(shown, setting="relu")["layer"].min()
+    if first > 1:
+        axes[0, 1].text(
+            1, 0.202, f"ReLU: below layer {first} gradients\narrive in fewer than {ENOUGH} chains", fontsize=7
+        )
     density = _draw_gradients(axes[1, 0], collected)
     powers = select(collected.table, part=("power", "wide"), quantity=NORM)
     powers = powers.assign(
         back=powers["depth"] - powers["layer"],
-        line=powers["factor"].map("{:g}".format) + powers["part"].map({"power": "", "wide": f", ReLU {WIDTH}"}),
+        line=[_named(*row) for row in zip(powers["part"], powers["factor"], powers["depth"], strict=True)],
     )
     at_last = powers[powers["back"] == 0].set_index("line")["estimate"]
     offset = powers["line"].map(at_last)  # gradients of wide nets start with the norm of a normal vector
@@ -194,6 +200,12 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     )
     figures.panel_labels(axes.flat)
     yield Drawing(figure, pandas.concat([steep, shown, density, relative]))
+
+
+def _named(part: str, factor: float, depth: int) -> str:
+    if part == "wide":
+        return f"×{factor:g}, ReLU, width {WIDTH}"
+    return f"×{factor:g} a layer" + ("" if depth == LONGEST else f", depth {depth}")
 
 
 def _draw_steep(panel: Axes, steep: DataFrame) -> None:
@@ -210,8 +222,8 @@ def _draw_steep(panel: Axes, steep: DataFrame) -> None:
     panel.set_xscale("log")
     panel.set_xticks([0.5, 1, 2, 4, 10, 40], labels=["0.5", "1", "2", "4", "10", "40"])
     panel.minorticks_off()
-    panel.set_ylim(-0.03, 1.05)
-    panel.legend(loc="upper right")
+    panel.set_ylim(-0.03, 1.2)
+    panel.legend(loc="upper center", ncols=3, columnspacing=1.0)
     panel.set(xlabel="$|w|$", ylabel="width of the set of $x$\nwith $|f'(wx+b)\\,w|$ > 1")
 
 

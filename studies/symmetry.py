@@ -142,16 +142,18 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     _against_steps(axes[0, 1], loss, by="start", order=order, ylabel="loss, tanh", scale="log")
     grown = select(measured, quantity="log10_spread", layer=1, activation="tanh", start="equal")
     grown = grown[(grown["part"] == "perturbed") | (grown["precision"] == "float32")]
-    names = ["rounding, float32" if size == 0 else f"perturbed by {size:g}" for size in grown["perturbation"]]
+    powers = np.log10(grown["perturbation"].where(grown["perturbation"] > 0))
+    names = ["rounding, float32" if np.isnan(power) else f"perturbed by $10^{{{power:.0f}}}$" for power in powers]
     _against_steps(
         axes[1, 0], grown.assign(line=names), by="line", ylabel="spread of units of layer 1, tanh", scale="exponent"
     )
     last = select(measured, part="perturbed", quantity="effective_units", layer=1, step=STEPS)
     figures.against_depth(
-        axes[1, 1], last.assign(layer=np.log10(last["perturbation"])), by="activation",
-        xlabel="perturbation ($\\log_{10}$ of its standard deviation)",
+        axes[1, 1], last.assign(layer=np.log10(last["perturbation"])), by="activation", label=figures.spelled,
+        xlabel="log10 of the perturbation",
         ylabel=f"effective units of layer 1,\n{STEPS} steps",
     )  # fmt: skip
+    axes[1, 1].set_xticks(np.log10(PERTURBATIONS))
     figures.panel_labels(axes.flat)
     yield Drawing(figure, pandas.concat([units, loss, grown, last]))
 

@@ -37,7 +37,6 @@ MEANS = (0.0, 1.0)  # of the inputs
 GIVEN = 50_000  # samples that those of another mean than 0 are drawn from
 SHARE = "weight_gradient_one_signed_column_fraction"
 STRAIGHT = "straightness"
-NARROW: dict[str, float] = {"handlelength": 1.0, "columnspacing": 0.6, "handletextpad": 0.1}  # a legend
 CHANCE = 2.0 ** (1 - WIDTH)  # that all of a column have one sign if every sign is drawn
 
 TRAINED = {"quick": 100, "paper": 1000}
@@ -49,6 +48,7 @@ OFFSETS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 SETS = {"quick": 12, "paper": 60}  # of data
 ORDERS = 8  # of mini-batches for each
 OFFSET_STEPS, OFFSET_RATE = 200, 0.005
+CONTOUR = "#c8c8c8"
 PICTURE_STEPS, PICTURE_RATE, TARGET = 60, 0.5, np.array([1.0, -0.5])
 
 
@@ -235,44 +235,51 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     label = "share of columns of $dW_{}$ of one sign"
     _against_batch(axes[0, 0], upper.assign(theory=math.nan), by="activation", ylabel=label.format(2))
     inputs = select(table, layer=1, activation=("linear", "relu"))
-    inputs = inputs.assign(line=inputs["activation"] + ", inputs about " + inputs["mean"].map("{:g}".format))
+    inputs = inputs.assign(
+        line=inputs["activation"].map(figures.spelled) + ", inputs about " + inputs["mean"].map("{:g}".format)
+    )
     _against_batch(axes[0, 1], inputs, by="line", ylabel=label.format(1))
     figures.panel_labels(axes.flat)
     yield Drawing(figure, pandas.concat([upper, inputs]), "signs")
 
-    figure, axes = figures.panels(rows=1, columns=2, width=figures.PAGE, height=2.8)
+    figure, axes = figures.panels(rows=1, columns=3, width=figures.PAGE, height=2.6)
     nets = _named(select(measured, part="nets", quantity=STRAIGHT))
     order = [f"batch {batch}" for batch in TRAINED_BATCHES]
     dots = figures.dot_plot(
         axes[0, 0], nets, rows="name", by="line", order=order,
-        xlabel=f"straightness of $W_{HIDDEN}$, $b_{HIDDEN}$ after {STEPS} steps",
+        xlabel=f"straightness of $W_{HIDDEN}$, $b_{HIDDEN}$\nafter {STEPS} steps",
     )  # fmt: skip
-    axes[0, 0].legend(handles=dots, loc="lower right", bbox_to_anchor=(1.04, 0.99), ncols=3, **NARROW)
+    axes[0, 0].get_legend().remove()
+    figure.legend(handles=dots, loc="outside lower center", ncols=3, handlelength=1.0)
     axes[0, 0].set_xlim(0, 1.03)
     moved = select(measured, part="offset", setting="as it is")
     moved = moved[(moved["quantity"] == STRAIGHT) | (moved["batch"] == 1)]
-    words = {SHARE: "one-signed, batch 1", STRAIGHT: "straightness, batch {}"}
-    moved = moved.assign(
-        line=[words[name].format(batch) for name, batch in zip(moved["quantity"], moved["batch"], strict=True)],
-        layer=moved["offset"],
-    )
-    figures.against_depth(
-        axes[0, 1], moved, by="line", xlabel="mean of the inputs, each within 1 of it", ylabel="share, straightness"
-    )
-    axes[0, 1].set_ylim(-0.03, 1.05)
+    moved = moved.assign(line="batch " + moved["batch"].astype(str), layer=moved["offset"])
+    xlabel = "mean of the inputs,\neach within 1 of it"
+    for panel, quantity, ylabel in (
+        (axes[0, 1], STRAIGHT, "straightness, linear regression"),
+        (axes[0, 2], SHARE, "share of one-signed columns"),
+    ):
+        rows = select(moved, quantity=quantity)
+        figures.against_depth(panel, rows, by="line", order=order, xlabel=xlabel, ylabel=ylabel)
+        panel.set_ylim(-0.03, 1.05)
     figures.panel_labels(axes.flat)
     yield Drawing(figure, pandas.concat([nets, moved]))
 
-    figure, axes = figures.panels(rows=1, columns=3, width=figures.PAGE, height=2.5)
+    figure, axes = figures.panels(rows=1, columns=3, width=figures.PAGE, height=2.55)
     for panel, (name, (inputs_of, best, _)) in zip(axes.flat, picture().items(), strict=True):
         _draw_path(panel, inputs_of, best, select(measured, part="picture", setting=name))
+    path, best = axes[0, 0].lines
+    contour = axes[0, 0].plot([], [], color=CONTOUR, linewidth=0.8, label="equal loss")
+    figure.legend(handles=[path, best, *contour], loc="outside lower center", ncols=3)
     figures.panel_labels(axes.flat, ["inputs above 0", "the same, turned by 45°", "the same, centered"])
     yield Drawing(figure, select(measured, part="picture"), "paths")
 
 
 def _against_batch(axes: Axes, rows: DataFrame, *, by: str, ylabel: str) -> None:
     axes.set_xscale("log", base=2)
-    figures.against_depth(axes, rows.assign(layer=rows["batch"]), by=by, xlabel="samples in the batch", ylabel=ylabel)
+    rows = rows.assign(layer=rows["batch"])
+    figures.against_depth(axes, rows, by=by, label=figures.spelled, xlabel="samples in the batch", ylabel=ylabel)
     axes.set_xticks(BATCHES, labels=list(map(str, BATCHES)))
     axes.minorticks_off()
     axes.set_ylim(-0.03, 1.03)
@@ -292,10 +299,12 @@ def _draw_path(axes: Axes, inputs: NDArray[Any], best: NDArray[Any], rows: DataF
     away = np.stack([x - best[0], y - best[1]], axis=-1)
     loss = np.einsum("...i,ij,...j->...", away, inputs.T @ inputs / len(inputs), away)
     axes.contour(
-        x, y, np.sqrt(loss), levels=np.sqrt(loss.max()) * np.linspace(0.05, 1, 10), colors="#c8c8c8", linewidths=0.5
+        x, y, np.sqrt(loss), levels=np.sqrt(loss.max()) * np.linspace(0.05, 1, 10), colors=CONTOUR, linewidths=0.5
     )
-    axes.plot(first, second, color=figures.PALETTE[1], linewidth=0.9, marker="o", markersize=1.8)
-    axes.plot(*best, color=figures.PALETTE[3], marker="*", markersize=7, linestyle="none", zorder=5)
+    axes.plot(
+        first, second, color=figures.PALETTE[1], linewidth=0.9, marker="o", markersize=1.8, label="steps of descent"
+    )
+    axes.plot(*best, color=figures.PALETTE[3], marker="*", markersize=7, linestyle="none", zorder=5, label="least loss")
     axes.set_aspect("equal")
     axes.set_xlabel("weight 1")
     axes.set_ylabel("weight 2")

@@ -1,5 +1,6 @@
 """Figures: a style, plots of tidy tables, and files with stable bytes."""
 
+from stabsim.figures.labels import spelled
 from stabsim.figures.plots import against_depth, dot_plot, heat_map, panel_labels, set_scale
 from stabsim.figures.style import COLUMN, DIVERGING, MARKERS, PAGE, PALETTE, SEQUENTIAL, line, panels, save, style
 
@@ -18,5 +19,6 @@ __all__ = [
     "panels",
     "save",
     "set_scale",
+    "spelled",
     "style",
 ]

@@ -16,6 +16,24 @@ from matplotlib.transforms import Bbox, IdentityTransform
 from numpy.typing import ArrayLike, NDArray
 
 GAP = 14.0  # points between the right end of the axes and the labels
+_SPELLED = {
+    "relu": "ReLU",
+    "relu6": "ReLU6",
+    "elu": "ELU",
+    "selu": "SELU",
+    "gelu": "GELU",
+    "silu": "SiLU",
+    "lecun": "LeCun",
+}
+
+
+def spelled(name: str) -> str:
+    """Return the name of an activation as texts spell it.
+
+    >>> spelled("leaky_relu"), spelled("tanh")
+    ('leaky ReLU', 'tanh')
+    """
+    return " ".join(_SPELLED.get(word, word) for word in name.split("_"))
 
 
 class EndLabels(Artist):
