@@ -69,8 +69,8 @@ def make_task(
     )  # fmt: skip
     _check_biases(network, task.dtype.name)
     _check_cell(task)
-    wanted = None if quantities is None else select(quantities, batch, task.features)
-    kept = select(samples, batch, task.features, "samples")
+    wanted = None if quantities is None else select(quantities, batch, task.arguments)
+    kept = select(samples, batch, task.arguments, "samples")
     select([q for q in (*(wanted or ()), *kept) if q.function is not None], batch)  # no two of one name
     if wanted is not None and not wanted:
         raise ValueError("quantities=() asks for nothing; None asks for all")
@@ -174,7 +174,9 @@ def _check_cell(task: Task) -> None:
     if network.cell.kind not in GATES:
         return
     if "derivative" in dict(task.histograms):
-        raise ValueError(f"histograms['derivative'] does not exist with {network.cell.kind}: its state is no f(s)")
+        raise ValueError(
+            f"histograms['derivative'] does not exist with cell={network.cell.kind!r}: its state is no f(s)"
+        )
     sizes = [("weights of standard deviation", std) for std in network.weight_stds]
     sizes += [(f"the {name} gate's bias of mean", gate.bias) for name, gate in network.cell.gates.items()]
     limits = np.finfo(task.dtype)

@@ -65,7 +65,7 @@ class Plan:
         nowhere = [c for q in known if q.first_layer == 1 for c in q.own_columns]
         kept = [c for q in known if q.first_layer == 0 for c in q.own_columns]
         blank[0, sorted(set(nowhere) - set(kept))] = np.nan
-        if not self.sampler.every_layer:
+        if "jacobian" in task.features and not self.sampler.draws_weights:  # of dz_L/dz_0 only
             blank[1:, r.JACOBIAN : r.WIDTHS["jacobian"]] = np.nan
         if task.network.cell.recurrent:  # one dW, of all time steps
             once = [c for q in known if q.tensor == "weight_gradient" for c in q.columns]

@@ -85,10 +85,10 @@ class Regression:
 def check_plain(argument: str, network: Any) -> None:
     """Refuse what is no network, or one with more than layers."""
     if not isinstance(network, Network):
-        raise TypeError(f"{argument} must be a stabsim.Network, not {network!r}")
+        raise TypeError(f"{argument} must be a stabsim.Network, not {checks.brief(network)}")
     if network.structures:
-        names = " and ".join(sorted(network.structures))
-        raise ValueError(f"{argument} must be a network of plain layers, not one with {names}: {network!r}")
+        names = " and ".join(network.arguments.values())
+        raise ValueError(f"{argument} must be a network of plain layers, not one with {names}")
 
 
 def given_arrays(data: Any, network: Network) -> tuple[Floats, Floats]:
