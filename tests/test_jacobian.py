@@ -357,8 +357,11 @@ def test_densities_have_their_moments(activation: str, weights: str, depth: int)
     density = jacobian_spectrum.squared_singular_value_density(inner, *law)
     ends = [jacobian_spectrum.squared_singular_value_distribution(inner * (1 + h), *law) for h in (-1e-5, 1e-5)]
     np.testing.assert_allclose(density, (ends[1] - ends[0]) / (2e-5 * inner), rtol=1e-6, atol=1e-9)
-    outside = jacobian_spectrum.squared_singular_value_density([-1.0, 0.0, 1.001 * edge, np.nan], *law)
-    np.testing.assert_array_equal(outside, [0.0, 0.0, 0.0, np.nan])
+    outside = jacobian_spectrum.squared_singular_value_density([-1.0, 0.0, 1.001 * edge], *law)
+    np.testing.assert_array_equal(outside, [0.0, 0.0, 0.0])
+    for wrong in ("a", np.nan):
+        with pytest.raises((TypeError, ValueError), match="^x must be a"):
+            jacobian_spectrum.squared_singular_value_density(wrong, *law)
 
 
 def test_closed_laws_are_special_cases() -> None:

@@ -226,7 +226,8 @@ def test_an_input_row_of_zeros_stops_a_sample_at_layer_0() -> None:
 def test_what_stops_refuses_what_it_is_not_defined_for() -> None:
     with pytest.raises(TypeError, match=r"^seen must be a Trace from stabsim.trace\(...\), not a list$"):
         stabsim.what_stops([3] * 1000)  # type: ignore[arg-type]
-    for given in ({"normalization": "batch(epsilon=1)"}, {"skip": "skip"}, {"cell": "rnn"}):
+    refused: tuple[dict[str, Any], ...] = ({"normalization": "batch(epsilon=1)"}, {"skip": "skip"}, {"cell": "rnn"})
+    for given in refused:
         ((argument, value),) = given.items()
         seen = stabsim.trace(Network((2,) * 4, "tanh", "he_normal", **given), batch=2)
         with pytest.raises(ValueError, match=f"^seen must be .* plain layers, not of one with {argument}='") as failed:
