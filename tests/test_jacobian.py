@@ -360,7 +360,7 @@ def test_densities_have_their_moments(activation: str, weights: str, depth: int)
     outside = jacobian_spectrum.squared_singular_value_density([-1.0, 0.0, 1.001 * edge], *law)
     np.testing.assert_array_equal(outside, [0.0, 0.0, 0.0])
     for wrong in ("a", np.nan):
-        with pytest.raises((TypeError, ValueError), match="^x must be a"):
+        with pytest.raises((TypeError, ValueError), match=r"^x must be a"):
             jacobian_spectrum.squared_singular_value_density(wrong, *law)
 
 
