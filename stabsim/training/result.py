@@ -66,7 +66,7 @@ class Descent:
         width = max(len(name) for name in last["quantity"])
         lines = [
             f"  {row.quantity:<{width}}  {row.estimate: .6g}  [{row.ci_low:.6g}, {row.ci_high:.6g}]  "
-            f"{f'layer {row.layer}' if row.layer else 'net'}"
+            f"{f'layer {row.layer!r}' if row.layer else 'net'}"
             for row in last.itertuples()
         ]
         head = f"{len(self.record)} nets of {self.network!r}, {self.told}"
