@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stabsim.checks import brief, number, whole_number
+from stabsim.checks import number, rows, whole_number
 from stabsim.clipping import Clipping
 from stabsim.clipping import clipping as clipping_of
 from stabsim.kernels.record import GATES, OBSERVED
@@ -69,8 +69,8 @@ def make_task(
     )  # fmt: skip
     _check_biases(network, task.dtype.name)
     _check_cell(task)
-    wanted = None if quantities is None else select(quantities, batch, task.features)
-    kept = select(samples, batch, task.features, "samples")
+    wanted = None if quantities is None else select(quantities, batch, task.arguments)
+    kept = select(samples, batch, task.arguments, "samples")
     select([q for q in (*(wanted or ()), *kept) if q.function is not None], batch)  # no two of one name
     if wanted is not None and not wanted:
         raise ValueError("quantities=() asks for nothing; None asks for all")
@@ -105,23 +105,6 @@ def _check_statistics(task: Task, sampler: Sampler) -> None:
         )
 
 
-def _array(name: str, value: Any, shape: str, ends: tuple[int, ...]) -> Floats:
-    """Return finite numbers in an array whose last sides are ``ends``, behind one that is not 0."""
-    try:
-        given = np.asarray(value)
-    except ValueError as error:  # ragged
-        raise TypeError(f"{name} must be an array of numbers {shape}, not {brief(value)}") from error
-    if given.dtype.kind not in "iuf":
-        raise TypeError(f"{name} must be an array of numbers {shape}, not {brief(value)}")
-    array = given.astype(np.float64)
-    if array.ndim != 1 + len(ends) or array.shape[1:] != ends or array.shape[0] == 0:
-        raise ValueError(f"{name} must have shape {shape} = (..., {', '.join(map(str, ends))}), not {array.shape}")
-    if not np.isfinite(array).all():
-        where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-        raise ValueError(f"{name} must be finite, but {name}[{', '.join(map(str, where))}] is {array[where]}")
-    return np.ascontiguousarray(array)
-
-
 def _inputs(inputs: Any, network: Network, batch: int) -> Floats | None:
     if inputs is None:
         return None
@@ -132,7 +115,7 @@ def _inputs(inputs: Any, network: Network, batch: int) -> Floats | None:
     shape, ends = "(samples, widths[0])", network.widths[:1]
     if network.cell.recurrent:
         shape, ends = "(samples, time steps, widths[0])", (network.depth, *ends)
-    array = _array("inputs", inputs, shape, ends)
+    array = rows("inputs", inputs, shape, ends)
     if len(array) < batch:
         raise ValueError(f"inputs has {len(array)} samples, fewer than batch={batch}, which draws without replacement")
     return array
@@ -141,7 +124,7 @@ def _inputs(inputs: Any, network: Network, batch: int) -> Floats | None:
 def _output_gradient(gradient: Any, network: Network, batch: int) -> Floats | None:
     if gradient is None:
         return None
-    array = _array("output_gradient", gradient, "(batch, widths[-1])", network.widths[-1:])
+    array = rows("output_gradient", gradient, "(batch, widths[-1])", network.widths[-1:])
     if len(array) != batch:
         raise ValueError(f"output_gradient must have batch={batch} rows, not {len(array)}")
     return array
@@ -174,7 +157,9 @@ def _check_cell(task: Task) -> None:
     if network.cell.kind not in GATES:
         return
     if "derivative" in dict(task.histograms):
-        raise ValueError(f"histograms['derivative'] does not exist with {network.cell.kind}: its state is no f(s)")
+        raise ValueError(
+            f"histograms['derivative'] does not exist with cell={network.cell.kind!r}: its state is no f(s)"
+        )
     sizes = [("weights of standard deviation", std) for std in network.weight_stds]
     sizes += [(f"the {name} gate's bias of mean", gate.bias) for name, gate in network.cell.gates.items()]
     limits = np.finfo(task.dtype)

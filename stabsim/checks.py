@@ -120,6 +120,42 @@ def array(
     return checked
 
 
+def rows(argument: str, values: Any, shape: str, ends: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return finite numbers as an array whose last sides are ``ends``, behind one that is not 0.
+
+    ``shape`` is what errors call the sides; they say where a number is not finite.
+
+    Examples
+    --------
+    >>> rows("inputs", [[1, 2], [3, 4], [5, 6]], "(samples, widths[0])", (2,)).shape
+    (3, 2)
+    """
+    import numpy as np
+
+    try:
+        given = np.asarray(values)
+    except ValueError:  # ragged
+        given = np.empty(0, object)
+    if given.dtype.kind not in "iuf" or isinstance(values, np.ma.MaskedArray):
+        raise TypeError(f"{argument} must be an array of real numbers {shape}, not {_kind(given, values)}")
+    with np.errstate(over="ignore"):  # of longer floats, which are then not finite
+        found = given.astype(np.float64)
+    if found.ndim != 1 + len(ends) or found.shape[1:] != ends or not len(found):
+        at_least = ", at least one row" if found.ndim and not len(found) else ""
+        raise ValueError(
+            f"{argument} must have shape {shape} = (..., {', '.join(map(str, ends))}){at_least}, not {found.shape}"
+        )
+    if not np.isfinite(found).all():
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(found))[0])
+        raise ValueError(f"{argument} must be finite, but {argument}[{', '.join(map(str, where))}] is {found[where]}")
+    return np.ascontiguousarray(found)
+
+
+def _kind(array: NDArray[Any], values: object) -> str:
+    """Return what an array that is none of real numbers is of, or the value that makes none, for a message."""
+    return f"of {array.dtype}" if array.ndim and array.dtype.kind in "bc" else brief(values)
+
+
 def brief(value: object) -> str:
     """Return a value for a message: one line, not endless."""
     text = " ".join(repr(value).split())

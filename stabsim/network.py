@@ -128,10 +128,14 @@ class Network:
 
         Laws and samplers are written for nets without, unless they say otherwise.
         """
-        found = {"normalization": self.normalization is not None, "skip": self.skip is not None}
-        return frozenset(name for name, there in found.items() if there) | (
-            {self.cell.kind} if self.cell.recurrent else set()
-        )
+        return frozenset(self.arguments)
+
+    @property
+    def arguments(self) -> dict[str, str]:
+        """Return, by structure (see `structures`), the argument that gives it, and its value."""
+        given = {"normalization": self.normalization, "skip": self.skip}
+        found = {name: f"{name}={str(value)!r}" for name, value in given.items() if value is not None}
+        return found | ({self.cell.kind: f"cell={self.cell.kind!r}"} if self.cell.recurrent else {})
 
     @property
     def shortcuts(self) -> tuple[int, ...]:

@@ -28,7 +28,7 @@ from stabsim.samplers import sampler_of
 from stabsim.samplers.base import CACHE_LINE, Layout, Sampler
 from stabsim.structures import GATES, NORMALIZATIONS, PLACES, Gate, Skip
 from stabsim.task import Task
-from stabsim.threads import available_memory, single_threaded_blas
+from stabsim.threads import check_memory, single_threaded_blas
 
 Buffers = tuple[NDArray[Any], ...]
 
@@ -65,7 +65,7 @@ class Plan:
         nowhere = [c for q in known if q.first_layer == 1 for c in q.own_columns]
         kept = [c for q in known if q.first_layer == 0 for c in q.own_columns]
         blank[0, sorted(set(nowhere) - set(kept))] = np.nan
-        if not self.sampler.every_layer:
+        if "jacobian" in task.features and not self.sampler.draws_weights:  # of dz_L/dz_0 only
             blank[1:, r.JACOBIAN : r.WIDTHS["jacobian"]] = np.nan
         if task.network.cell.recurrent:  # one dW, of all time steps
             once = [c for q in known if q.tensor == "weight_gradient" for c in q.columns]
@@ -139,11 +139,7 @@ class Plan:
             If they do not fit into the memory that is free.
         """
         needed = sum(layout.lengths) * self.task.dtype.itemsize * threads
-        if needed > (free := available_memory()):
-            raise MemoryError(
-                f"{threads} nets at a time need {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free: "
-                "reduce widths, depth, batch or threads"
-            )
+        check_memory(f"{threads} nets at a time", needed, "widths, depth, batch or threads")
         return [tuple(aligned(size, self.task.dtype) for size in layout.lengths) for _ in range(threads)]
 
     @cached_property

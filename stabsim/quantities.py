@@ -7,7 +7,7 @@ they are an entry here, a column in ``kernels/record.py`` and the lines of ``ker
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,6 +18,11 @@ Kind = Literal["mean", "mean_square", "variance", "kurtosis", "fraction", "value
 
 # Tensors that exist before the first layer or time step, too.
 FROM_0 = ("activation", "activation_gradient", "cell_state", "cell_state_gradient", "singular_value")
+GIVEN_BY = {  # features that a quantity may need, in words
+    "clipping": "clipping of gradients (clipping=...)",
+    "number_format": "a simulated number format (precision='float16', ...)",
+    "recurrent": "a recurrent cell (cell='rnn', ...)",
+}
 GATED = tuple(r.GATES)  # cells whose activations are no f(s)
 SPECTRUM_LOGARITHMS = tuple(f"singular_value_log10_{of}" for of in ("largest", "smallest", "condition"))
 WEIGHT_TENSORS = ("weight_gradient", "clipped_gradient")  # of the shape of the weights
@@ -139,14 +144,19 @@ class Quantity:
         return 2 if self.whole or self._is("correlation") else 1
 
     def missing(self, batch: int, features: Collection[str] = ()) -> str:
-        """Return what a task of that batch and those features lacks for it, in words; nothing if it exists."""
+        """Return what a task of that batch and those features lacks for it, in words; nothing if it exists.
+
+        Features by name, or the arguments that give them by their names (`Task.arguments`), which the words then name.
+        """
         if batch < self.smallest_batch:
             return f"needs batch >= {self.smallest_batch}, got batch={batch}"
         if self.needs and not set(self.needs) & set(features):
-            return f"needs a task with {' or '.join(self.needs)}"
+            return f"needs {' or '.join(GIVEN_BY.get(need, f'cell={need!r}') for need in self.needs)}"
         lacks = {*self.lacks, *(GATED if self.tensor == "derivative" else ())}
         unfit = sorted(lacks & set(features))
-        return f"does not exist with {unfit[0]}" if unfit else ""
+        if not unfit:
+            return ""
+        return f"does not exist with {features[unfit[0]] if isinstance(features, Mapping) else unfit[0]}"
 
     @property
     def log10_norm(self) -> bool:
@@ -515,7 +525,7 @@ def select(
     """Return the quantities of those names in the order of the table, then a user's own.
 
     None stands for all that exist, but for those that are on request. ``argument`` is what errors call the names;
-    batch and features of the task say which exist.
+    batch and features of the task (see `Quantity.missing`) say which exist.
 
     Raises
     ------

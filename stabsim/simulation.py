@@ -69,7 +69,8 @@ def simulate(
         in the width, but for zeros and signs of the dW of a batch. (Zeros of dW are those of generic values: sums that
         cancel exactly, as with inputs and an output gradient of whole numbers, do not count.) It needs weights of law
         "normal" or "orthogonal", and draws other nets than "dense" with the same seed. "auto" takes the cheaper one
-        for the network, batch and precision; which that was is ``result.task.sampler``.
+        for the network, batch and precision (of singular values: see ``quantities``); which that was is
+        ``result.task.sampler``.
     precision : str
         "float32" or "float64"; sums over values are float64 in both. Or a number format that is simulated: "float16",
         "bfloat16", "float8_e5m2" or "float8_e4m3". All tensors are rounded to it, to nearest, ties to even; products
@@ -86,7 +87,8 @@ def simulate(
         Quantities, names or your own, to estimate; all of them unless told, but for ranks and singular values, which
         cost more than the net, and are named. What is not asked for is not computed. "singular_value" is of the
         Jacobians dz_L/dz_l of each sample: with "dense" all of it at every layer, with "matrix_free", one sample and
-        weights of law "normal" the mean square and the largest at layer 0; "auto" takes "dense".
+        weights of law "normal" the mean square and the largest at layer 0. "auto" takes "dense" up to 512 units, and
+        where any layer has more, "matrix_free", if it gives what is asked for.
     histograms : mapping of str to (low, high, bins), optional
         Tensors ("activation", "preactivation", "derivative", "activation_gradient", "preactivation_gradient",
         "singular_value") whose values are counted in equal bins, the same number for all.

@@ -179,8 +179,8 @@ class Study:
     verdicts : callable
         From what was collected to the verdicts, at least one a claim, each computed from estimates.
     measure : callable, optional
-        From "quick" or "paper" to a table of what depends on the machine, such as times: measured once for each scale,
-        and kept beside the chunks until its file is deleted.
+        From "quick" or "paper" to a table of what is no simulation: times of this machine, counts of checks, trained
+        nets. It is made once for each scale, and kept beside the chunks until its file is deleted.
 
     Raises
     ------

@@ -87,15 +87,11 @@ class Task:
     @property
     def arguments(self) -> dict[str, str]:
         """Return, by feature, the argument that gives it, and its value."""
-        network = self.network
-        cell = f"cell={network.cell.kind!r}"
         given = {
             "clipping": f"clipping={str(self.clipping)!r}",
             "number_format": f"precision={self.precision!r}",
-            "normalization": f"normalization={str(network.normalization)!r}",
-            "skip": f"skip={str(network.skip)!r}",
-            "recurrent": cell,
-            network.cell.kind: cell,
+            **self.network.arguments,
+            "recurrent": f"cell={self.network.cell.kind!r}",
             "jacobian": next(iter(self._spectral), ""),
             "spectrum": next((each for each in self._spectral if each not in WITHOUT_SPECTRUM), ""),
         }

@@ -34,6 +34,18 @@ def available_memory() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
+def check_memory(what: str, needed: int, remedy: str) -> None:
+    """Refuse what does not fit into the memory that is free.
+
+    Raises
+    ------
+    MemoryError
+        In one line: what needs how many GiB, how many are free, and the remedy.
+    """
+    if needed > (free := available_memory()):
+        raise MemoryError(f"{what} need {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free: reduce {remedy}")
+
+
 @functools.cache
 def _controller() -> Any:
     import scipy.linalg.cython_blas  # noqa: F401  (the BLAS that compiled code calls: it must be loaded to be found)

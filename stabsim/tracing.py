@@ -35,7 +35,8 @@ class Trace:
     Of a recurrent net layers are time steps. The activation is the state h_t, pre-activations and their gradients are
     those of all gates side by side (batch, gates * state), and f' is that of an RNN. Weights and biases are listed by
     gate instead, in the order of PyTorch: ``weight`` on the input and ``recurrent_weight`` on the state, with their
-    gradients summed over time. What is below only recurrent nets have, and the state of the cell only an LSTM.
+    gradients summed over time. What is below only recurrent nets have, and the state of the cell only an LSTM. Last
+    comes the network that was traced.
     """
 
     activation: list[Floats]
@@ -53,6 +54,7 @@ class Trace:
     input_gradient: list[Floats | None] = field(default_factory=list)
     cell_state: list[Floats] = field(default_factory=list)
     cell_state_gradient: list[Floats] = field(default_factory=list)
+    network: Network | None = None
 
 
 def trace(
@@ -152,7 +154,7 @@ def _feedforward(task: Task, net: int) -> Trace:
         dw = [seen.layer(dense.DW, number, *network.fans[number - 1]) for number in layers]
     biased = seen.plan.problem.bias_scale.any()
     b = [seen.layer(dense.B, i, n) if biased else np.zeros(n) for i, n in enumerate(network.widths[1:], start=1)]
-    return Trace(z, [None, *s], [None, *d], dz, [None, *ds], [None, *w], [None, *b], [None, *dw])
+    return Trace(z, [None, *s], [None, *d], dz, [None, *ds], [None, *w], [None, *b], [None, *dw], network=network)
 
 
 def _recurrent(task: Task, net: int) -> Trace:
@@ -201,4 +203,5 @@ def _recurrent(task: Task, net: int) -> Trace:
         input_gradient=every_input(recurrent.DX),
         cell_state=every(recurrent.C) if lstm else [],
         cell_state_gradient=every(recurrent.DC) if lstm else [],
+        network=task.network,
     )

@@ -287,22 +287,26 @@ def surviving(rows: DataFrame) -> DataFrame:
 
 
 LOOKS = {  # of a cause: name, lightness, hatching
-    stops.BY_ACTIVATION: ("stopped by a row f = 0 below", "#7d7d7d", "...."),
-    stops.BY_DERIVATIVE: ("stopped by a row f' = 0 here or above", "#d2d2d2", "////"),
+    stops.Cause.BY_ACTIVATION: ("stopped by a row f = 0 below", "#7d7d7d", "...."),
+    stops.Cause.BY_DERIVATIVE: ("stopped by a row f' = 0 here or above", "#d2d2d2", "////"),
 }
 
 
 def draw_causes(axes: Axes, rows: DataFrame) -> None:
     """Draw shares of samples stopped by f and by f' on top of each other, with the exact laws."""
     bottom, law, layers = np.zeros(DEPTH), np.zeros(DEPTH), np.arange(1, DEPTH + 1)
-    for quantity, code in ((QUANTITIES[4], stops.BY_ACTIVATION), (QUANTITIES[3], stops.BY_DERIVATIVE)):
+    for quantity, code in ((QUANTITIES[4], stops.Cause.BY_ACTIVATION), (QUANTITIES[3], stops.Cause.BY_DERIVATIVE)):
         found = select(rows, quantity=quantity, layer=tuple(layers)).sort_values("layer")
         top = bottom + found["estimate"].to_numpy()
         _, color, hatch = LOOKS[code]
         axes.fill_between(layers, bottom, top, facecolor=color, hatch=hatch, edgecolor="black", linewidth=0)
         law = law + found["theory"].to_numpy()
         axes.plot(
-            layers, law, color="black", linestyle="dashed", label="_theory" if code == stops.BY_ACTIVATION else "theory"
+            layers,
+            law,
+            color="black",
+            linestyle="dashed",
+            label="_theory" if code == stops.Cause.BY_ACTIVATION else "theory",
         )
         bottom = top
     axes.set(xlabel="layer", ylabel="share stopped, width 4", ylim=(0, 1), xlim=(0, DEPTH))

@@ -223,5 +223,5 @@ def test_refusals() -> None:
         stabsim.simulate(network, nets=1, sampler="matrix_free", clipping="value")
     with pytest.raises(ValueError, match=r"^clipping='value\(bound=1\)' does not go with precision='float16'$"):
         stabsim.simulate(network, nets=1, precision="float16", clipping="value")
-    with pytest.raises(ValueError, match="quantity 'clipped_gradient_cosine' needs a task with clipping"):
+    with pytest.raises(ValueError, match="quantity 'clipped_gradient_cosine' needs clipping of gradients"):
         stabsim.simulate(network, nets=1, quantities=(COSINE,))

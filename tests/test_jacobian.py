@@ -201,6 +201,7 @@ def test_mean_square_is_exact(activation: str, weights: str, widths: tuple[int, 
 
 
 KNOWN = ("singular_value_mean_square", "singular_value_log10_largest")
+TWO = "singular values it gives singular_value_mean_square and singular_value_log10_largest$"
 
 
 @pytest.mark.parametrize(
@@ -239,12 +240,27 @@ def test_without_weights_only_some_are_known() -> None:
     network = Network((8, 8), "tanh", "he_normal")
     assert make_task(network, quantities=KNOWN).sampler == "dense"
     for names, batch, weights, message in (
-        ((SPREAD,), 1, "he_normal", "sampler='matrix_free' does not run nets with singular_value_spread"),
-        (KNOWN, 2, "he_normal", "sampler='matrix_free' takes batches of 1 to 1, not 2"),
+        ((SPREAD,), 1, "he_normal", f"sampler='matrix_free' does not run nets with {SPREAD}: of {TWO}"),
+        (KNOWN, 2, "he_normal", r"sampler='matrix_free' takes one sample \(batch=1\), not batch=2"),
         (KNOWN, 1, "orthogonal", "sampler='matrix_free' needs weights of law 'normal', not 'orthogonal'"),
     ):
         with pytest.raises(ValueError, match=message):
             make_task(Network((8, 8), "tanh", weights), quantities=names, batch=batch, sampler="matrix_free")
+
+
+def test_auto_finds_all_singular_values_of_narrow_nets_and_the_largest_of_wide_ones() -> None:
+    free = {"quantities": KNOWN}
+    for widths, weights, options, sampler in (
+        ((512, 512), "he_normal", free, "dense"),
+        ((8, 513, 8), "he_normal", free, "matrix_free"),
+        ((10_000,) * 3, "he_normal", free | {"quantities": KNOWN[1:]}, "matrix_free"),
+        ((513, 8), "he_normal", {"samples": KNOWN}, "matrix_free"),
+        ((8, 513), "he_normal", free | {"batch": 2}, "dense"),
+        ((8, 513), "orthogonal", free, "dense"),
+        ((8, 513), "he_normal", free | {"quantities": (SPREAD,)}, "dense"),
+        ((8, 513), "he_normal", free | {"histograms": {"singular_value": (0, 1, 2)}}, "dense"),
+    ):
+        assert make_task(Network(widths, "tanh", weights), **options).sampler == sampler, (widths, options)
 
 
 @pytest.mark.parametrize("activation", ["linear", "relu"])
@@ -341,8 +357,11 @@ def test_densities_have_their_moments(activation: str, weights: str, depth: int)
     density = jacobian_spectrum.squared_singular_value_density(inner, *law)
     ends = [jacobian_spectrum.squared_singular_value_distribution(inner * (1 + h), *law) for h in (-1e-5, 1e-5)]
     np.testing.assert_allclose(density, (ends[1] - ends[0]) / (2e-5 * inner), rtol=1e-6, atol=1e-9)
-    outside = jacobian_spectrum.squared_singular_value_density([-1.0, 0.0, 1.001 * edge, np.nan], *law)
-    np.testing.assert_array_equal(outside, [0.0, 0.0, 0.0, np.nan])
+    outside = jacobian_spectrum.squared_singular_value_density([-1.0, 0.0, 1.001 * edge], *law)
+    np.testing.assert_array_equal(outside, [0.0, 0.0, 0.0])
+    for wrong in ("a", np.nan):
+        with pytest.raises((TypeError, ValueError), match=r"^x must be a"):
+            jacobian_spectrum.squared_singular_value_density(wrong, *law)
 
 
 def test_closed_laws_are_special_cases() -> None:

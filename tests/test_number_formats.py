@@ -371,7 +371,9 @@ def test_the_table_has_no_theory_and_other_precisions_no_shares() -> None:
     table = stabsim.simulate(network, nets=4, precision="bfloat16").table
     assert table["theory"].isna().all() and set(SHARES) <= set(table["quantity"])
     assert not set(SHARES) & set(stabsim.simulate(network, nets=4).table["quantity"])
-    with pytest.raises(ValueError, match="quantity 'activation_failed_fraction' needs a task with number_format"):
+    with pytest.raises(ValueError, match=r"^quantity 'weight_gradient_rank' does not exist with precision='bfloat16'$"):
+        stabsim.simulate(network, nets=1, precision="bfloat16", quantities=("weight_gradient_rank",))
+    with pytest.raises(ValueError, match="quantity 'activation_failed_fraction' needs a simulated number format"):
         stabsim.simulate(network, nets=4, quantities=("activation_failed_fraction",))
 
 

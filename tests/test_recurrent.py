@@ -118,10 +118,10 @@ def test_only_quantities_that_a_cell_has_exist() -> None:
     for cell in ("lstm", "gru"):
         assert not any(name.startswith("derivative") for name in found[cell])
         network = Network((3, 4, 4), "tanh", "lecun_normal", cell=cell)
-        with pytest.raises(ValueError, match=f"^quantity 'derivative_mean_square' does not exist with {cell}$"):
+        with pytest.raises(ValueError, match=f"^quantity 'derivative_mean_square' does not exist with cell='{cell}'$"):
             stabsim.simulate(network, nets=1, quantities=["derivative_mean_square"])
         own = Quantity("derivative", "half", "value", function=lambda x: 0.5 * x)
-        with pytest.raises(ValueError, match=f"^quantity 'derivative_half' does not exist with {cell}$"):
+        with pytest.raises(ValueError, match=f"^quantity 'derivative_half' does not exist with cell='{cell}'$"):
             stabsim.simulate(network, nets=1, quantities=[own])
         with pytest.raises(ValueError, match="histograms"):
             stabsim.simulate(network, nets=1, histograms={"derivative": (0.0, 1.0, 3)})

@@ -195,11 +195,11 @@ def test_what_stops_is_what_the_oracle_says(activation: str, bias_std: float) ->
         )
         for layer in range(1, 7):
             by = naive_stopping.blocked(seen, layer)
-            for code, cause in ((stops.BY_DERIVATIVE, "derivative"), (stops.BY_ACTIVATION, "activation")):
+            for code, cause in ((stops.Cause.BY_DERIVATIVE, "derivative"), (stops.Cause.BY_ACTIVATION, "activation")):
                 assert set(np.flatnonzero(found.cause[:, layer] == code)) == by[cause]
             causes |= set(found.cause[:, layer])
-    assert {stops.NOTHING, stops.BY_DERIVATIVE} <= causes
-    assert (stops.BY_ACTIVATION in causes) == (activation == "relu")
+    assert {stops.Cause.NOTHING, stops.Cause.BY_DERIVATIVE} <= causes
+    assert (stops.Cause.BY_ACTIVATION in causes) == (activation == "relu")
 
 
 def test_what_stops_knows_what_lacks_a_gradient_by_elements() -> None:
@@ -207,15 +207,32 @@ def test_what_stops_knows_what_lacks_a_gradient_by_elements() -> None:
     found = stabsim.what_stops(
         stabsim.trace(Network((2, 2, 2), "tanh", "he_normal"), batch=2, output_gradient=gradient)
     )
-    assert found.cause.tolist() == [[0, stops.BY_ELEMENTS, stops.BY_ELEMENTS], [0, 0, 0]]
+    assert found.cause.tolist() == [[0, stops.Cause.BY_ELEMENTS, stops.Cause.BY_ELEMENTS], [0, 0, 0]]
     assert found.layer.tolist() == [-1, -1]
+    lines = ["sample 0: stopped by zeros of elements: no gradient at layers 1 to 2", "sample 1: not stopped"]
+    assert repr(found) == str(found) == "\n".join(lines)
+
+
+def test_an_input_row_of_zeros_stops_a_sample_at_layer_0() -> None:
+    inputs = np.zeros((30, 2))
+    found = stabsim.what_stops(stabsim.trace(Network((2, 2, 2), "relu", "he_normal"), batch=30, inputs=inputs))
+    assert found.layer.tolist() == [0] * 30
+    assert found.cause.tolist() == [[stops.Cause.NOTHING, stops.Cause.BY_ACTIVATION, stops.Cause.BY_ACTIVATION]] * 30
+    lines = str(found).splitlines()
+    by = "an input row of zeros: no gradient at layers 1 to 2, where z = 0 below"
+    assert lines[0] == f"sample 0: stopped at layer 0 by {by}" and lines[20:] == ["and 10 more samples"]
 
 
 def test_what_stops_refuses_what_it_is_not_defined_for() -> None:
-    with pytest.raises(TypeError, match="seen must be a Trace"):
-        stabsim.what_stops(3)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="not for recurrent nets"):
-        stabsim.what_stops(stabsim.trace(Network((2,) * 3, "tanh", "he_normal", cell="rnn")))
+    with pytest.raises(TypeError, match=r"^seen must be a Trace from stabsim.trace\(...\), not a list$"):
+        stabsim.what_stops([3] * 1000)  # type: ignore[arg-type]
+    refused: tuple[dict[str, Any], ...] = ({"normalization": "batch(epsilon=1)"}, {"skip": "skip"}, {"cell": "rnn"})
+    for given in refused:
+        ((argument, value),) = given.items()
+        seen = stabsim.trace(Network((2,) * 4, "tanh", "he_normal", **given), batch=2)
+        with pytest.raises(ValueError, match=f"^seen must be .* plain layers, not of one with {argument}='") as failed:
+            stabsim.what_stops(seen)
+        assert value in str(failed.value)
 
 
 def always_dead(inputs: int, units: int, nets: int) -> Any:

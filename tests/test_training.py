@@ -313,10 +313,13 @@ def test_what_diverges_is_counted_and_left_out() -> None:
     """Rates beyond 2 over the largest curvature: some nets are lost, which the table says."""
     rng = np.random.default_rng(1)
     x = rng.normal(size=(40, 4))
-    trained = descend(
-        Network((4, 16, 1), "relu", "he_normal"), nets=30, steps=400, learning_rate=0.12, data=(x, x[:, :1]), batch=1,
-        record=(0, 200, 400),
-    )  # fmt: skip
+    with pytest.warns(RuntimeWarning, match="of 30 nets diverged, first after step") as warned:
+        trained = descend(
+            Network((4, 16, 1), "relu", "he_normal"), nets=30, steps=400, learning_rate=0.12, data=(x, x[:, :1]),
+            batch=1, record=(0, 200, 400),
+        )  # fmt: skip
+    assert str(warned[0].message) == trained.divergence and repr(trained).endswith(trained.divergence)
+    assert "learning_rate=0.12" in repr(trained) and len(repr(trained).splitlines()) == 14
     lost = trained.diverged_after >= 0
     assert 0 < lost.sum() < 30
     loss = trained.values("loss")[:, :, 0]
@@ -360,10 +363,21 @@ PLAIN = Network((4, 3, 2), "tanh", "lecun_normal")
         ({"learning_rate": math.nan}, "learning_rate must be a finite number"),
         ({"batch": 25}, "batch must be an integer from 1 to 24, not 25"),
         ({"seed": -1}, "seed must be an integer"),
-        ({"record": (0, 11)}, "record must have numbers of steps up to steps=10, not 11"),
-        ({"record": ()}, "record must be a sequence of integers"),
-        ({"output_activation": "rlu"}, "unknown activation 'rlu'"),
-        ({"output_weights": "he"}, "unknown initializer 'he'"),
+        ({"record": (0, 11)}, "record must be one or more numbers of steps from 0 to steps=10, not (0, 11)"),
+        ({"record": ()}, "record must be one or more numbers of steps from 0 to steps=10, not ()"),
+        ({"record": (-1,)}, "record must be one or more numbers of steps from 0 to steps=10, not (-1,)"),
+        ({"output_weights": 3}, "output_weights must be a name or a stabsim Initializer, not 3"),
+        ({"output_activation": None}, "output_activation must be a name or a stabsim Activation, not None"),
+        ({"keep_weights": 1}, "keep_weights must be True or False, not 1"),
+        ({"data": (np.full((5, 4), 1e300), np.ones((5, 2)))}, "inputs must be up to 3.4e+38, what float32 holds, not"),
+        ({"data": (np.empty((0, 4)), np.empty((0, 2)))}, "at least one row, not (0, 4)"),
+        ({"data": (np.ones((5, 4), bool), np.ones((5, 2)))}, "inputs must be an array of real numbers"),
+        ({"data": (np.ones((5, 4)), 1j * np.ones((5, 2)))}, "not of complex128"),
+        ({"nets": 2**32}, "records of all nets need 2"),
+        ({"network": Network((4, 10**6, 10**6, 2), "tanh", "lecun_normal"), "threads": 1}, "1 nets at a time need"),
+        ({"data": Regression(Network((4, 2), "linear", "lecun_normal"), samples=10**12)}, "nets at a time need"),
+        ({"output_activation": "rlu"}, "output_activation: unknown activation 'rlu'"),
+        ({"output_weights": "he"}, "output_weights: unknown initializer 'he'"),
         ({"perturbation": -1.0}, "perturbation must be a finite number >= 0, not -1.0"),
         ({"perturbation": 1e-60}, "perturbation 1e-60: outside the normal range of float32"),
         ({"precision": "float16"}, "unknown precision 'float16'"),
@@ -372,12 +386,12 @@ PLAIN = Network((4, 3, 2), "tanh", "lecun_normal")
         ({"data": 3}, "data must be a Regression or a pair (inputs, targets) of arrays, not 3"),
         ({"data": (np.ones((5, 3)), np.ones((5, 2)))}, "inputs must have shape (samples, widths[0]) = (..., 4)"),
         ({"data": (np.ones((5, 4)), np.ones((4, 2)))}, "inputs and targets must have as many samples, not 5 and 4"),
-        ({"data": (np.full((5, 4), np.inf), np.ones((5, 2)))}, "inputs must be a finite number, not inf"),
+        ({"data": (np.full((5, 4), np.inf), np.ones((5, 2)))}, "inputs must be finite, but inputs[0, 0] is inf"),
     ],
 )
 def test_bad_arguments_are_refused_in_one_line(given: dict[str, Any], message: str) -> None:
     arguments: dict[str, Any] = {"network": PLAIN, "nets": 2, "steps": 10, "learning_rate": 0.1, "data": LINEAR}
-    with pytest.raises((TypeError, ValueError), match=re.escape(message)) as caught:
+    with pytest.raises((TypeError, ValueError, MemoryError), match=re.escape(message)) as caught:
         descend(**(arguments | given))
     assert "\n" not in str(caught.value)
 

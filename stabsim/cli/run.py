@@ -92,7 +92,7 @@ def run(chosen: Chosen, out: Path, engine: Engine, threads: int | None) -> None:
     name = chosen.study.name
     listener = Listener(
         stored=functools.partial(print_stored, name), simulating=LiveProgress,
-        measuring=lambda path: click.echo(f"{name}: measuring this machine into {path}"),
+        measuring=lambda path: click.echo(f"{name}: measuring into {path}"),
         drawn=print_figures, judged=print_verdicts,
     )  # fmt: skip
     run_study(

@@ -89,7 +89,12 @@ def writable(_context: click.Context, _option: click.Parameter, path: Path | Non
     callback=unless_none,
     help="Of gradients by the weights, such as 'value(bound=1)'; norm, global_norm, adaptive.",
 )
-@click.option("--quantities", callback=words, metavar="NAME,...", help="All but ranks unless given: see stabsim list.")
+@click.option(
+    "--quantities",
+    callback=words,
+    metavar="NAME,...",
+    help="All but ranks and singular values unless given: see stabsim list.",
+)
 @click.option(
     "--target-rel-error",
     type=float,

@@ -19,13 +19,14 @@ from stabsim.samplers import (
     rounded,
 )
 from stabsim.samplers.base import Sampler
-from stabsim.task import Task
+from stabsim.task import WITHOUT_SPECTRUM, Task
 
 SAMPLERS = (
     dense.SAMPLER, matrix_free.SAMPLER, matrix_free_batch.SAMPLER, dense.STRUCTURED, matrix_free_batch.STRUCTURED,
     recurrent.RNN, recurrent.LSTM, recurrent.GRU, matrix_free_rnn.SAMPLER, rounded.SAMPLER, jacobian.SAMPLER,
     matrix_free_jacobian.SAMPLER,
 )  # fmt: skip
+WIDEST_EXACT = 512  # units up to which "auto" finds all singular values, whose time grows as the cube
 NAMES = tuple(dict.fromkeys(sampler.name for sampler in SAMPLERS))
 
 
@@ -50,7 +51,11 @@ def _refusal(task: Task) -> str:
     if fit:
         return f"sampler={task.sampler!r} {fit[-1].refuses(task)}"
     if any(sampler.runs(task.features) for sampler in SAMPLERS):
-        return f"sampler={task.sampler!r} does not run nets with {' and '.join(_unfit(named, task))}"
+        unfit = _unfit(named, task)
+        known = f": of singular values it gives {' and '.join(WITHOUT_SPECTRUM)}" * (
+            task.arguments.get("spectrum") in unfit
+        )
+        return f"sampler={task.sampler!r} does not run nets with {' and '.join(unfit)}{known}"
     first, *others = _unfit(SAMPLERS, task)
     return f"{first} does not go with {' and '.join(others)}"
 
@@ -70,10 +75,13 @@ def _serving(task: Task) -> Sampler | None:
 def choose(task: Task) -> str:
     """Return the name of the cheaper sampler: by the geometric mean of all quantities and of few.
 
-    What is asked for must not change what is drawn, so it does not count.
+    What is asked for must not change what is drawn, so it does not count; but for singular values, of which one sampler
+    finds all and the other, at layer 0, two: above `WIDEST_EXACT` units the other, where it runs the task.
     """
-    named = [replace(task, sampler=name) for name in NAMES]
-    able = [each for each in named if (sampler := _serving(each)) is not None and sampler.every_layer]
+    able = [each for each in (replace(task, sampler=name) for name in NAMES) if _serving(each) is not None]
+    if "jacobian" in task.features:
+        wide = max(task.network.widths) > WIDEST_EXACT
+        able = [each for each in able if sampler_of(each).draws_weights != wide] or able
     return min(able, key=_squared_mean).sampler if able else NAMES[0]
 
 

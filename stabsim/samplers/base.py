@@ -94,8 +94,6 @@ class Sampler:
         Whether a tensor comes in parts, so that no statistic sees it whole.
     precisions : tuple of str
         Of the kernel: both unless told.
-    every_layer : bool
-        Whether singular values are those of all layers; ``sampler="auto"`` takes no other.
     features, needs : frozenset of str
         Of a task (`Task.features`): what it may have, and what it must have.
     """
@@ -113,7 +111,6 @@ class Sampler:
     draws_weights: bool = False
     in_parts: bool = False
     precisions: tuple[str, ...] = ("float32", "float64")
-    every_layer: bool = True
     features: frozenset[str] = frozenset()
     needs: frozenset[str] = frozenset()
 
@@ -137,7 +134,8 @@ class Sampler:
                 others = () if recurrent else self.recurrent_laws
                 return f"{needed}; recurrent_weights may be {_either(others)}" if others else needed
         few, many = self.samples.start, self.samples.stop - 1
-        return "" if task.batch in self.samples else f"takes batches of {few} to {many}, not {task.batch}"
+        allowed = f"one sample (batch={few})" if few == many else f"batches of {few} to {many}"
+        return "" if task.batch in self.samples else f"takes {allowed}, not batch={task.batch}"
 
     def all_terms(self, task: Task) -> Terms:
         """Return how much of each term one net takes."""

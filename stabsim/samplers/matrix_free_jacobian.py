@@ -55,7 +55,6 @@ SAMPLER = Sampler(
     terms=terms,
     laws=("normal",),
     samples=range(1, 2),
-    every_layer=False,
     features=frozenset({"jacobian"}),
     needs=frozenset({"jacobian"}),
 )

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stabsim import checks
 from stabsim.checks import whole_number
 from stabsim.names import unknown
 
@@ -140,11 +141,11 @@ def squared_singular_value_density(
     >>> float(squared_singular_value_density(2.0, 2, "relu", "orthogonal").round(6))
     0.079577
     """
-    law, x = _continuous(depth, activation, weights), np.asarray(x, np.float64)
+    law, x = _continuous(depth, activation, weights), checks.array("x", x)
     inside = (x > 0.0) & (x < law.edge)
     found = np.zeros_like(x)
     found[inside] = law.solve(x[inside]).imag / (math.pi * x[inside])
-    return np.where(np.isnan(x), np.nan, found)
+    return found
 
 
 def squared_singular_value_distribution(
@@ -172,14 +173,14 @@ def squared_singular_value_distribution(
     >>> squared_singular_value_distribution([0.0, 2.0, 4.0], 2, "relu", "orthogonal").round(6)
     array([0.5 , 0.75, 1.  ])
     """
-    law, x = _continuous(depth, activation, weights), np.asarray(x, np.float64)
+    law, x = _continuous(depth, activation, weights), checks.array("x", x)
     inside = (x > 0.0) & (x < law.edge)
     found = np.where(x < 0.0, 0.0, np.where(x >= law.edge, 1.0, 1.0 - law.passed))
     z = law.solve(x[inside])
     angles = law.passed * np.angle(z) + (1.0 - law.passed) * law.power * np.angle(1.0 + z)
     above = angles - depth * law.normal * z.imag
     found[inside] = 1.0 - above / math.pi
-    return np.where(np.isnan(x), np.nan, found)
+    return found
 
 
 def squared_singular_value_edge(depth: int, activation: str = "linear", weights: str = "normal") -> float:

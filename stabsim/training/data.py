@@ -12,6 +12,8 @@ from stabsim import checks
 from stabsim.activations.compiled import block
 from stabsim.kernels import laws, philox
 from stabsim.network import Network
+from stabsim.task import LARGEST_NET, LARGEST_SEED
+from stabsim.threads import check_memory
 
 Floats = NDArray[Any]
 
@@ -57,8 +59,26 @@ class Regression:
         object.__setattr__(self, "input_mean", checks.number("input_mean", self.input_mean))
         object.__setattr__(self, "noise", checks.number("noise", self.noise, 0.0))
 
+    @property
+    def bytes(self) -> int:
+        """Return about how much memory `draw` takes."""
+        widest, *others = sorted(self.teacher.widths, reverse=True)
+        weights = max((fan_in * fan_out for fan_in, fan_out in self.teacher.fans), default=0)
+        return _NUMBERS.itemsize * (self.samples * (self.teacher.widths[0] + 2 * widest + others[0]) + weights)
+
     def draw(self, seed: int, net: int) -> tuple[Floats, Floats]:
-        """Return the inputs (samples, widths[0]) and the targets (samples, widths[-1]) of the net of a number."""
+        """Return the inputs (samples, widths[0]) and the targets (samples, widths[-1]) of the net of a number.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If seed or net are no whole numbers in their range.
+        MemoryError
+            If they do not fit into memory.
+        """
+        seed = checks.whole_number("seed", seed, 0, LARGEST_SEED)
+        net = checks.whole_number("net", net, 0, LARGEST_NET - 1)
+        check_memory(f"{self.samples} samples", self.bytes, "samples or the widths of the teacher")
         teacher, depth = self.teacher, self.teacher.depth
 
         def drawn(name: str, shape: tuple[int, int], purpose: Any, layer: int, scale: float) -> Floats:
@@ -85,22 +105,18 @@ class Regression:
 def check_plain(argument: str, network: Any) -> None:
     """Refuse what is no network, or one with more than layers."""
     if not isinstance(network, Network):
-        raise TypeError(f"{argument} must be a stabsim.Network, not {network!r}")
+        raise TypeError(f"{argument} must be a stabsim.Network, not {checks.brief(network)}")
     if network.structures:
-        names = " and ".join(sorted(network.structures))
-        raise ValueError(f"{argument} must be a network of plain layers, not one with {names}: {network!r}")
+        names = " and ".join(network.arguments.values())
+        raise ValueError(f"{argument} must be a network of plain layers, not one with {names}")
 
 
 def given_arrays(data: Any, network: Network) -> tuple[Floats, Floats]:
     """Return the user's inputs (1, samples, widths[0]) and targets (1, samples, widths[-1]), checked."""
     if not isinstance(data, tuple | list) or len(data) != 2:
         raise TypeError(f"data must be a Regression or a pair (inputs, targets) of arrays, not {checks.brief(data)}")
-    arrays = [checks.array(name, values) for name, values in zip(("inputs", "targets"), data, strict=True)]
-    ends = (("inputs", "widths[0]", network.widths[0]), ("targets", "widths[-1]", network.widths[-1]))
-    for (name, side, width), array in zip(ends, arrays, strict=True):
-        if array.ndim != 2 or array.shape[1] != width:
-            raise ValueError(f"{name} must have shape (samples, {side}) = (..., {width}), not {array.shape}")
-    inputs, targets = arrays
+    inputs = checks.rows("inputs", data[0], "(samples, widths[0])", network.widths[:1])
+    targets = checks.rows("targets", data[1], "(samples, widths[-1])", network.widths[-1:])
     if len(inputs) != len(targets):
         raise ValueError(f"inputs and targets must have as many samples, not {len(inputs)} and {len(targets)}")
     return inputs[np.newaxis], targets[np.newaxis]

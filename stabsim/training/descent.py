@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +27,14 @@ from stabsim.network import Network
 from stabsim.plan import aligned
 from stabsim.samplers.base import CACHE_LINE
 from stabsim.task import LARGEST_NET, LARGEST_SEED
-from stabsim.threads import count_threads, single_threaded_blas
+from stabsim.threads import check_memory, count_threads, single_threaded_blas
 from stabsim.training.data import Regression, check_plain, given_arrays
 from stabsim.training.result import Descent
 
 PRECISIONS = ("float32", "float64")
 MOST_STEPS = 2**31
+T = TypeVar("T")
+
 TOGETHER = 128  # samples that the loss of all is computed of at a time
 PIECES = 8  # for each thread
 PIECE_BYTES = 2**24  # of data
@@ -123,6 +126,13 @@ def descend(
     ------
     TypeError, ValueError
         If an argument is not allowed: its name, its value and what is allowed.
+    MemoryError
+        If nets, data and what is recorded do not fit into memory.
+
+    Warns
+    -----
+    RuntimeWarning
+        If nets diverge: how many, and after which step the first.
 
     Examples
     --------
@@ -135,13 +145,18 @@ def descend(
     >>> bool(end < 0.2 * start)
     True
     """
+    if not isinstance(keep_weights, bool):
+        raise TypeError(f"keep_weights must be True or False, not {checks.brief(keep_weights)}")
     training = _checked(
         network, learning_rate=learning_rate, steps=steps, batch=batch, seed=seed, record=record, data=data,
         output_activation=output_activation, output_weights=output_weights, train_biases=train_biases,
         perturbation=perturbation, precision=precision,
     )  # fmt: skip
     nets = checks.whole_number("nets", nets, 1, LARGEST_NET)
-    return training.run(nets, bool(keep_weights), count_threads(threads))
+    trained = training.run(nets, keep_weights, count_threads(threads))
+    if diverged := trained.divergence:
+        warnings.warn(diverged, RuntimeWarning, stacklevel=2)
+    return trained
 
 
 def _checked(network: Network, *, data: Any, precision: str, **given: Any) -> Training:
@@ -160,22 +175,45 @@ def _checked(network: Network, *, data: Any, precision: str, **given: Any) -> Tr
         data = given_arrays(data, network)
         samples = data[0].shape[1]
     steps = checks.whole_number("steps", given["steps"], 0, MOST_STEPS)
-    record = (0, steps) if given["record"] is None else checks.whole_numbers("record", given["record"], 0)
-    if max(record) > steps:
-        raise ValueError(f"record must have numbers of steps up to steps={steps}, not {max(record)}")
     if not isinstance(given["train_biases"], bool):
-        raise TypeError(f"train_biases must be True or False, not {given['train_biases']!r}")
-    output_weights = network.weights if given["output_weights"] is None else initializer(given["output_weights"])
+        raise TypeError(f"train_biases must be True or False, not {checks.brief(given['train_biases'])}")
+    output_weights = network.weights
+    if given["output_weights"] is not None:
+        output_weights = _named("output_weights", given["output_weights"], Initializer, initializer)
     training = Training(
         network=network, data=data, samples=samples, steps=steps, precision=precision, output_weights=output_weights,
         batch=checks.whole_number("batch", given["batch"], 1, samples),
-        seed=checks.whole_number("seed", given["seed"], 0, LARGEST_SEED), record=tuple(sorted(set(record))),
+        seed=checks.whole_number("seed", given["seed"], 0, LARGEST_SEED), record=_recorded(given["record"], steps),
         learning_rate=checks.number("learning_rate", given["learning_rate"], 0.0),
         perturbation=checks.number("perturbation", given["perturbation"], 0.0),
-        output_activation=activation_of(given["output_activation"]), train_biases=given["train_biases"],
+        output_activation=_named("output_activation", given["output_activation"], Activation, activation_of),
+        train_biases=given["train_biases"],
     )  # fmt: skip
     training.check_range()
     return training
+
+
+def _recorded(record: Any, steps: int) -> tuple[int, ...]:
+    if record is None:
+        record = (0, steps)
+    wrong = f"record must be one or more numbers of steps from 0 to steps={steps}, not {checks.brief(record)}"
+    try:
+        found = checks.whole_numbers("record", record, 0)
+    except (TypeError, ValueError) as error:
+        raise type(error)(wrong) from None
+    if max(found) > steps:
+        raise ValueError(wrong)
+    return tuple(sorted(set(found)))
+
+
+def _named(argument: str, spec: Any, kind: type[T], make: Callable[[Any], T]) -> T:
+    """Return what a name stands for; errors say which argument it was."""
+    if not isinstance(spec, str | kind):
+        raise TypeError(f"{argument} must be a name or a stabsim {kind.__name__}, not {checks.brief(spec)}")
+    try:
+        return make(spec)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{argument}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -218,6 +256,27 @@ class Training:
         for what, size in named:
             if size != 0 and not float(limits.tiny) <= abs(size) <= float(limits.max):
                 raise ValueError(f"{what} {size!r}: outside the normal range of {self.precision}")
+        data = self.data
+        if isinstance(data, Regression):
+            largest = {"input_mean of data": abs(data.input_mean), "noise of data": data.noise}
+        else:
+            largest = {name: float(np.abs(side).max()) for name, side in zip(("inputs", "targets"), data, strict=True)}
+        for what, size in largest.items():
+            if size > float(limits.max):
+                raise ValueError(f"{what} must be up to {limits.max:.3g}, what {self.precision} holds, not {size!r}")
+
+    def check_memory(self, nets: int, keep_weights: bool, threads: int) -> None:
+        """Refuse more than fits into memory."""
+        network, item = self.network, self.dtype.itemsize
+        parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in network.fans)
+        rows = max(self.batch, min(self.samples, TOGETHER))
+        kept = nets * len(self.record) * (8 * (network.depth + 1) * COLUMNS + parameters * item * keep_weights)
+        check_memory("records of all nets", kept, "nets, record or keep_weights")
+        samples = self.samples * (item * (network.widths[0] + network.widths[-1]) + 8)
+        if isinstance(self.data, Regression):
+            samples += self.data.bytes
+        one = item * (4 * parameters + rows * 4 * sum(network.widths)) + samples
+        check_memory(f"{threads} nets at a time", kept + threads * one, "widths, samples, batch or threads")
 
     @cached_property
     def course(self) -> Course:
@@ -271,13 +330,16 @@ class Training:
         if not isinstance(self.data, Regression):
             arrays = self.data
         else:
-            sets = [self.data.draw(self.seed, net) for net in range(first, last)]
+            with np.errstate(over="ignore", invalid="ignore"):  # nets whose targets are not finite have diverged
+                sets = [self.data.draw(self.seed, net) for net in range(first, last)]
             arrays = tuple(np.stack(side) for side in zip(*sets, strict=True))
-        inputs, targets = (np.ascontiguousarray(side, self.dtype) for side in arrays)
+        with np.errstate(over="ignore"):
+            inputs, targets = (np.ascontiguousarray(side, self.dtype) for side in arrays)
         return inputs, targets
 
     def run(self, nets: int, keep_weights: bool, threads: int) -> Descent:
         """Train nets 0 .. ``nets - 1``."""
+        self.check_memory(nets, keep_weights, min(nets, threads))
         times = len(self.record)
         record = np.full((nets, times, self.network.depth + 1, COLUMNS), np.nan)
         diverged = np.full(nets, -1, np.int64)
@@ -301,7 +363,16 @@ class Training:
                 list(pool.map(piece, range(0, nets, step)))
         finally:  # what has not been started is dropped
             pool.shutdown(cancel_futures=True)
-        return Descent(self.network, self.record, record, diverged, kept, course.weights_at)
+        return Descent(self.network, self.record, record, diverged, kept, course.weights_at, self.told)
+
+    @property
+    def told(self) -> str:
+        """Return the arguments in one line, but for the network and what was recorded."""
+        data = self.data if isinstance(self.data, Regression) else f"{self.samples} samples"
+        return (
+            f"steps={self.steps}, learning_rate={self.learning_rate!r}, batch={self.batch}, seed={self.seed}, "
+            f"precision={self.precision!r}, data: {data}"
+        )
 
 
 def _side_by_side(sizes: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:

@@ -23,7 +23,7 @@ OF_LAYERS = ("weight_gradient_one_signed_column_fraction", "weight_gradient_dead
 OF_NETS = ("loss",)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Descent:
     """Nets that `stabsim.training.descend` has trained.
 
@@ -41,6 +41,8 @@ class Descent:
         Weights and biases, if they were kept: see `weights` and `biases`.
     places : array of int (depth + 1,)
         Where those of a layer start.
+    told : str
+        How they were trained, in words.
     """
 
     network: Network
@@ -49,6 +51,27 @@ class Descent:
     diverged_after: NDArray[np.int64]
     parameters: Floats
     places: NDArray[np.int64]
+    told: str = ""
+
+    @property
+    def divergence(self) -> str:
+        """Say how many nets diverged; nothing if none did."""
+        after = self.diverged_after[self.diverged_after >= 0]
+        return f"{len(after)} of {len(self.record)} nets diverged, first after step {after.min()}" if len(after) else ""
+
+    def __repr__(self) -> str:
+        """Return how nets were trained, and after the last steps the estimates of each quantity, one line each."""
+        last = self.table[self.table["step"] == self.steps[-1]]
+        last = last[last["layer"] == last.groupby("quantity")["layer"].transform("min")]
+        width = max(len(name) for name in last["quantity"])
+        lines = [
+            f"  {row.quantity:<{width}}  {row.estimate: .6g}  [{row.ci_low:.6g}, {row.ci_high:.6g}]  "
+            f"{f'layer {row.layer!r}' if row.layer else 'net'}"
+            for row in last.itertuples()
+        ]
+        head = f"{len(self.record)} nets of {self.network!r}, {self.told}"
+        after = f"after {self.steps[-1]} steps, of the net or the first layer, 95% intervals:"
+        return "\n".join([head, after, *lines, *([f"  {self.divergence}"] if self.divergence else [])])
 
     def values(self, quantity: str) -> Floats:
         """Return what was recorded of each net: (nets, steps, depth + 1), the whole net in the place of layer 0.
