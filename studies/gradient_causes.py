@@ -32,6 +32,7 @@ OF_DERIVATIVE, OF_WEIGHTS = "preactivation_gradient_log10_gain", "activation_gra
 SHUT, NORM = "preactivation_gradient_shut_fraction", "activation_log10_norm"
 GRADIENT, WEIGHT_GRADIENT = "activation_gradient_log10_norm", "weight_gradient_log10_norm"
 SPLIT = (OF_DERIVATIVE, OF_WEIGHTS, SHUT, NORM, GRADIENT, WEIGHT_GRADIENT)
+SATURATED, NONE = "derivative_saturated_fraction", "derivative_zero_fraction"  # below 0.01, exactly 0
 ZERO, BELOW, W, Z = "f' = 0", "f' otherwise", "W", "z, in dW only"
 CAUSES = (ZERO, BELOW, W, Z)
 ROUNDING = 1e-4  # of log10 of a norm in float32, over all layers
@@ -45,7 +46,7 @@ def cases(scale: str) -> Iterator[Case]:
     for name in ACTIVATIONS:
         for weights, gain in GAINS.items():
             network = Network((WIDTH,) * (DEPTH + 1), name, f"lecun_normal(gain={gain!r})")
-            task = make_task(network, quantities=SPLIT, samples=SPLIT)
+            task = make_task(network, quantities=(*SPLIT, SATURATED, NONE), samples=SPLIT)
             yield Case(task, NETS[scale], {"activation": name, "weights": weights})
 
 
@@ -341,32 +342,45 @@ def _compounding(collected: Collected, table: DataFrame) -> Verdict:
     return judge("A07", pick(table, activation="sigmoid", weights=XAVIER, cause=BELOW), holds, note)
 
 
+def shrinking(collected: Collected) -> DataFrame:
+    """Return log10 of what the norm of tanh's z is multiplied by from layer 1 to the last, net by net, by weights."""
+    import pandas
+
+    rows = []
+    for case, result in collected.results:
+        if case.tags["activation"] == "tanh":
+            norms = result.samples[NORM]
+            factor = norms[:, DEPTH] - norms[:, 1]
+            error = factor.std(ddof=1) / math.sqrt(len(factor))
+            rows.append({"weights": case.tags["weights"], "estimate": factor.mean(), "std_error": error})
+    return with_interval(pandas.DataFrame(rows))
+
+
 def _tanh(collected: Collected) -> Verdict:
-    """A18: with a small W tanh's z shrinks while f' takes nothing; with a large one f' takes, and W gives more."""
-    rows = select(collected.table, activation="tanh")
-    taken = {weights: pick(rows, weights=weights, quantity=OF_DERIVATIVE, layer=DEPTH) for weights in GAINS}
-    given = {weights: pick(rows, weights=weights, quantity=OF_WEIGHTS, layer=DEPTH - 1) for weights in GAINS}
-    shrunk = {
-        weights: pick(rows, weights=weights, quantity=NORM, layer=DEPTH).estimate
-        - pick(rows, weights=weights, quantity=NORM, layer=1).estimate
-        for weights in GAINS
-    }
-    holds = (
-        shrunk[SMALL] < -0.4 * DEPTH
-        and shrunk[XAVIER] < -0.1
-        and abs(shrunk[HE]) < 0.3
-        and abs(taken[SMALL].estimate) < 0.01
-        and taken[LARGE].ci_high < -0.25
-        and given[LARGE].estimate > -taken[LARGE].estimate
+    """A18: tanh's z shrinks unless W stretches; with a large W many f' come close to 0, none is 0."""
+    rows = select(collected.table, activation="tanh", layer=DEPTH)
+    saturated, none, taken = (
+        {weights: pick(rows, weights=weights, quantity=quantity) for weights in GAINS}
+        for quantity in (SATURATED, NONE, OF_DERIVATIVE)
     )
+    factors = shrinking(collected)
+    shrunk = {weights: pick(factors, weights=weights) for weights in GAINS}
+    shrinks = all(shrunk[weights].ci_high < 0.0 for weights in (SMALL, XAVIER))
+    stretched = shrunk[LARGE].ci_low > shrunk[XAVIER].ci_high and shrunk[HE].ci_low > shrunk[XAVIER].ci_high
+    saturates = saturated[LARGE].ci_low > saturated[XAVIER].ci_high and taken[LARGE].ci_high < taken[XAVIER].ci_low
+    zero = none[LARGE].estimate > 0.0
     note = (
-        f"log10 of what tanh's f' leaves of a gradient's norm at layer {DEPTH} with weights 5 times Xavier's; "
-        + ", ".join(f"{weights} {taken[weights].estimate:+.3f}" for weights in (HE, XAVIER, SMALL))
-        + ". log10 of the factor on the norm of z from layer 1 on: "
-        + ", ".join(f"{weights} {value:+.2f}" for weights, value in shrunk.items())
-        + f". Saturated, f' takes less than the large W gives ({given[LARGE].estimate:+.2f}): gradients explode"
+        f"share of units of layer {DEPTH} with f' < 0.01, tanh, weights 5 times Xavier's; f' is exactly 0 in "
+        f"{f'a share of {none[LARGE].estimate:.2g}' if zero else 'none'}. With smaller weights: "
+        + ", ".join(f"{weights} {saturated[weights].estimate:.3g}" for weights in (HE, XAVIER, SMALL))
+        + ". log10 of what f' leaves of a gradient's norm there: "
+        + ", ".join(f"{weights} {row.estimate:+.3f}" for weights, row in taken.items())
+        + "; of the factor on the norm of z from layer 1 on: "
+        + ", ".join(f"{weights} {row.estimate:+.2f}" for weights, row in shrunk.items())
     )
-    return judge("A18", taken[LARGE], holds, note)
+    when = "" if zero else f'"f\' becomes 0" means below 0.01 in a share of the units ({saturated[LARGE].estimate:.2f})'
+    row = saturated[LARGE]
+    return judge("A18", row, shrinks and stretched and saturates, note, when=when)
 
 
 def _jacobian(collected: Collected) -> Verdict:

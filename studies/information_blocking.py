@@ -363,7 +363,7 @@ ASIDE = {
     "A10": (NOT_SO, "", True),
     "A13": (f"{SHARE} nets", "ReLU", True),
     "A15": (NOT_SO, "", True),
-    "A16": (f"{SHARE} rows", "", False),
+    "A16": (f"{SHARE} rows", "ReLU with biases", False),
 }
 NOTES = {
     "A10": "No zero is passed on, but values of that sample's gradient below do change (in {0} checks)",

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.optimize import brentq
 
 from stabsim import figures
+from stabsim.activations import activation
 from stabsim.arguments import make_task
 from stabsim.cli import run_script
 from stabsim.network import Network
@@ -34,10 +36,12 @@ DEPTHS = (4, 30)
 POWERS = ((1.5, 100), (0.8, 100), (0.2, 30), (5.0, 30))  # a weight, and how often it is multiplied
 LONGEST = max(depth for _, depth in POWERS)
 PRINTED = {1.5: "4e+17", 0.8: "2e-10", 0.2: "1e-21", 5.0: "9e+20"}
+WIDEST_PRINTED = ("0.45", "6.9")  # the width, and abs(w)
 WIDTH = 64
 WIDE = ((1.5, 100), (0.8, 100))
-# Weights on both sides of the least one with an interval, 4 and 1, and of the widest interval.
-WEIGHTS = (0.5, 1.05, 1.2, 1.5, 1.7235, 2.0, 2.5, 3.0, 3.9, 4.05, 4.5, 5.0, 6.0, 6.8942, 8.0, 10.0, 15.0, 25.0, 40.0)
+# Weights on both sides of the least one with an interval, 4 and 1.
+WEIGHTS = (0.5, 1.05, 1.2, 1.5, 2.0, 2.5, 3.0, 3.9, 4.05, 4.5, 5.0, 6.0, 7.0, 8.0, 10.0, 15.0, 25.0, 40.0)
+FINE = tuple(round(0.01 * hundredths, 2) for hundredths in range(400, 1201))  # where the widest interval is looked for
 POINTS = 20_001
 REACH = 2.5  # of x about the middle of the interval
 ENOUGH = 200  # chains in which a gradient arrives, for a share of them
@@ -77,10 +81,11 @@ def chain(name: str, depth: int) -> Network:
 
 
 def measure(scale: str) -> DataFrame:
-    """Return how wide the steep interval is on a fine grid of x, and how often a gradient is the product formula's."""
+    """Return how wide the steep interval is, on a grid of x and by its ends; how often a gradient is the formula's."""
     import pandas
 
     rows: list[dict[str, Any]] = [_steep(name, weight) for name in ("sigmoid", "tanh") for weight in WEIGHTS]
+    rows.extend(_between_ends(weight) for weight in FINE)
     for depth in DEPTHS:
         held = [_as_formula(depth, net) for net in range(CHECKED)]
         rows.append({"part": "formula", "setting": "sigmoid", "weight": 0.0, "depth": depth, **counted(held)})
@@ -96,6 +101,19 @@ def _steep(name: str, weight: float) -> dict[str, Any]:
     width = step * float((np.abs(seen.activation_gradient[0]) > 1.0).sum())
     ends = {"estimate": width, "ci_low": width - step, "ci_high": width + step}
     return {"part": "steep", "setting": name, "weight": weight, "depth": 1, **ends, "nets": POINTS}
+
+
+def _between_ends(weight: float) -> dict[str, Any]:
+    """Return how far sigmoid's interval reaches on both sides of 0, where it is steepest: two roots."""
+    slope = activation("sigmoid")
+
+    def beyond(x: float) -> float:
+        return abs(slope.evaluate("derivative", weight * x) * weight) - 1.0
+
+    ends = [brentq(beyond, 0.0, end, xtol=1e-13) if beyond(0.0) > 0.0 > beyond(end) else 0.0 for end in (-REACH, REACH)]
+    width = ends[1] - ends[0]
+    row = {"estimate": width, "ci_low": width, "ci_high": width}
+    return {"part": "ends", "setting": "sigmoid", "weight": weight, "depth": 1, **row, "nets": 1}
 
 
 def _as_formula(depth: int, net: int) -> bool:
@@ -310,30 +328,33 @@ def _formula(collected: Collected) -> Verdict:
     )
     exact = (mean_log_derivative(4).sum() + 3 * mean_log_weight()) / math.log(10.0)
     skew = float(np.mean((values - values.mean()) ** 3) / values.std() ** 3)
+    lopsided = abs(skew) > LARGEST_Z * math.sqrt(6.0 / len(values))  # the standard error of a normal law's
+    tail = f", a longer {'lower' if skew < 0 else 'upper'} tail than a log-normal law's" if lopsided else ""
     note = (
         f"share of sigmoid's chains whose dC/db_1 is the product to 1e-10: {counts}. With abs(w) < 1 the factor is at "
         f"most 1/4 in {kept} of {small}. log10 of abs(dC/db_1) at depth 4, weights and biases from N(0, 1): "
-        f"mean {values.mean():.3f} (exact {exact:.3f}), standard deviation {values.std():.2f}, skewness {skew:.2f}: "
-        f"about log-normal with a longer lower tail; means of logs of f' and w as exact (largest |z| {z:.1f})"
+        f"mean {values.mean():.3f} (exact {exact:.3f}), standard deviation {values.std():.2f}, skewness {skew:.2f}"
+        f"{tail}; means of logs of f' and w as exact (largest |z| {z:.1f})"
     )
     holds = bool((formula["estimate"] == 1.0).all()) and 0 < small == kept and z < LARGEST_Z
     return judge("D02", next(formula.assign(theory=1.0).itertuples()), holds, note)
 
 
 def _narrow(collected: Collected) -> Verdict:
-    """D03: the interval is as wide as theory has it at every weight, empty up to 4, and widest at 6.894."""
-    steep = select(collected.measured, part="steep")
+    """D03: the interval is as wide as theory has it at every weight, empty up to 4, and widest where it is claimed."""
+    steep, fine = select(collected.measured, part="steep"), select(collected.measured, part="ends")
     step = 2.0 * REACH / (POINTS - 1)
     theory = np.concatenate(
         [steep_width(rows["weight"], str(name)) for name, rows in steep.groupby("setting", sort=False)]
     )
     error = float((steep["estimate"] - theory).abs().max())
     sigmoid = select(steep, setting="sigmoid")
-    widest: Any = next(
-        sigmoid.sort_values("estimate", ascending=False).assign(theory=widest_steep().width).itertuples()
-    )
     best = widest_steep()
+    widest: Any = next(fine[fine["estimate"] == fine["estimate"].max()].assign(theory=best.width).itertuples())
+    apart = fine[fine["weight"] != widest.weight]["weight"]
+    resolution = float((apart - widest.weight).abs().min())
     empty = bool((sigmoid[sigmoid["weight"] <= 4.0]["estimate"] == 0.0).all())
+    elsewhere = float(sigmoid["estimate"].max())
     above = factors(collected)
     shares = {name: pick(above, setting=name, depth=DEPTHS[-1], layer=0) for name in ("sigmoid", "tanh")}
     relu = pick(above, setting="relu", depth=DEPTHS[-1], layer=DEPTHS[-1])
@@ -341,15 +362,17 @@ def _narrow(collected: Collected) -> Verdict:
     holds = (
         error <= 1.001 * step
         and empty
-        and abs(widest.weight - best.weight) < 1e-3
-        and abs(best.width - 0.45) < 0.005
-        and abs(best.weight - 6.9) < 0.05
+        and elsewhere <= widest.estimate + step
+        and abs(widest.weight - best.weight) <= resolution
+        and (f"{widest.estimate:.2f}", f"{widest.weight:.1f}") == WIDEST_PRINTED
         and z < LARGEST_Z
     )
     note = (
-        f"widest set of x with abs(s'(wx + b) w) > 1 on a grid, at abs(w) = {widest.weight:g} (theory "
-        f"{best.width:.5f} at {best.weight:.3f}; none up to 4); largest difference from theory over {len(steep)} "
-        f"weights, sigmoid and tanh, {error:.4f} at a step of {step:.5f}. Share of chains of {DEPTHS[-1]} layers from "
+        f"widest interval of x with abs(s'(wx + b) w) > 1, its ends being roots, at abs(w) = {widest.weight:.2f} among "
+        f"weights from {fine['weight'].min():g} to {fine['weight'].max():g} in steps of {resolution:.2g} (theory "
+        f"{best.width:.5f} at {best.weight:.4f}); on a grid of x with a step of {step:.5f} the widest of "
+        f"{len(sigmoid)} weights from {sigmoid['weight'].min():g} to {sigmoid['weight'].max():g} is {elsewhere:.4f}, "
+        f"and the largest difference from theory, tanh too, {error:.5f}. Share of chains of {DEPTHS[-1]} layers from "
         "N(0, 1) with any factor above 1: "
         + ", ".join(f"{name} {row.estimate:.3g}" for name, row in shares.items())
         + f"; share of the factors in open chains of ReLU {relu.estimate:.3f} (largest |z| of shares {z:.1f})"

@@ -235,14 +235,18 @@ def _for_ever(measured: DataFrame) -> Verdict:
     holds = bool((nearly["float64"]["estimate"] == 1.0).all() and (random["estimate"] == 0.0).all())
     bits = bool(all((rows["estimate"] == 1.0).all() for rows in exact.values()))
     uneven = _last(select(measured, part="uneven"), "bit_equal_fraction")
+    rounded = (
+        "Equal as one and not to the bit: sums of one unit are rounded otherwise than those of its equals. "
+        if holds and not bits
+        else ""
+    )
     note = (
         f"share of nets whose units of layer 2 are one, tanh, float64, {STEPS} steps. Equal to the bit: "
         + ", ".join(f"{_count(rows)} hidden layers in {precision}" for precision, rows in exact.items())
         + f", {_count(uneven)} in float64 with {UNEVEN} units instead of {WIDTH}; as one: "
         + ", ".join(f"{_count(rows)} in {precision}" for precision, rows in nearly.items())
-        + ". Where sums of one unit are rounded otherwise than those of its equals, they drift apart from the last "
-        f"digit on. Perturbed by 1e-8, the spread of layer 1 goes from 10^{begin:.1f} to 10^{end:.1f}; perturbed by a "
-        f"hundred times as much, it ends 10^{proportional:.1f} times as large. Steps until it is half: {broken}"
+        + f". {rounded}Perturbed by 1e-8, the spread of layer 1 goes from 10^{begin:.1f} to 10^{end:.1f}; perturbed by "
+        f"a hundred times as much, it ends 10^{proportional:.1f} times as large. Steps until it is half: {broken}"
     )
     row = pick(_last(starts, "one_unit_fraction", precision="float64", activation="tanh", layer=2))
     when = "" if bits else "rounding treats all units alike"

@@ -110,16 +110,71 @@ def speeds_table(factor: float) -> pandas.DataFrame:
 def test_a_layer_is_far_slower_by_a_factor_of_three(factor: float, verdict: str) -> None:
     # Root mean squares: dW_1 has more rows than dW_3, which makes sqrt(64 / 30) of the same norm.
     found = module("layer_speeds")._slow_layer(speeds_table(factor))
-    assert found.verdict == verdict
+    assert found.verdict.startswith(verdict) and ("by a factor of 3" in found.verdict) == (verdict == "holds")
     assert found.estimate == pytest.approx(2 * math.log10(factor) + 0.5 * math.log10(64 / 30))
 
 
-def test_where_only_wide_weights_are_calm_the_condition_is_named() -> None:
+def test_only_starts_whose_layer_is_far_ahead_are_named() -> None:
     study = module("layer_speeds")
     table = speeds_table(2.0)
     wild = table["weights"] == "N(0, 1)"
     table.loc[wild, "estimate"] = 0.0
-    assert study._slow_layer(table).verdict == "holds when the weights are Xavier's or He's, not N(0, 1)"
+    verdict = study._slow_layer(table).verdict
+    assert verdict.endswith("by a factor of 3: Xavier (5.8) and He (5.8)")
+
+
+def moved_table(factors: dict[str, tuple[float, ...]]) -> pandas.DataFrame:
+    """Return by which factors layer 3 has gone further than layer 1, from every start."""
+    study = module("layer_speeds")
+    rows = [
+        (start, quantity, step, math.log10(factor))
+        for start, each in factors.items()
+        for quantity in (*study.MOVED, "loss")
+        for step, factor in zip(study.RECORDED, each, strict=True)
+    ]
+    table = pandas.DataFrame(rows, columns=["weights", "quantity", "step", "estimate"]).assign(std_error=0.01)
+    return study.with_interval(table).assign(part="digits", theory=math.nan)  # type: ignore[no-any-return]
+
+
+def test_trained_layers_are_far_apart_for_as_long_as_it_is_so() -> None:
+    study = module("layer_speeds")
+    steps = len(study.RECORDED)
+    fast, even = (20.0,) * steps, (1.1,) * steps
+    factor = 'holds when "far more slowly" is by a factor of 3'
+
+    def verdict(**starts: tuple[float, ...]) -> str:
+        table = moved_table(dict.fromkeys(study.STARTS, even) | starts)
+        return str(study._trained_layers(table).verdict)
+
+    assert verdict() == "fails"
+    assert verdict(**dict.fromkeys(study.STARTS, fast)) == factor
+    late = (9.0, 5.0, 2.0, *(20.0,) * (steps - 3))  # from the first step on, not once more
+    assert verdict(He=late) == f"{factor}: in training up to step {study.RECORDED[1]} (He; there by a factor of 5)"
+
+
+# --- jacobian_spectrum ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("quantity", "estimate", "verdict"),
+    [
+        ("nets", 0.0, "holds"),
+        ("rate - radius", 0.01, "fails"),
+        ("farther from rms", -0.1, "fails"),
+        ("farther from largest", -0.1, "fails"),
+        ("vanishes", 0.5, "fails"),
+        ("explodes", 0.5, "fails"),
+    ],
+)
+def test_gradients_of_one_matrix_go_by_its_radius(quantity: str, estimate: float, verdict: str) -> None:
+    study = module("jacobian_spectrum")
+    good = {"rate - radius": 0.0, "farther from rms": 0.1, "farther from largest": 0.7, "vanishes": 1, "explodes": 1}
+    rows = [(name, value, 0.001, 100) for name, value in (good | {quantity: estimate}).items()]
+    table = study.with_interval(pandas.DataFrame(rows, columns=["quantity", "estimate", "std_error", "nets"]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study, "_rate", lambda *_, **__: 0.0)
+        found = study._one_matrix(pandas.DataFrame(), table.assign(theory=0.0, least=-0.5, most=0.5))
+    assert found.verdict.startswith(verdict)
 
 
 # --- rank ----------------------------------------------------------------------------------------------
@@ -200,6 +255,13 @@ def test_powers_are_held_to_the_digit_that_is_given(factor: float, power: int, r
     assert module("scalar_chain")._matches(factor, factor**power) is right
 
 
+def test_the_ends_of_the_interval_are_where_theory_has_them() -> None:
+    chains = module("scalar_chain")
+    for weight in (3.0, 4.0, 4.01, 6.89, 12.0):
+        width = float(chains.steep_width(weight, "sigmoid"))
+        assert chains._between_ends(weight)["estimate"] == pytest.approx(width, rel=1e-10, abs=1e-12)
+
+
 @pytest.mark.parametrize(("change", "verdict"), [(1.0, "holds"), (1.05, "fails"), (0.0, "fails")])
 def test_an_interval_of_another_width_is_found(change: float, verdict: str) -> None:
     chains = module("scalar_chain")
@@ -208,6 +270,7 @@ def test_an_interval_of_another_width_is_found(change: float, verdict: str) -> N
         for name in ("sigmoid", "tanh")
         for weight in chains.WEIGHTS
     ]
+    rows += [chains._between_ends(weight) for weight in chains.FINE[::10]]
     steep = pandas.DataFrame(rows).assign(ci_low=0.4, ci_high=0.5)
     steep["estimate"] *= change
     shares = [

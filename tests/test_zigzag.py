@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
 from scipy.special import ndtr
 
@@ -46,3 +47,23 @@ def test_columns_of_a_linear_layer_follow_the_law(zigzag: Any, batch: int, mean:
     assert abs(z_scores(share, expected, error)) < LIMIT
     if mean == 1.5:  # rarer ones would take more nets to tell
         assert abs(z_scores(share, WRONG * expected, error)) > LIMIT
+
+
+@pytest.mark.parametrize(
+    ("not_negative", "tanh", "verdict"),
+    [
+        (1.0, 1.0, "holds"),
+        (20.0, 1.0, "holds when f is about 0 (mini-batches)"),
+        (20.0, 20.0, "fails"),
+        (1.0, 20.0, "fails"),
+    ],
+)
+def test_mini_batches_do_what_the_shares_say(zigzag: Any, not_negative: float, tanh: float, verdict: str) -> None:
+    """Shares of one-signed columns, as multiples of that by chance."""
+    times = dict.fromkeys(zigzag.NOT_NEGATIVE, not_negative) | {"tanh": tanh}
+    rows = [(name, 0.0, 2, batch, by * zigzag.CHANCE) for name, by in times.items() for batch in (16, 128)]
+    table = pandas.DataFrame(rows, columns=["activation", "mean", "layer", "batch", "estimate"])
+    table = table.assign(ci_low=0.9 * table["estimate"], ci_high=1.1 * table["estimate"], theory=math.nan)
+    nets = [("nets", zigzag.SHARE, 0, name, batch, 0.5) for name in zigzag.NAMES for batch in zigzag.TRAINED_BATCHES]
+    measured = pandas.DataFrame(nets, columns=["part", "quantity", "kind", "setting", "batch", "estimate"])
+    assert zigzag._mini_batches(table, measured).verdict == verdict
