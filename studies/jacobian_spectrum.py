@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 NETS = {
     "quick": {"spectrum": 16, "product": 32, "recurrent": 32, "wide": 4, "one": 200},
-    "paper": {"spectrum": 400, "product": 1000, "recurrent": 1000, "wide": 200, "one": 1000},
+    "paper": {"spectrum": 48, "product": 1000, "recurrent": 1000, "wide": 40, "one": 1000},
 }
 WIDTHS = {"quick": 160, "paper": 400}
 DEPTH = 24

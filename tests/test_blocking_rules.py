@@ -293,6 +293,11 @@ def test_nets_of_the_package_obey(drawn: tuple[stabsim.Network, dict[str, Any]])
     names = [f"preactivation_gradient_{name}_fraction" for name in ("dead_sample", "blocked_by_derivative")]
     names += ["preactivation_gradient_blocked_by_activation_fraction", "weight_gradient_idle_sample_fraction"]
     shares = stabsim.simulate(network, nets=1, sampler="dense", samples=names, quantities=names, **options).samples
-    causes = [found.cause > 0, found.cause == stops.BY_DERIVATIVE, found.cause == stops.BY_ACTIVATION, found.idle]
+    causes = [
+        found.cause > 0,
+        found.cause == stops.Cause.BY_DERIVATIVE,
+        found.cause == stops.Cause.BY_ACTIVATION,
+        found.idle,
+    ]
     for name, of_samples in zip(names, causes, strict=True):
         np.testing.assert_allclose(shares[name][0][1:], of_samples.mean(axis=0)[1:], atol=1e-15, err_msg=name)
