@@ -137,7 +137,7 @@ def rows(argument: str, values: Any, shape: str, ends: tuple[int, ...]) -> NDArr
     except ValueError:  # ragged
         given = np.empty(0, object)
     if given.dtype.kind not in "iuf" or isinstance(values, np.ma.MaskedArray):
-        raise TypeError(f"{argument} must be an array of real numbers {shape}, not {_kind(given, values)}")
+        raise TypeError(f"{argument} must be an array of numbers {shape}, not {_kind(given, values)}")
     with np.errstate(over="ignore"):  # of longer floats, which are then not finite
         found = given.astype(np.float64)
     if found.ndim != 1 + len(ends) or found.shape[1:] != ends or not len(found):

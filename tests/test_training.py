@@ -371,7 +371,7 @@ PLAIN = Network((4, 3, 2), "tanh", "lecun_normal")
         ({"keep_weights": 1}, "keep_weights must be True or False, not 1"),
         ({"data": (np.full((5, 4), 1e300), np.ones((5, 2)))}, "inputs must be up to 3.4e+38, what float32 holds, not"),
         ({"data": (np.empty((0, 4)), np.empty((0, 2)))}, "at least one row, not (0, 4)"),
-        ({"data": (np.ones((5, 4), bool), np.ones((5, 2)))}, "inputs must be an array of real numbers"),
+        ({"data": (np.ones((5, 4), bool), np.ones((5, 2)))}, "inputs must be an array of numbers"),
         ({"data": (np.ones((5, 4)), 1j * np.ones((5, 2)))}, "not of complex128"),
         ({"nets": 2**32}, "records of all nets need 2"),
         ({"network": Network((4, 10**6, 10**6, 2), "tanh", "lecun_normal"), "threads": 1}, "1 nets at a time need"),
