@@ -196,7 +196,8 @@ def pass_forward(net, state, ask, runs, l, given, row):
             )  # fmt: skip
             observe(net, ask, row, statistics.DERIVATIVE, l, as_matrix(d, 1, size), np.int64(0))
         squares, rest = blocks.add_exactly(squares, rest, of_block)
-        dead = dead and blocks.all_zero(z)  # where squares are 0, values need not be
+        if ask.stopping or ask.ranks:
+            dead = dead and blocks.all_zero(z)  # where squares are 0, values need not be
         observe(net, ask, row, statistics.ACTIVATION, l, as_matrix(z, 1, size), z_exponent)
         if ask.backward and l < depth:
             if net.orthogonal:
@@ -208,7 +209,8 @@ def pass_forward(net, state, ask, runs, l, given, row):
     if l > 0:
         layer.finish_sample(row, ask.wanted, width, s_exponent)
     layer.finish_sample_activation(row, ask.wanted, width, z_exponent)
-    look_forward(ask, row, runs, l, dead)
+    if ask.stopping or ask.ranks:
+        look_forward(ask, row, runs, l, dead)
     shift = layer.far_from_one(squares / width)
     here[SHIFT] = shift
     here[NORM] = blocks.times_power(math.sqrt(squares), -shift)
@@ -345,11 +347,13 @@ def pass_back(net, state, ask, runs, stops, l, given, output_gradient, a, b, exp
         squares += layer.pass_part_back(row, ask.wanted, dz, part(net, D, l, first, size), ds)
         observe(net, ask, row, statistics.PREACTIVATION_GRADIENT, l, as_matrix(ds, 1, size), exponent)
         projected += blocks.dot(ds, part(net, P, l, first, size))
-        dead = dead and blocks.all_zero(ds)
+        if ask.stopping or ask.ranks:
+            dead = dead and blocks.all_zero(ds)
         if ask.weight_gradients:
             seen = blocks.add_totals(seen, blocks.totals(ds))
     layer.finish_gradients(row, width, exponent)
-    look_back(ask, row, runs, stops, l, dead)
+    if ask.stopping or ask.ranks:
+        look_back(ask, row, runs, stops, l, dead)
     if ask.weight_gradients:
         t = state[l - 1, TOTALS:]
         below = (t[0], t[1], t[2], t[3], t[4])
