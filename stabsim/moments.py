@@ -14,14 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stabsim.kernels import blocks
 from stabsim.kernels import record as r
 from stabsim.kernels import sums as compiled
 from stabsim.quantities import Quantity
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
-
-LOG10_OF_2 = float(np.log10(2.0))
 
 
 @dataclass(frozen=True)
@@ -255,7 +254,7 @@ def per_net(quantity: Quantity, record: Floats, *, sizes: Mapping[str, Floats], 
     """Return a quantity of every net, (nets, layers); what one net's variance or kurtosis is, is within the net."""
     if quantity.log10_norm:
         log2 = _log2_mean_square(record, r.ALL_TENSORS[quantity.tensor])
-        return 0.5 * LOG10_OF_2 * (log2 + np.log2(sizes[quantity.tensor]))
+        return 0.5 * blocks.LOG10_OF_2 * (log2 + np.log2(sizes[quantity.tensor]))
     if quantity.kind in ("fraction", "value"):
         return record[..., quantity.columns[0]]
     tensor = r.ALL_TENSORS[quantity.tensor]

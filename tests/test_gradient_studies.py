@@ -133,7 +133,8 @@ def moved_table(factors: dict[str, tuple[float, ...]]) -> pandas.DataFrame:
         for step, factor in zip(study.RECORDED, each, strict=True)
     ]
     table = pandas.DataFrame(rows, columns=["weights", "quantity", "step", "estimate"]).assign(std_error=0.01)
-    return study.with_interval(table).assign(part="digits", theory=math.nan)  # type: ignore[no-any-return]
+    found: pandas.DataFrame = study.with_interval(table)
+    return found.assign(part="digits", theory=math.nan)
 
 
 def test_trained_layers_are_far_apart_for_as_long_as_it_is_so() -> None:

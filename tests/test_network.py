@@ -294,7 +294,7 @@ def test_gates_of_a_cell_cannot_be_changed_and_are_pickled() -> None:
     gates["forget"] = Gate(bias=2.0)
     assert cell.gates == {"forget": Gate(bias=1.0)} and pickle.loads(pickle.dumps(cell)) == cell == eval(repr(cell))
     with pytest.raises(TypeError, match="does not support item assignment"):
-        cell.gates["forget"] = Gate(bias=2.0)  # type: ignore[index]
+        cell.gates["forget"] = Gate(bias=2.0)  # type: ignore[index]  # what is refused
 
 
 def test_a_users_own_activation_is_hashed_but_not_restored() -> None:

@@ -175,24 +175,22 @@ def pass_back(pull_back, weight_gradient, net, ask, row, l, exponent):
 def look_forward(net, ask, row, runs, l):
     """Record what is wanted of a layer's z and f' as whole matrices."""
     z = whole(net, Z, l)
-    if ask.stopping:
-        blocking.see_activation(row, runs, l, z)
-        if l > 0:
-            blocking.see_derivative(row, whole(net, D, l))
-    if ask.ranks and ask.wanted[r.ACTIVATION_RANK]:
-        ranks.record_ranks(row, r.ACTIVATION_RANK, z, ranks.precision(z))
+    blocking.see_activation(row, runs, l, z)
+    if l > 0:
+        blocking.see_derivative(row, whole(net, D, l))
+    if ask.wanted[r.ACTIVATION_RANK]:
+        ranks.record_ranks(row, r.ACTIVATION_RANK, z)
 
 
 @atom
 def look_back(net, ask, row, runs, stops, l):
     """Record what is wanted of a layer's gradients as whole matrices."""
     ds = whole(net, DS, l)
-    if ask.stopping:
-        blocking.see_gradient(row, ask.wanted, runs, stops, l, whole(net, D, l), ds)
-    if ask.ranks and ask.wanted[r.PREACTIVATION_GRADIENT_RANK]:
-        ranks.record_ranks(row, r.PREACTIVATION_GRADIENT_RANK, ds, ranks.precision(ds))
-    if ask.ranks and ask.wanted[r.WEIGHT_GRADIENT_RANK]:
-        ranks.record_weight_gradient(row, whole(net, Z, l - 1), ds, ranks.precision(ds))
+    blocking.see_gradient(row, ask.wanted, runs, stops, l, whole(net, D, l), ds)
+    if ask.wanted[r.PREACTIVATION_GRADIENT_RANK]:
+        ranks.record_ranks(row, r.PREACTIVATION_GRADIENT_RANK, ds)
+    if ask.wanted[r.WEIGHT_GRADIENT_RANK]:
+        ranks.record_weight_gradient(row, whole(net, Z, l - 1), ds)
 
 
 @atom
@@ -221,9 +219,8 @@ def sampler(
         runs = np.empty((depth + 1, problem.batch), np.int64)
         stops = np.empty(problem.batch, np.int64)
         quiet = Ask(
-            wanted=nothing, weight_gradients=False, backward=False, stopping=False, ranks=False,
-            saturation=ask.saturation, pivots=ask.pivots, observing=False, bins=ask.bins, counts=no_counts,
-            blank=ask.blank,
+            wanted=nothing, weight_gradients=False, backward=False, looking=False, saturation=ask.saturation,
+            pivots=ask.pivots, observing=False, bins=ask.bins, counts=no_counts, blank=ask.blank,
         )  # fmt: skip
         for index in range(record.shape[0]):
             net = make_net(seed, first_net + index, normal, activation, weights, bias_law, own, problem, memory)
@@ -231,11 +228,13 @@ def sampler(
             blocks.copy(flat(ask.blank), flat(rows))
             start(net, ask, rows[0], samples, given.input_exponent)
             blocking.start_net(stops)
-            look_forward(net, ask, rows[0], runs, 0)
+            if ask.looking:
+                look_forward(net, ask, rows[0], runs, 0)
             for l in range(1, depth + 1):
                 prepare(net, l)
                 pass_forward(factors, net, ask, rows[l], l)
-                look_forward(net, ask, rows[l], runs, l)
+                if ask.looking:
+                    look_forward(net, ask, rows[l], runs, l)
             if not ask.backward:
                 continue
             dz = whole(net, DZ, depth)
@@ -247,13 +246,14 @@ def sampler(
             for l in range(depth, 0, -1):
                 recall(net, quiet, no_row, samples, l)
                 exponent = pass_back(pull_back, weight_gradient, net, ask, rows[l], l, exponent)
-                look_back(net, ask, rows[l], runs, stops, l)
+                if ask.looking:
+                    look_back(net, ask, rows[l], runs, stops, l)
             dz = whole(net, DZ, 0)
             net.exponents[DZ, 0] = exponent
             layer.add_input_gradient(rows[0], ask.wanted, dz)
             layer.finish_input_gradient(rows[0], dz.size, exponent)
             observe(net, ask, rows[0], statistics.ACTIVATION_GRADIENT, 0, dz, exponent)
-            if ask.stopping:
+            if ask.looking:
                 gains.record_gains(rows, ask.wanted, net.widths, net.batch)
             finish(net, ask, rows[0])
             if net.clip.kind == GLOBAL_NORM and ask.weight_gradients:

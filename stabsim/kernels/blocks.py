@@ -18,10 +18,16 @@ from stabsim.kernels.record import (
     M3,
     M4,
     SQUARE,
-    WEIGHT_GRADIENT_DEAD_COLUMN,
-    WEIGHT_GRADIENT_ONE_SIGNED_COLUMN,
 )
 from stabsim.kernels.views import flat
+
+LOG10_OF_2 = math.log10(2.0)
+
+
+@kernel()
+def precision(itemsize):
+    """Return the distance from 1 to the next number of a type of so many bytes."""
+    return 2.0**-23 if itemsize == 4 else 2.0**-52
 
 
 @kernel()
@@ -349,6 +355,13 @@ def scale(values, factor):
         values[i] *= by
 
 
+@kernel()
+def multiply_in_place(values, factors):
+    """Multiply element by element."""
+    for i in range(values.size):
+        values[i] *= factors[i]
+
+
 @kernel(fastmath=REASSOCIATE)
 def multiply(values, factors, out):
     """Write the products element by element; return what `power_sums_2` does of the values, and of the products.
@@ -457,8 +470,8 @@ def column_extremes(matrix, lowest, highest):
 
 
 @kernel()
-def record_column_signs(row, lowest, highest):
-    """Write the fraction of columns that are all 0 and, of the others, that of columns with no change of sign."""
+def column_signs(lowest, highest):
+    """Return the fraction of columns that are all 0 and, of the others, that of columns with no change of sign."""
     columns = lowest.size
     dead = 0
     one_signed = 0
@@ -467,5 +480,4 @@ def record_column_signs(row, lowest, highest):
             dead += 1
         elif lowest[j] >= 0 or highest[j] <= 0:
             one_signed += 1
-    row[WEIGHT_GRADIENT_DEAD_COLUMN] = dead / columns
-    row[WEIGHT_GRADIENT_ONE_SIGNED_COLUMN] = one_signed / (columns - dead) if dead < columns else math.nan
+    return dead / columns, one_signed / (columns - dead) if dead < columns else math.nan

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from stabsim.kernels import batch, blocks, dense, philox
+from stabsim.kernels import batch, blocks, dense, inputs, philox
 from stabsim.kernels.compile import CONTRACT, atom, kernel, wide_vectors
 from stabsim.kernels.learner import bias_of, make_learner, moving, signal, signature, weights_of
 from stabsim.kernels.training_record import LOSS, cosine, record_gradient_and_units, record_path, squared_distance
@@ -45,15 +45,12 @@ def _start(learner):
 
 @kernel()
 def _shuffle(order, epoch, seed, net):
-    """Put the numbers of all samples in the order of an epoch, all orders being equally likely (Fisher & Yates)."""
-    k0 = np.uint32(seed)
-    k1 = np.uint32(seed >> np.uint64(32))
+    """Put the numbers of all samples in the order of an epoch, all orders being equally likely."""
     samples = order.size
     for i in range(samples):
         order[i] = i
     for i in range(samples - 1):
-        word = philox.philox(np.uint32(i), np.uint32(epoch), np.uint32(net), philox.SAMPLE_ORDER, k0, k1)[0]
-        j = i + np.int64((np.uint64(word) * np.uint64(samples - i)) >> np.uint64(32))
+        j = inputs.choice(i, samples, seed, net, epoch, philox.SAMPLE_ORDER)
         order[i], order[j] = order[j], order[i]
 
 
@@ -98,12 +95,6 @@ def _loss(learner, inputs, targets):
 
 
 @kernel()
-def _times(values, factors):
-    for i in range(values.size):
-        values[i] *= factors[i]
-
-
-@kernel()
 def _sum_over_samples(z, ds, dw, db):
     """Write dW = z^T ds and db, the sum of ds."""
     if z.shape[0] == 1:
@@ -133,7 +124,7 @@ def _pass_back(learner, inputs, targets, order, first):
         _differ(z[b], targets[order[first + b]], factor, dz[b])
     for l in range(depth, 0, -1):
         ds = signal(learner, memory.dz, l, rows)
-        _times(flat(ds), flat(signal(learner, memory.d, l, rows)))
+        blocks.multiply_in_place(flat(ds), flat(signal(learner, memory.d, l, rows)))
         dw, db = weights_of(learner, memory.gradient, l), bias_of(learner, memory.gradient, l)
         _sum_over_samples(signal(learner, memory.z, l - 1, rows), ds, dw, db)
         if l > 1:

@@ -142,7 +142,7 @@ def orthonormalize(rows, start, c, work):
     ``c`` (rows, rows) is written from row ``start`` on; ``work`` has room for ``PANEL`` rows of the longer side.
     """
     count = rows.shape[0]
-    nothing = NOTHING * (2.0**-23 if rows.itemsize == 4 else 2.0**-52)
+    nothing = NOTHING * blocks.precision(rows.itemsize)
     lengths = np.empty(PANEL)
     exponents = np.empty(PANEL, np.int64)
     r = np.empty((PANEL, PANEL), rows.dtype)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 
+from stabsim.kernels import blocks
 from stabsim.kernels import record as r
 from stabsim.kernels.compile import kernel
-
-LOG10_OF_2 = math.log10(2.0)
 
 
 @kernel()
@@ -19,7 +18,7 @@ def log10_gain(row, tensor, size, before, tensor_before, size_before):
     if square == 0.0:
         return -math.inf
     exponent = row[tensor + r.EXPONENT] - before[tensor_before + r.EXPONENT]
-    return 0.5 * (math.log10(square) - math.log10(square_before)) + LOG10_OF_2 * exponent
+    return 0.5 * (math.log10(square) - math.log10(square_before)) + blocks.LOG10_OF_2 * exponent
 
 
 @kernel()

@@ -10,11 +10,11 @@ from stabsim.kernels.views import stretch
 
 
 @kernel()
-def choice(place, samples, seed, net):
-    """Return a number from ``place`` to ``samples - 1``, all equally likely: one step of a shuffle."""
+def choice(place, samples, seed, net, epoch, purpose):
+    """Return a number from ``place`` to ``samples - 1``, all equally likely: one step of a shuffle (Fisher & Yates)."""
     k0 = np.uint32(seed)
     k1 = np.uint32(seed >> np.uint64(32))
-    word = philox.philox(np.uint32(place), np.uint32(0), np.uint32(net), philox.SAMPLE_CHOICE, k0, k1)[0]
+    word = philox.philox(np.uint32(place), np.uint32(epoch), np.uint32(net), purpose, k0, k1)[0]
     return place + np.int64((np.uint64(word) * np.uint64(samples - place)) >> np.uint64(32))
 
 
@@ -23,7 +23,7 @@ def chosen(samples, batch, seed, net):
     """Return the numbers of ``batch`` samples drawn without replacement, in front of the others."""
     order = np.arange(samples)
     for b in range(batch if batch < samples else 0):
-        j = choice(b, samples, seed, net)
+        j = choice(b, samples, seed, net, 0, philox.SAMPLE_CHOICE)
         order[b], order[j] = order[j], order[b]
     return order
 

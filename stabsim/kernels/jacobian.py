@@ -24,7 +24,6 @@ BUFFERS = dense.BUFFERS + 6
 JACOBIAN, PASSED, WORK, VALUES, POWERS, SEEN = (np.int64(i) for i in range(dense.BUFFERS, BUFFERS))
 
 ROUNDING = 2.0**-52
-LOG10_OF_2 = math.log10(2.0)
 
 
 @atom
@@ -149,10 +148,10 @@ def add_values(row, values, power, rounding):
     row[r.SINGULAR_VALUE_ZERO] += zeros
     if largest == 0.0:
         return 0
-    row[r.SINGULAR_VALUE_LOG10_LARGEST] += math.log10(largest) + power * LOG10_OF_2
+    row[r.SINGULAR_VALUE_LOG10_LARGEST] += math.log10(largest) + power * blocks.LOG10_OF_2
     if zeros > 0:
         return 0
-    row[r.SINGULAR_VALUE_LOG10_SMALLEST] += math.log10(smallest) + power * LOG10_OF_2
+    row[r.SINGULAR_VALUE_LOG10_SMALLEST] += math.log10(smallest) + power * blocks.LOG10_OF_2
     row[r.SINGULAR_VALUE_LOG10_CONDITION] += math.log10(largest) - math.log10(smallest)
     return 1
 

@@ -318,7 +318,9 @@ def record_formed_gradient(row, wanted, dw, exponent, extremes):
         row[r.WEIGHT_GRADIENT_ZERO] = zeros / dw.size
         row[r.WEIGHT_GRADIENT_DEAD_ROW] = blocks.dead_rows(dw) / dw.shape[0] if zeros > 0 else 0.0
         blocks.column_extremes(dw, extremes[0], extremes[1])
-        blocks.record_column_signs(row, extremes[0], extremes[1])
+        dead, one_signed = blocks.column_signs(extremes[0], extremes[1])
+        row[r.WEIGHT_GRADIENT_DEAD_COLUMN] = dead
+        row[r.WEIGHT_GRADIENT_ONE_SIGNED_COLUMN] = one_signed
 
 
 @kernel()

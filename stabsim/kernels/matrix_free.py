@@ -122,7 +122,7 @@ def draw_input(net, given, first, size):
     if given.shape[0] == 0:
         draw(net.normal, z, first, net.seed, philox.INPUT, 0, net.number, z.dtype.type(1))
     else:
-        sample = inputs.choice(0, given.shape[0], net.seed, net.number)
+        sample = inputs.choice(0, given.shape[0], net.seed, net.number, 0, philox.SAMPLE_CHOICE)
         blocks.copy(given[sample, first : first + size], z)
     return z
 
@@ -196,7 +196,7 @@ def pass_forward(net, state, ask, runs, l, given, row):
             )  # fmt: skip
             observe(net, ask, row, statistics.DERIVATIVE, l, as_matrix(d, 1, size), np.int64(0))
         squares, rest = blocks.add_exactly(squares, rest, of_block)
-        if ask.stopping or ask.ranks:
+        if ask.looking:
             dead = dead and blocks.all_zero(z)  # where squares are 0, values need not be
         observe(net, ask, row, statistics.ACTIVATION, l, as_matrix(z, 1, size), z_exponent)
         if ask.backward and l < depth:
@@ -209,7 +209,7 @@ def pass_forward(net, state, ask, runs, l, given, row):
     if l > 0:
         layer.finish_sample(row, ask.wanted, width, s_exponent)
     layer.finish_sample_activation(row, ask.wanted, width, z_exponent)
-    if ask.stopping or ask.ranks:
+    if ask.looking:
         look_forward(ask, row, runs, l, dead)
     shift = layer.far_from_one(squares / width)
     here[SHIFT] = shift
@@ -223,23 +223,19 @@ def pass_forward(net, state, ask, runs, l, given, row):
 def look_forward(ask, row, runs, l, dead):
     """Record whether a layer's z and f' are zero, and the rank of z, which is 1 if it is not."""
     blocking.note_activation(runs, l, 0, dead)
-    if ask.stopping:
-        row[r.ACTIVATION_DEAD_NET] += dead
-        row[r.DERIVATIVE_DEAD_NET] += row[r.DERIVATIVE_ZERO] == 1.0
-    if ask.ranks:
-        note_rank(row, r.ACTIVATION_RANK, ask.wanted, dead)
+    row[r.ACTIVATION_DEAD_NET] += dead
+    row[r.DERIVATIVE_DEAD_NET] += row[r.DERIVATIVE_ZERO] == 1.0
+    note_rank(row, r.ACTIVATION_RANK, ask.wanted, dead)
 
 
 @atom
 def look_back(ask, row, runs, stops, l, dead):
     """Record whether a layer's ds is zero, and why, and the ranks of ds and dW."""
-    if ask.stopping:
-        blocking.note_gradient(row, runs, stops, l, 0, row[r.DERIVATIVE_ZERO] == 1.0, dead)
-        blocking.finish_gradient(row, 1)
-        row[r.PREACTIVATION_GRADIENT_DEAD_UNIT] += row[r.PREACTIVATION_GRADIENT_ZERO]
-    if ask.ranks:
-        note_rank(row, r.PREACTIVATION_GRADIENT_RANK, ask.wanted, dead)
-        note_rank(row, r.WEIGHT_GRADIENT_RANK, ask.wanted, dead or runs[l - 1, 0] != blocking.NOWHERE)
+    blocking.note_gradient(row, runs, stops, l, 0, row[r.DERIVATIVE_ZERO] == 1.0, dead)
+    blocking.finish_gradient(row, 1)
+    row[r.PREACTIVATION_GRADIENT_DEAD_UNIT] += row[r.PREACTIVATION_GRADIENT_ZERO]
+    note_rank(row, r.PREACTIVATION_GRADIENT_RANK, ask.wanted, dead)
+    note_rank(row, r.WEIGHT_GRADIENT_RANK, ask.wanted, dead or runs[l - 1, 0] != blocking.NOWHERE)
 
 
 @kernel()
@@ -347,12 +343,12 @@ def pass_back(net, state, ask, runs, stops, l, given, output_gradient, a, b, exp
         squares += layer.pass_part_back(row, ask.wanted, dz, part(net, D, l, first, size), ds)
         observe(net, ask, row, statistics.PREACTIVATION_GRADIENT, l, as_matrix(ds, 1, size), exponent)
         projected += blocks.dot(ds, part(net, P, l, first, size))
-        if ask.stopping or ask.ranks:
+        if ask.looking:
             dead = dead and blocks.all_zero(ds)
         if ask.weight_gradients:
             seen = blocks.add_totals(seen, blocks.totals(ds))
     layer.finish_gradients(row, width, exponent)
-    if ask.stopping or ask.ranks:
+    if ask.looking:
         look_back(ask, row, runs, stops, l, dead)
     if ask.weight_gradients:
         t = state[l - 1, TOTALS:]
@@ -408,7 +404,7 @@ def _simulate_nets(first_net, seed, normal, activation, weights, bias_law, own, 
                         net, state, ask, runs, stops, l, samples, output_gradient, a, b, exponent, rows[l]
                     )
             finish_backward(net, state, ask, samples, a, b, exponent, rows[0])
-            if ask.stopping:
+            if ask.looking:
                 gains.record_gains(rows, ask.wanted, net.widths, np.int64(1))
     states[0, 0] = 0.0  # Numba frees an array after its last use, and would not see those of what was borrowed
 

@@ -23,10 +23,9 @@ from typing import Any
 
 import numpy as np
 
-from stabsim.kernels import batch, blocks, layer, philox, spectrum
+from stabsim.kernels import batch, blocks, frames, layer, philox, spectrum
 from stabsim.kernels import record as r
 from stabsim.kernels.compile import atom, kernel
-from stabsim.kernels.jacobian import LOG10_OF_2
 from stabsim.kernels.signature import signature
 from stabsim.kernels.views import as_matrix, flat, stretch
 
@@ -39,8 +38,6 @@ STEPS = 32
 BUFFERS = batch.COMMON + 9
 U, IMAGES, F, BACK, RIGHT, LEFT, VECTOR, ANSWER, TIES = (np.int64(i) for i in range(batch.COMMON, BUFFERS))
 TOLD, TOLD_BACK = U, F  # in whose place among the exponents stands how many rows a frame has
-
-NOTHING = 16.0  # times the precision of the numbers: what is left of a row that depends on others
 
 
 @atom
@@ -98,8 +95,7 @@ def ask(frame, images, others, their_images, told, told_others, x, answer, work)
     take_off(frame[:told], x, ties, products)
     left = size_of(x)
     blocks.fill(answer, answer.dtype.type(0))
-    precision = 2.0**-23 if x.itemsize == 4 else 2.0**-52
-    fresh = left > NOTHING * precision * before
+    fresh = left > frames.NOTHING * blocks.precision(x.itemsize) * before
     if fresh:
         blocks.copy(x, frame[told])
         blocks.scale(frame[told], 1.0 / left)
@@ -180,13 +176,6 @@ def weight_gradient(net, l, row, wanted, ds):
     layer.record_outer_product(row, wanted, z.size, blocks.totals(z[0]), ds.size, blocks.totals(ds[0]), exponent)
 
 
-@kernel()
-def multiply(x, factors):
-    """Multiply element by element, in place."""
-    for i in range(x.size):
-        x[i] *= factors[i]
-
-
 @atom
 def go_forward(net, v, out):
     """Write J v; return its power of two."""
@@ -196,7 +185,7 @@ def go_forward(net, v, out):
     for l in range(1, net.widths.size):
         answer = vector(net, ANSWER, net.widths[l])
         ask_forward(net, l, x, answer)
-        multiply(answer, batch.whole(net, batch.D, l)[0])
+        blocks.multiply_in_place(answer, batch.whole(net, batch.D, l)[0])
         x = vector(net, VECTOR, net.widths[l])
         blocks.copy(answer, x)
         exponent += net.weight_exponent[l] + rescale(x)
@@ -211,7 +200,7 @@ def go_back(net, u, out):
     y = vector(net, VECTOR, u.size)
     blocks.copy(u, y)
     for l in range(net.widths.size - 1, 0, -1):
-        multiply(y, batch.whole(net, batch.D, l)[0])
+        blocks.multiply_in_place(y, batch.whole(net, batch.D, l)[0])
         answer = vector(net, ANSWER, net.widths[l - 1])
         ask_back(net, l, y, answer)
         y = vector(net, VECTOR, net.widths[l - 1])
@@ -238,8 +227,7 @@ def orthonormalize_last(rows, count, work):
     take_off(rows[:count], row, ties, stretch(work, count + 1, count + 1))
     take_off(rows[:count], row, ties, stretch(work, count + 1, count + 1))
     left = size_of(row)
-    precision = 2.0**-23 if row.itemsize == 4 else 2.0**-52
-    if not left > NOTHING * precision * before:
+    if not left > frames.NOTHING * blocks.precision(row.itemsize) * before:
         left = 0.0
     blocks.scale(row, 1.0 / left if left > 0.0 else 0.0)
     return left
@@ -294,7 +282,7 @@ def write(row, mean_square, largest, unit):
     row[r.SINGULAR_VALUE + r.M2] += mean_square
     row[r.SINGULAR_VALUE + r.SQUARE] += mean_square
     row[r.SINGULAR_VALUE + r.EXPONENT] = unit
-    row[r.SINGULAR_VALUE_LOG10_LARGEST] += math.log10(largest) + unit * LOG10_OF_2 if largest > 0.0 else math.nan
+    row[r.SINGULAR_VALUE_LOG10_LARGEST] += math.log10(largest) + unit * blocks.LOG10_OF_2 if largest > 0.0 else math.nan
 
 
 @functools.cache

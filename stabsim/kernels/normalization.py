@@ -35,8 +35,7 @@ def units_of(exponent, epsilon):
 @kernel()
 def factors_of(variance, mean, unit, epsilon, itemsize):
     """Return what deviations are multiplied with, 0 where they are rounding, and 1 / sqrt(variance + epsilon)."""
-    precision = 2.0**-23 if itemsize == 4 else 2.0**-52
-    varies = variance > (NOTHING * precision) ** 2 * (variance + mean * mean)
+    varies = variance > (NOTHING * blocks.precision(itemsize)) ** 2 * (variance + mean * mean)
     size = math.sqrt((unit * variance if varies else 0.0) + epsilon)
     scale = 1.0 / size if size > 0.0 else 0.0
     return (scale if varies else 0.0), scale

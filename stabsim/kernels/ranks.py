@@ -10,24 +10,17 @@ import math
 
 import numpy as np
 
-from stabsim.kernels import frames, spectrum
+from stabsim.kernels import blocks, frames, spectrum
 from stabsim.kernels import record as r
 from stabsim.kernels.compile import kernel
-
-
-@kernel()
-def precision(matrix):
-    """Return the precision of the numbers of a matrix."""
-    return 2.0**-23 if matrix.itemsize == 4 else 2.0**-52
+from stabsim.kernels.views import flat
 
 
 @kernel(apart=True)
 def doubled(matrix):
     """Return a copy in float64."""
     copy = np.empty(matrix.shape)
-    for i in range(matrix.shape[0]):
-        for j in range(matrix.shape[1]):
-            copy[i, j] = matrix[i, j]
+    blocks.copy(flat(matrix), flat(copy))
     return copy
 
 
@@ -61,15 +54,15 @@ def write_ranks(row, column, matrix, longer, unit):
 
 
 @kernel()
-def record_ranks(row, column, matrix, unit):
+def record_ranks(row, column, matrix):
     """Write the rank and the stable rank of a matrix."""
-    write_ranks(row, column, core(matrix), max(matrix.shape[0], matrix.shape[1]), unit)
+    write_ranks(row, column, core(matrix), max(matrix.shape[0], matrix.shape[1]), blocks.precision(matrix.itemsize))
 
 
 @kernel(apart=True)
-def record_weight_gradient(row, z, ds, unit):
+def record_weight_gradient(row, z, ds):
     """Write the rank and the stable rank of dW = z^T ds."""
     shape = z.shape[1], ds.shape[1]
     fewer = z.shape[0] < min(shape)
     product = np.dot(core(z).T, core(ds)) if fewer else np.dot(doubled(z).T, doubled(ds))
-    write_ranks(row, r.WEIGHT_GRADIENT_RANK, product, max(shape), unit)
+    write_ranks(row, r.WEIGHT_GRADIENT_RANK, product, max(shape), blocks.precision(z.itemsize))

@@ -64,14 +64,13 @@ PREACTIVATION_GRADIENT_GAIN = 60
 WEIGHT_GRADIENT_IDLE_SAMPLE = 61
 WEIGHT_GRADIENT_DEAD_NET = 62
 WEIGHT_GRADIENT_GAIN = 63
-STOPPING = (ACTIVATION_DEAD_NET, WEIGHT_GRADIENT_GAIN + 1)
 
 # The stable rank stands behind the rank.
 ACTIVATION_RANK = 64
 PREACTIVATION_GRADIENT_RANK = 66
 WEIGHT_GRADIENT_RANK = 68
-RANKS = (ACTIVATION_RANK, WEIGHT_GRADIENT_RANK + 2)
 COLUMNS = 70
+LOOKED_AT = (ACTIVATION_DEAD_NET, COLUMNS)  # what is recorded of whole rows, matrices and nets
 
 # Behind them, only in the record of nets that have what is recorded there: a record ends with the last of these
 # groups that a task needs.

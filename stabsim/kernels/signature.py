@@ -31,7 +31,7 @@ Given = namedtuple("Given", "inputs input_exponent output_gradient gradient_expo
 # Where a net is kept.
 Memory = namedtuple("Memory", "buffers offsets exponents kept keeps_s ahead")
 # What is asked of it.
-Ask = namedtuple("Ask", "wanted weight_gradients backward stopping ranks saturation pivots observing bins counts blank")
+Ask = namedtuple("Ask", "wanted weight_gradients backward looking saturation pivots observing bins counts blank")
 
 # Codes of a structure and a clip.
 NONE = 0
@@ -104,8 +104,7 @@ def signature(dtype: np.dtype[Any], buffers: int) -> Any:
         "wanted": boolean[::1],  # columns of the record
         "weight_gradients": boolean,  # whether any of them is of dW
         "backward": boolean,  # whether to run backward
-        "stopping": boolean,  # whether any of them is of what stops
-        "ranks": boolean,  # whether any of them is a rank
+        "looking": boolean,  # whether any of them is of whole rows, matrices or nets
         "saturation": float64,  # below this f' and the distance of f to its limit are saturated
         "pivots": float64[::1],  # of the activations of each layer
         "observing": boolean,  # whether histograms or ``statistics`` are to see tensors
@@ -159,6 +158,6 @@ def make_ask(ask):
     """Return what is asked, its arrays borrowed."""
     return Ask(
         wanted=borrow(ask.wanted), weight_gradients=ask.weight_gradients, backward=ask.backward,
-        stopping=ask.stopping, ranks=ask.ranks, saturation=ask.saturation, pivots=borrow(ask.pivots),
+        looking=ask.looking, saturation=ask.saturation, pivots=borrow(ask.pivots),
         observing=ask.observing, bins=borrow(ask.bins), counts=borrow(ask.counts), blank=borrow(ask.blank),
     )  # fmt: skip

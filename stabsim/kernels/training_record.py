@@ -7,7 +7,6 @@ import math
 import numpy as np
 
 from stabsim.kernels import blocks
-from stabsim.kernels import record as r
 from stabsim.kernels.compile import REASSOCIATE, atom, kernel, wide_vectors
 from stabsim.kernels.learner import bias_of, moving, weights_of
 from stabsim.kernels.views import as_matrix, stretch
@@ -99,14 +98,11 @@ def _units(learner, l):
 @atom
 def record_gradient_and_units(learner, rows):
     """Write what is recorded of dW and of the units of every layer."""
-    signs = np.empty(r.COLUMNS)
     for l in range(1, learner.course.widths.size):
         dw = weights_of(learner, learner.memory.gradient, l)
         extremes = as_matrix(stretch(learner.memory.extremes, np.int64(0), 2 * dw.shape[1]), np.int64(2), dw.shape[1])
         blocks.column_extremes(dw, extremes[0], extremes[1])
-        blocks.record_column_signs(signs, extremes[0], extremes[1])
-        rows[l, ONE_SIGNED] = signs[r.WEIGHT_GRADIENT_ONE_SIGNED_COLUMN]
-        rows[l, DEAD_COLUMN] = signs[r.WEIGHT_GRADIENT_DEAD_COLUMN]
+        rows[l, DEAD_COLUMN], rows[l, ONE_SIGNED] = blocks.column_signs(extremes[0], extremes[1])
         record_units(rows[l], _units(learner, l))
 
 

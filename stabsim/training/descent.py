@@ -240,6 +240,11 @@ class Training:
         return np.dtype(self.precision)
 
     @property
+    def rows(self) -> int:
+        """Return of how many samples there is room for the signals."""
+        return max(self.batch, min(self.samples, TOGETHER))
+
+    @property
     def _weight_stds(self) -> list[float]:
         return [*self.network.weight_stds[:-1], self.output_weights.weight_std(*self.network.fans[-1])]
 
@@ -269,28 +274,26 @@ class Training:
         """Refuse more than fits into memory."""
         network, item = self.network, self.dtype.itemsize
         parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in network.fans)
-        rows = max(self.batch, min(self.samples, TOGETHER))
         kept = nets * len(self.record) * (8 * (network.depth + 1) * COLUMNS + parameters * item * keep_weights)
         check_memory("records of all nets", kept, "nets, record or keep_weights")
         samples = self.samples * (item * (network.widths[0] + network.widths[-1]) + 8)
         if isinstance(self.data, Regression):
             samples += self.data.bytes
-        one = item * (4 * parameters + rows * 4 * sum(network.widths)) + samples
+        one = item * (4 * parameters + self.rows * 4 * sum(network.widths)) + samples
         check_memory(f"{threads} nets at a time", kept + threads * one, "widths, samples, batch or threads")
 
     @cached_property
     def course(self) -> Course:
         """Return the numbers that the kernel takes."""
         widths = np.array(self.network.widths, np.int64)
-        rows = max(self.batch, min(self.samples, TOGETHER))
         weights = widths[:-1] * widths[1:]
         return Course(
-            widths=widths, batch=self.batch, rows=rows, steps=self.steps, rate=self.learning_rate,
+            widths=widths, batch=self.batch, rows=self.rows, steps=self.steps, rate=self.learning_rate,
             times=np.array(self.record, np.int64), weights_at=_side_by_side(weights + widths[1:])[0],
             moving=np.concatenate([[0], weights + self.train_biases * widths[1:]]),
             weight_scale=np.array([0.0, *self._weight_stds]).astype(self.dtype),
             bias_scale=np.array([0.0, *self._bias_stds]).astype(self.dtype),
-            perturbation=self.perturbation, signals_at=_side_by_side(rows * widths)[0][1:],
+            perturbation=self.perturbation, signals_at=_side_by_side(self.rows * widths)[0][1:],
         )  # fmt: skip
 
     @cached_property
@@ -313,7 +316,7 @@ class Training:
 
     def allocate(self) -> Memory:
         """Return what one thread works on."""
-        widths, rows = self.course.widths, self.course.rows
+        widths, rows = self.course.widths, self.rows
         signals = _side_by_side(rows * widths)[1]
         sizes = {
             "parameters": self.parameters, "start": self.parameters, "gradient": self.parameters,
