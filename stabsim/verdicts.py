@@ -75,6 +75,11 @@ def counted(held: Any) -> dict[str, float]:
     return {"estimate": k / n, "ci_low": float(low), "ci_high": float(high), "nets": n}
 
 
+def k_of_n(row: Any) -> str:
+    """Write of a row that `counted` has made in how many cases of how many the rule held."""
+    return f"{row.estimate * row.nets:.0f} of {row.nets:.0f}"
+
+
 def judge(claim: str, row: Any, holds: bool, note: str, *, when: str = "") -> Verdict:
     """Return a verdict that rests on one row of a table: "holds" (or "holds when <when>") if it does, else "fails"."""
     words = (f"holds when {when}" if when else "holds") if holds else "fails"

@@ -22,6 +22,7 @@ from stabsim.cli import run_script
 from stabsim.counting import Rules, pooled, with_shares
 from stabsim.study import Case, Collected, Drawing, Study, Verdict
 from stabsim.theory import zeros
+from stabsim.training import descend
 from stabsim.verdicts import LARGEST_Z, judge, largest_z, pick, select
 
 if TYPE_CHECKING:
@@ -110,7 +111,8 @@ def gradients(rules: Rules, name: str, seen: Any) -> None:
 
 
 STEPS, RATE, EVERY = 400, 0.05, 20
-LAYERS = (0, 1)  # hidden ones
+LAYERS = (1, 2)  # hidden ones
+TOGETHER = 200  # nets, of which all steps are kept
 
 
 def trained(rules: Rules, name: str, nets: int) -> DataFrame:
@@ -120,55 +122,41 @@ def trained(rules: Rules, name: str, nets: int) -> DataFrame:
     """
     import pandas
 
-    rng, slope = np.random.default_rng(2), activation(name).evaluate("derivative", -1.0)
-    x = np.broadcast_to(rng.normal(size=(8, 2)), (nets, 8, 2))
-    y = np.sin(2 * x.sum(axis=2, keepdims=True))
-    fans = ((2, 6), (6, 6), (6, 1))
-    w = [rng.normal(size=(nets, *fan)) * math.sqrt(2 / fan[0]) for fan in fans]
-    b = [0.5 * rng.normal(size=(nets, 1, fan[1])) for fan in fans]
-    start = list(zip(w, b, strict=True))
-    dead: list[Any] = []
-    always: list[Any] = []
-    rows = []
-    for step in range(STEPS + 1):
-        now, slopes, z = run(x, w, b, slope)
-        dead = dead or now
-        always = [was & still for was, still in zip(always or now, now, strict=True)]
-        if step % EVERY == 0:
-            still = [now[at][dead[at]] for at in LAYERS]
-            rows += [(name, at + 1, step, still[at].sum(), still[at].size) for at in LAYERS]
-        w, b = descend(w, b, z, slopes, 2 * (z[-1] - y) / y.shape[1])
-    if slope == 0.0:
-        stay = [np.all(w[at] == start[at][0], axis=1) & np.all(b[at] == start[at][1], axis=1) for at in LAYERS]
-        for at in LAYERS:
-            rules.add("D05", name, "while it is dead its weights and bias stay, to the last bit", stay[at][always[at]])
-        rules.add("D05", name, "a unit of layer 1 that is dead never recovers", now[0][dead[0]])
-        rules.add("D05", name, "share of dead units of layer 2 that recover as layer 1 moves", ~now[1][dead[1]])
-    else:
-        rules.add("D05", name, "share of such units of layer 1 that recover", ~now[0][dead[0]])
+    x = np.random.default_rng(2).normal(size=(8, 2))
+    y = np.sin(2 * x.sum(axis=1, keepdims=True))
+    slope, counts = activation(name).evaluate("derivative", -1.0), np.zeros((len(LAYERS), STEPS // EVERY + 1, 2), int)
+    for first in range(0, nets, TOGETHER):
+        found = descend(
+            Network((2, 6, 6, 1), name, "he_normal", 0.5), nets=min(TOGETHER, nets - first), steps=STEPS,
+            learning_rate=RATE, data=(x, y), batch=len(x), seed=first, record=range(STEPS + 1), precision="float64",
+            keep_weights=True,
+        )  # fmt: skip
+        z = x
+        for place, layer in enumerate(LAYERS):
+            w, b = found.weights(layer)[found.diverged_after < 0], found.biases(layer)[found.diverged_after < 0]
+            s = z @ w + b[:, :, np.newaxis]
+            z, off = np.where(s > 0, s, slope * s), np.all(s <= 0, axis=2)  # off: nets, steps, units
+            dead = off[:, 0]
+            if slope == 0.0:
+                stays = np.all(w[:, -1] == w[:, 0], axis=1) & (b[:, -1] == b[:, 0])
+                rule = "while it is dead its weights and bias stay, to the last bit"
+                rules.add("D05", name, rule, stays[off.all(axis=1)])
+            alive = ~off[:, -1][dead]
+            if slope == 0.0 and layer == 1:
+                rules.add("D05", name, "a unit of layer 1 that is dead never recovers", ~alive)
+            elif slope == 0.0:
+                rules.add("D05", name, "share of dead units of layer 2 that recover as layer 1 moves", alive)
+            elif layer == 1:
+                rules.add("D05", name, "share of such units of layer 1 that recover", alive)
+            still = off[:, ::EVERY].swapaxes(1, 2)[dead]
+            counts[place] += np.stack([still.sum(axis=0), np.full(still.shape[1], len(still))], axis=1)
+    rows = [
+        (name, layer, step * EVERY, *counts[place, step])
+        for place, layer in enumerate(LAYERS)
+        for step in range(counts.shape[1])
+    ]
     curve = pandas.DataFrame(rows, columns=["part", "at", "step", "holds", "checks"])
     return with_shares(curve).assign(theory=math.nan)
-
-
-def run(x: Floats, w: list[Floats], b: list[Floats], slope: float) -> Any:
-    """Return which units of each hidden layer are off for all samples, f' and all activations; the last is linear."""
-    z, slopes = [x], []
-    for weights, biases in zip(w, b, strict=True):
-        s = z[-1] @ weights + biases
-        slopes.append(np.where(s > 0, 1.0, slope) if len(z) <= len(LAYERS) else np.ones_like(s))
-        z.append(s * slopes[-1])
-    return [np.all(slopes[at] == slope, axis=1) for at in LAYERS], slopes, z
-
-
-def descend(w: list[Floats], b: list[Floats], z: list[Floats], slopes: list[Floats], dz: Floats) -> Any:
-    """Return weights and biases after one step of gradient descent, given the gradient by the outputs."""
-    moved = []
-    for weights, biases, below, slope in zip(w[::-1], b[::-1], z[-2::-1], slopes[::-1], strict=True):
-        ds = dz * slope
-        moved.append((weights - RATE * below.mT @ ds, biases - RATE * ds.sum(axis=1, keepdims=True)))
-        dz = ds @ weights.mT
-    new_w, new_b = zip(*moved[::-1], strict=True)
-    return list(new_w), list(new_b)
 
 
 # --- figures and verdicts -------------------------------------------------------------------------------

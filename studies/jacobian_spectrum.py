@@ -20,7 +20,7 @@ from stabsim.structures import Cell
 from stabsim.study import Case, Collected, Drawing, Study, Verdict
 from stabsim.theory import jacobian_spectrum
 from stabsim.theory.mean_field import critical_weight_variance, fixed_point
-from stabsim.verdicts import LARGEST_Z, counted, judge, largest_z, pick, select, with_interval
+from stabsim.verdicts import LARGEST_Z, counted, judge, k_of_n, largest_z, pick, select, with_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,10 +39,8 @@ BINS = (0.0, 6.15, 41)  # 1 is inside of one
 BIAS = 1e-3  # variance of the biases of critical tanh nets: the smaller, the closer to linear ones
 ACTIVATIONS = ("linear", "relu", "tanh")
 LAWS = {"normal": "lecun_normal", "orthogonal": "orthogonal"}
-MEAN, SQUARE, SPREAD = "singular_value_mean", "singular_value_mean_square", "singular_value_spread"
-LARGEST, SMALLEST = "singular_value_log10_largest", "singular_value_log10_smallest"
+SPREAD, LARGEST = "singular_value_spread", "singular_value_log10_largest"
 CONDITION, ZERO, NORM = "singular_value_log10_condition", "singular_value_zero_fraction", "singular_value_log10_norm"
-OPEN, SHUT = "derivative_mean_square", "derivative_zero_fraction"
 GRADIENT = "activation_gradient_log10_norm"
 FACTORS = (1.5, 0.8)
 LAYERS = 100
@@ -69,7 +67,7 @@ def _critical(activation: str) -> tuple[float, float, float]:
 def cases(scale: str) -> Iterator[Case]:
     """Yield critical nets, deep ones of two gains, and recurrent ones."""
     nets, width = NETS[scale], WIDTHS[scale]
-    quantities = (MEAN, SQUARE, LARGEST, SMALLEST, CONDITION, SPREAD, ZERO, OPEN, SHUT)
+    quantities = (LARGEST, CONDITION, SPREAD, ZERO)
     for activation in ACTIVATIONS:
         gain, bias, square = _critical(activation)
         for law, weights in LAWS.items():
@@ -83,7 +81,7 @@ def cases(scale: str) -> Iterator[Case]:
         gain, _, _ = _critical(activation)
         for depth in WIDE_DEPTHS:
             network = Network((WIDE,) * (depth + 1), activation, f"{LAWS['normal']}(gain={gain!r})")
-            task = make_task(network, quantities=(SQUARE, LARGEST), sampler="matrix_free")
+            task = make_task(network, quantities=(LARGEST,), sampler="matrix_free")
             yield Case(task, nets["wide"], _tags("wide", activation, "normal", gain, depth))
     for kind, (activation, weights) in KINDS.items():
         for gain in FACTORS:
@@ -283,7 +281,7 @@ def _one_matrix(table: DataFrame, measured: DataFrame) -> Verdict:
     note = (
         f"share of linear nets, one W each with singular values above 1 and a spectral radius below, whose gradient "
         f"shrinks from step {BEFORE} to {AFTER} (width {OF_ONE}, singular values from very small to large, mean square "
-        f"1, {vanishes.nets} nets); it grows in {_counted(explodes)} with a radius above 1. Radii from "
+        f"1, {vanishes.nets} nets); it grows in {k_of_n(explodes)} with a radius above 1. Radii from "
         f"{10**of_radius.least:.2f} to {10**of_radius.most:.2f}. log10 of the factor a step less that of the radius: "
         f"{of_radius.estimate:+.5f} (|z| {z:.1f}); it is nearer to the radius than to the root mean square of the "
         f"singular values by {rms.estimate:.3f}, than to the largest by {largest.estimate:.3f}. Factor a step over "
@@ -293,10 +291,6 @@ def _one_matrix(table: DataFrame, measured: DataFrame) -> Verdict:
     row = vanishes._replace(theory=1.0)
     when = "all singular values are on one side of 1; where they are not, the spectral radius decides"
     return judge("A09", row, holds, note, when=when)
-
-
-def _counted(row: Any) -> str:
-    return f"{row.estimate * row.nets:.0f} of {row.nets}"
 
 
 def _product(table: DataFrame) -> Verdict:

@@ -20,7 +20,7 @@ from stabsim.theory.jacobian import mean_singular_value
 from stabsim.theory.mean_field import correlation_map
 from stabsim.threads import single_threaded_blas
 from stabsim.tracing import Trace, trace
-from stabsim.verdicts import LARGEST_Z, counted, judge, largest_z, pick, select
+from stabsim.verdicts import LARGEST_Z, counted, judge, k_of_n, largest_z, pick, select
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -333,10 +333,6 @@ def verdicts(collected: Collected) -> Iterator[Verdict]:
     yield _rank_one(collected)
 
 
-def _count(row: Any) -> str:
-    return f"{row.estimate * row.nets:.0f} of {row.nets:.0f}"
-
-
 def _rows_are_samples(measured: DataFrame) -> Verdict:
     """A01: permuted samples permute rows, one sample changes its own row, and W^T projects row by row."""
     rows = measured.assign(theory=1.0)
@@ -345,9 +341,9 @@ def _rows_are_samples(measured: DataFrame) -> Verdict:
     holds = all(row.estimate == 1.0 for row in plain.values()) and normed.estimate == 0.0
     note = (
         "share of tanh nets in which another first sample changes no other row of any z, dz and ds: "
-        f"{_count(plain['alone'])}; permuting the samples permutes the rows in {_count(plain['permuted'])}, and every "
-        f"row of dz is that of ds above times W^T in {_count(plain['projected'])}. With batch norm samples are "
-        f"coupled: other rows stay in {_count(normed)}"
+        f"{k_of_n(plain['alone'])}; permuting the samples permutes the rows in {k_of_n(plain['permuted'])}, and every "
+        f"row of dz is that of ds above times W^T in {k_of_n(plain['projected'])}. With batch norm samples are "
+        f"coupled: other rows stay in {k_of_n(normed)}"
     )
     return judge("A01", plain["alone"], holds, note, when="there is no batch norm")
 
@@ -372,9 +368,9 @@ def _geometry(collected: Collected) -> Verdict:
     note = (
         f"mean singular value of Gaussian W (width {SPECTRA}, variance 1/n; limit 8/(3 pi)); the largest is "
         f"{largest.estimate:.3f} (limit 2), those of an orthogonal W {flat.estimate:.3f}. All points are inside in "
-        + ", ".join(f"{_count(inside[name, 1.0])} ({name})" for name in WEIGHTS)
+        + ", ".join(f"{k_of_n(inside[name, 1.0])} ({name})" for name in WEIGHTS)
         + " nets. With weights 20 times as large sigmoid and tanh round to the walls: strictly inside in "
-        + ", ".join(f"{_count(inside[name, 20.0])} ({name})" for name in ("tanh", "sigmoid"))
+        + ", ".join(f"{k_of_n(inside[name, 20.0])} ({name})" for name in ("tanh", "sigmoid"))
         + f". Stable rank of z of {SAMPLES} orthogonal samples after {DEEP} layers of width {WIDE}: "
         + ", ".join(f"{setting} {row.estimate:.2f}" for setting, row in end.items())
     )
@@ -430,7 +426,7 @@ def _rank_one(collected: Collected) -> Verdict:
     )
     note = (
         f"rank of dW of one sample, {len(one)} kinds of layers. dW is the sum of the samples' outer products in "
-        f"{_count(summed)} nets (the mean where the loss is one), and its rank is min(N, n) in "
+        f"{k_of_n(summed)} nets (the mean where the loss is one), and its rank is min(N, n) in "
         + ", ".join(f"{each['equal']} of {each['all']} ({name})" for name, each in generic.items())
         + f" layers for N from 1 to {BATCHES[-1]}, n = {WIDTH}, and never above the rank of z or ds. Units of a ReLU "
         f"that are off for all samples take rank: {most['relu'].estimate:.1f} in layer {DEPTH} at N = {BATCHES[-1]}. "
