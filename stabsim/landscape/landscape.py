@@ -184,8 +184,8 @@ class Landscape:
         """Return Hessians, or Gauss-Newton parts, times vectors: points (..., P) and vectors (..., P) broadcast."""
         at, along = check_points(points, self.parameters), check_points(vectors, self.parameters, "vectors")
         shape = np.broadcast_shapes(at.shape, along.shape)
-        along = np.array(np.broadcast_to(along, shape)).reshape(-1, self.parameters)
-        at = (at if at.size == self.parameters else np.array(np.broadcast_to(at, shape))).reshape(-1, self.parameters)
+        along = np.array(np.broadcast_to(along, shape), order="C").reshape(-1, self.parameters)
+        at = (at if at.size == self.parameters else np.array(np.broadcast_to(at, shape), order="C")).reshape(-1, self.parameters)
         out = np.empty_like(along)
         kernel, chosen = hessian_vector.products(), self._chosen(None, ())
 
