@@ -7,7 +7,8 @@ the axis of the samples, in front of it a has that of the first parameter, b tha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,16 +68,18 @@ ROLES = ("f", "derivative", "second_derivative")
 
 def total(loss: str, outputs: list[HyperDual], targets: Floats) -> HyperDual:
     """Return the loss of outputs, each (samples,)."""
-    samples = len(targets)
+    pairs = list(zip(outputs, targets.T, strict=True))
     if loss == "mean_squared_error":
-        parts = [(z + -y) * (z + -y) for z, y in zip(outputs, targets.T, strict=True)]
-        return sum(part.sum() for part in parts) * (1 / targets.size)  # type: ignore[return-value]  # sum starts at 0
+        return added([((z + -y) * (z + -y)).sum() for z, y in pairs]) * (1 / targets.size)
     if loss == "logistic":
-        parts = [(z.exp() + 1.0).log() + z * -y for z, y in zip(outputs, targets.T, strict=True)]
-        return sum(part.sum() for part in parts) * (1 / targets.size)  # type: ignore[return-value]
-    level = sum((z.exp() for z in outputs[1:]), outputs[0].exp()).log()
-    parts = [(level + -1.0 * z) * y for z, y in zip(outputs, targets.T, strict=True)]
-    return sum(part.sum() for part in parts) * (1 / samples)  # type: ignore[return-value]
+        return added([((z.exp() + 1.0).log() + z * -y).sum() for z, y in pairs]) * (1 / targets.size)
+    level = added([z.exp() for z in outputs]).log()
+    return added([((level + -1.0 * z) * y).sum() for z, y in pairs]) * (1 / len(targets))
+
+
+def added(numbers: Sequence[HyperDual]) -> HyperDual:
+    """Return the sum of numbers."""
+    return functools.reduce(HyperDual.__add__, numbers)
 
 
 def loss_of(landscape: Any, parameters: list[HyperDual]) -> HyperDual:
@@ -87,7 +90,7 @@ def loss_of(landscape: Any, parameters: list[HyperDual]) -> HyperDual:
         last = layer == landscape.network.depth
         s = []
         for j in range(fan_out):
-            unit = sum((z[i] * parameters[start + i * fan_out + j] for i in range(fan_in)), HyperDual(0.0))
+            unit = added([z[i] * parameters[start + i * fan_out + j] for i in range(fan_in)])
             s.append(unit + parameters[start + fan_in * fan_out + j] if landscape.train_biases else unit)
         z = [activate(landscape.output_activation if last else landscape.network.activation, each) for each in s]
         start += (fan_in + landscape.train_biases) * fan_out

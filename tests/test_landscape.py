@@ -35,10 +35,11 @@ def landscape_of(widths: tuple[int, ...], activation: Any, loss: str, samples: i
 
 
 def assert_is_the_oracle(surface: Landscape, points: Floats) -> None:
-    losses, gradients, hessians = surface.loss(points), surface.gradient(points), surface.hessian(points)
-    for point, *found in zip(points, losses, gradients, hessians, strict=True):
-        for value, expected in zip(found, naive.derivatives(lambda p: naive.loss_of(surface, p), point), strict=True):
-            np.testing.assert_allclose(value, expected, rtol=1e-10, atol=1e-12 * max(1.0, np.abs(expected).max()))
+    found = surface.loss(points), surface.gradient(points), surface.hessian(points)
+    for i, point in enumerate(points):
+        oracle = naive.derivatives(lambda p: naive.loss_of(surface, p), point)
+        for each, expected in zip(found, map(np.asarray, oracle), strict=True):
+            np.testing.assert_allclose(each[i], expected, rtol=1e-10, atol=1e-12 * max(1.0, np.abs(expected).max()))
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
