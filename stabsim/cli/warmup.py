@@ -63,7 +63,7 @@ def entry_points(precision: str) -> dict[str, dict[str, Callable[[], object]]]:
     from stabsim.samplers import SAMPLERS
 
     dtype = np.dtype(precision)
-    of_surfaces = {  # which are in float64 only
+    of_surfaces: dict[str, dict[str, Callable[[], object]]] = {  # which are in float64 only
         "loss": {name: partial(losses.compiled, loss.function) for name, loss in LOSSES.items()},
         "second derivative": {name: partial(block, make(), dtype, 1) for name, make in ACTIVATIONS.items()},
         "surface": {"surface": surface.evaluator, "outputs": surface.responder},
