@@ -57,7 +57,7 @@ def entry_points(precision: str) -> dict[str, dict[str, Callable[[], object]]]:
     from stabsim.activations import ACTIVATIONS
     from stabsim.activations.compiled import block
     from stabsim.initializers import LAWS
-    from stabsim.kernels import descent, laws, sums
+    from stabsim.kernels import descent, laws, optimizers, sums
     from stabsim.own_statistics import compiled
     from stabsim.samplers import SAMPLERS
 
@@ -69,6 +69,7 @@ def entry_points(precision: str) -> dict[str, dict[str, Callable[[], object]]]:
         "sampler": {
             each.kernel.__name__: partial(each.kernel, dtype) for each in SAMPLERS if precision in each.precisions
         },
+        "optimizer": {rule: partial(optimizers.loop, rule, dtype) for rule in optimizers.RULES},
         "trainer": {"trainer": partial(descent.trainer, dtype)},
         "sums over nets": {"sums": sums.sum_record, "logarithms": sums.log2_mean_squares},
     }
