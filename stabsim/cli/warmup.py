@@ -57,7 +57,7 @@ def entry_points(precision: str) -> dict[str, dict[str, Callable[[], object]]]:
     from stabsim.activations import ACTIVATIONS
     from stabsim.activations.compiled import block
     from stabsim.initializers import LAWS
-    from stabsim.kernels import descent, laws, optimizers, sums
+    from stabsim.kernels import descent, laws, optimizers, passages, sums
     from stabsim.own_statistics import compiled
     from stabsim.samplers import SAMPLERS
 
@@ -71,6 +71,7 @@ def entry_points(precision: str) -> dict[str, dict[str, Callable[[], object]]]:
         },
         "optimizer": {rule: partial(optimizers.loop, rule, dtype) for rule in optimizers.RULES},
         "trainer": {"trainer": partial(descent.trainer, dtype)},
+        "passages": {"runs": passages.runner} | {name: partial(passages.profile, name) for name in passages.PROFILES},
         "sums over nets": {"sums": sums.sum_record, "logarithms": sums.log2_mean_squares},
     }
 

