@@ -1,7 +1,7 @@
 """How many steps optimizers take across a plateau: a stretch of constant slope, with or without noise.
 
-On a constant slope, what an optimizer remembers has a closed form in the number of steps, and so has each step; rules are
-those of `stabsim.training.Optimizer`.
+On a constant slope, what an optimizer remembers has a closed form in the number of steps, and so has each step;
+rules are those of `stabsim.training.Optimizer`.
 """
 
 from __future__ import annotations
