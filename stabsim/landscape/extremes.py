@@ -133,7 +133,7 @@ class _Counted:
 
     def product(self, vectors: Floats) -> Floats:
         self.products += int(np.prod(vectors.shape[:-1]))
-        return self.surface.hessian_vector(self.point, vectors)
+        return np.asarray(self.surface.hessian_vector(self.point, vectors))
 
     def shifted(self, shift: float, vector: Floats) -> Floats:
         """Return abs(shift) v + sign(shift) H v."""
