@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Iterator
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from stabsim import figures
 from stabsim.arguments import make_task
 from stabsim.cli import run_script
+from stabsim.datasets import classification
 from stabsim.initializers import Initializer
 from stabsim.landscape import Landscape
 from stabsim.landscape.critical_points import find
@@ -61,28 +62,14 @@ def network(law: str, depth: int, width: int = WIDTH) -> Network:
     return Network((PIXELS, *(width,) * (depth - 1), CLASSES), name, weights)
 
 
-@cache
-def data(samples: int, inputs: int = PIXELS, classes: int = CLASSES) -> tuple[Floats, Floats]:
-    """Return digits where they are installed, else normal inputs labelled by the largest of linear functions.
-
-    Pixels have mean 0 and variance 1; fewer inputs are the leading principal components, scaled likewise.
-    """
+def data(samples: int, components: int | None = None, classes: int = CLASSES) -> tuple[Floats, Floats]:
+    """Return digits where they are installed, else normal inputs labelled by the largest of linear functions."""
+    if importlib.util.find_spec("sklearn") is not None:
+        return classification("digits", components=components, classes=range(classes), samples=samples)
     generator = np.random.Generator(np.random.Philox(0))
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError:
-        x = generator.normal(size=(1797, PIXELS))
-        labels = (x @ generator.normal(size=(PIXELS, CLASSES))).argmax(axis=1)
-    else:
-        found = load_digits()
-        x, labels = found.data, found.target
-    x, labels = x[labels < classes], labels[labels < classes]
-    x = x - x.mean(axis=0)
-    if inputs < PIXELS:
-        x = x @ np.linalg.svd(x, full_matrices=False)[2][:inputs].T
-    spread = x.std(axis=0)
-    chosen = generator.permutation(len(x))[:samples]
-    return (x / np.where(spread > 0, spread, 1.0))[chosen], np.eye(classes)[labels[chosen]]
+    x = generator.normal(size=(samples, components or PIXELS))
+    labels = (x @ generator.normal(size=(x.shape[1], classes))).argmax(axis=1)
+    return x, np.eye(classes)[labels]
 
 
 def cases(scale: str) -> Iterator[Case]:
@@ -283,7 +270,7 @@ def contours(axes: Axes, rows: DataFrame, *, logarithmic: bool = True) -> None:
     texts = {
         place: f"{level:.2g}" if level < 100 else f"{level:.0f}" for place, level in zip(places, levels, strict=True)
     }
-    for text in axes.clabel(drawn, drawn.levels[1::3], fmt=texts, fontsize=5, inline_spacing=1):
+    for text in axes.clabel(drawn, places[2:-1:3], fmt=texts, fontsize=5, inline_spacing=1):
         text.set_bbox({"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.3})
     if not logarithmic:
         middle = losses[len(y) // 2, len(x) // 2]
@@ -366,6 +353,7 @@ def draw_ends(axes: Any, rows: DataFrame, point: str) -> None:
     axes.set_xscale("symlog", linthresh=1e-2, linscale=1.0)
     far = 10.0 if dots["ci_low"].min() < -1 else 0.1
     axes.set_xticks([-far, -0.01, 0, 0.01, far], labels=[f"\N{MINUS SIGN}{far:g}", "", "0", "", f"{far:g}"])
+    axes.minorticks_off()
     axes.axvline(0.0, color="black", linewidth=0.4)
     axes.legend(loc="lower center", bbox_to_anchor=(0.4, 1.08), fontsize=6, handlelength=1.0)
 
