@@ -1,6 +1,6 @@
 """Probabilities that GOE matrices are positive definite, by importance splitting: seconds, errors, coverage.
 
-    python benchmarks/positive_definite.py [--largest 60] [--repetitions 300]
+    python benchmarks/positive_definite.py [--largest 60] [--times 300]
 
 And matrices a second of which the negative eigenvalues are counted, beside NumPy.
 """
@@ -34,18 +34,16 @@ def splitting(largest: int) -> None:
         print(f"{n:2d} {exact:16.6f} {found.log_estimate:18.6f} {found.relative_error:16.2%} {z:6.2f} {taken:8.2f}")
 
 
-def coverage(repetitions: int) -> None:
-    print("n  particles replicates   spread of replicates   coverage")
+def coverage(times: int) -> None:
+    print("n  particles repetitions   spread of repetitions   coverage")
     warnings.simplefilter("ignore", RuntimeWarning)  # few particles on purpose
-    for n, particles, replicates in COVERAGE:
+    for n, particles, repetitions in COVERAGE:
         exact, hits, spreads = log_positive_definite_probability(n), 0, []
-        for seed in range(repetitions):
-            found = positive_definite_estimate(n, particles=particles, replicates=replicates, seed=seed)
+        for seed in range(times):
+            found = positive_definite_estimate(n, particles=particles, repetitions=repetitions, seed=seed)
             hits += found.log_ci_low <= exact <= found.log_ci_high
-            spreads.append(found.relative_error * math.sqrt(replicates))
-        print(
-            f"{n:2d} {particles:8d} {replicates:9d} {np.median(spreads):16.2f} {hits / repetitions:16.1%}", flush=True
-        )
+            spreads.append(found.relative_error * math.sqrt(repetitions))
+        print(f"{n:2d} {particles:8d} {repetitions:9d} {np.median(spreads):16.2f} {hits / times:16.1%}", flush=True)
 
 
 def with_numpy(n: int, matrices: int) -> None:
@@ -73,10 +71,10 @@ def main() -> None:
     """Print three tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--largest", type=int, default=60)
-    parser.add_argument("--repetitions", type=int, default=300)
+    parser.add_argument("--times", type=int, default=300)
     options = parser.parse_args()
     splitting(options.largest)
-    coverage(options.repetitions)
+    coverage(options.times)
     counting()
 
 

@@ -66,7 +66,7 @@ def test_goe(n: int) -> None:
 
 @pytest.mark.parametrize(("n", "particles"), [(20, 500), (40, 200)])
 def test_goe_far_below_every_float(n: int, particles: int) -> None:
-    found = positive_definite_estimate(n, particles=particles, replicates=16)
+    found = positive_definite_estimate(n, particles=particles, repetitions=16)
     assert_probability(found, log_positive_definite_probability(n))
     must_fail(assert_probability, found, WRONG * log_positive_definite_probability(n))
 
@@ -75,7 +75,7 @@ def test_goe_far_below_every_float(n: int, particles: int) -> None:
 def test_goe_as_published(n: str, value: float) -> None:
     if int(n) > 40:  # half a minute: benchmarks/positive_definite.py has it
         return
-    found = positive_definite_estimate(int(n), particles=200, replicates=16, seed=1)
+    found = positive_definite_estimate(int(n), particles=200, repetitions=16, seed=1)
     assert_probability(found, value if value < 0 else math.log(value))
 
 
@@ -126,7 +126,7 @@ def test_against_plain_simulation(n: int, ensemble: str) -> None:
 
 
 def test_where_nearly_all_or_none_are_positive_definite() -> None:
-    often = positive_definite_estimate(10, "wigner_wishart(columns=100000, energy=1e-9)", particles=100, replicates=8)
+    often = positive_definite_estimate(10, "wigner_wishart(columns=100000, energy=1e-9)", particles=100, repetitions=8)
     assert often.log_estimate == pytest.approx(0.0, abs=5 * often.relative_error)
     rarely = positive_definite_estimate(10, "wigner_wishart(columns=1, energy=1e9)", particles=500)
     assert_probability(rarely, log_positive_definite_probability(10))  # what is left is the GOE
@@ -138,7 +138,7 @@ def test_where_nearly_all_or_none_are_positive_definite() -> None:
 def test_intervals_cover() -> None:
     n, repetitions = 3, 600
     expected = log_positive_definite_probability(n)
-    runs = [positive_definite_estimate(n, particles=20, replicates=8, seed=seed) for seed in range(repetitions)]
+    runs = [positive_definite_estimate(n, particles=20, repetitions=8, seed=seed) for seed in range(repetitions)]
 
     def check(scale: float) -> None:
         reach = [scale * (run.log_ci_high - run.log_estimate) for run in runs]
@@ -151,16 +151,16 @@ def test_intervals_cover() -> None:
 
 
 def test_few_particles_are_warned_of() -> None:
-    with pytest.warns(RuntimeWarning, match="8 replicates of 2 particles differ by .* more particles"):
-        positive_definite_estimate(20, particles=2, replicates=8)
+    with pytest.warns(RuntimeWarning, match="8 repetitions of 2 particles differ by .* more particles"):
+        positive_definite_estimate(20, particles=2, repetitions=8)
 
 
 def test_the_same_bits_whatever_the_threads() -> None:
     for ensemble in ("goe", "wigner_wishart(columns=3, energy=0.3)"):
         one, two = (positive_definite_estimate(5, ensemble, particles=50, threads=threads) for threads in (1, 2))
         assert one.logs.tobytes() == two.logs.tobytes()
-        more = positive_definite_estimate(5, ensemble, particles=50, replicates=40)
-        assert more.logs[:32].tobytes() == one.logs.tobytes()  # of each replicate its number decides
+        more = positive_definite_estimate(5, ensemble, particles=50, repetitions=40)
+        assert more.logs[:32].tobytes() == one.logs.tobytes()  # of each repetition its number decides
         assert len(set(more.logs)) == 40
         assert positive_definite_estimate(5, ensemble, particles=50, seed=1).logs[0] != one.logs[0]
         counts = [index_counts(5, ensemble, matrices=1000, threads=threads).counts.tolist() for threads in (1, 2, 3)]
@@ -296,7 +296,7 @@ def test_wigner_wishart_index_as_published(ratio: str, excess: str, value: float
         (lambda: index_counts(2, "wigner_wishart(columns=2)", matrices=1), ValueError, "wigner_wishart needs energy"),
         (lambda: index_counts(2, "wigner_wishart(columns=2, energy=-1)", matrices=1), ValueError, "energy .* not -1.0"),
         (lambda: positive_definite_estimate(2, particles=1), ValueError, "particles must .* not 1"),
-        (lambda: positive_definite_estimate(2, replicates=7), ValueError, "replicates must .* from 8 .* not 7"),
+        (lambda: positive_definite_estimate(2, repetitions=7), ValueError, "repetitions must .* from 8 .* not 7"),
         (lambda: positive_definite_estimate(2, particles=10**9), ValueError, "particles=1000000000 of .* 4294967295"),
         (lambda: positive_definite_estimate(2, seed=-1), ValueError, "seed must .* not -1"),
         (lambda: positive_definite_estimate(2, threads=0), ValueError, "threads must .* not 0"),

@@ -319,7 +319,7 @@ def _grow(columns, variance, diagonal_variance, tilt, seed, first, upper, lower,
 
 @functools.cache
 def grow() -> Any:
-    """Return the compiled growth of a population of particles.
+    """Return the compiled growth of particles together.
 
     It writes the log of an unbiased estimate of the probability that a matrix is positive definite, and the mean of
     (d - its mean) / its variance over diagonal entries of such matrices, which is the best tilt.

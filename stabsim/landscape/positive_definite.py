@@ -19,9 +19,9 @@ from stabsim.threads import check_memory, count_threads
 
 Floats = NDArray[np.float64]
 
-PILOTS = 3  # populations, one after the other, that only settle the tilt
-FEWEST_REPLICATES = 8  # for Student's interval
-LARGEST_SPREAD = 1.0  # standard deviation by mean, of replicates
+PILOTS = 3  # repetitions, one after the other, that only settle the tilt
+FEWEST_REPETITIONS = 8  # for Student's interval
+LARGEST_SPREAD = 1.0  # standard deviation by mean, of repetitions
 LEAST_TILT = 0.05  # in standard deviations of a diagonal entry: where nearly all matrices are positive definite
 GOE_MEAN = 4 / 27**0.5  # of eigenvalues of positive definite matrices, by sqrt(n variance), many rows
 
@@ -38,7 +38,7 @@ class PositiveDefiniteEstimate:
         Natural logarithms of the estimate and of the ends of its interval.
     relative_error : float
         Standard error by estimate.
-    logs : array (replicates,)
+    logs : array (repetitions,)
         Natural logarithms of the independent estimates that it is the mean of; none where it is known.
     particles : int
         Matrices of each.
@@ -69,7 +69,7 @@ def positive_definite_estimate(
     ensemble: str = "goe",
     *,
     particles: int = 1000,
-    replicates: int = 32,
+    repetitions: int = 32,
     seed: int = 0,
     threads: int | None = None,
 ) -> PositiveDefiniteEstimate:
@@ -84,8 +84,8 @@ def positive_definite_estimate(
         with at least as many columns as rows, 0 with fewer. That is returned, with an error of 0.
     particles : int
         Matrices that are grown together, at least 2; 1000 unless told.
-    replicates : int
-        Independent populations, at least 8; 32 unless told.
+    repetitions : int
+        Independent repetitions, at least 8; 32 unless told.
     seed : int
         Of all random numbers; 0 unless told.
     threads : int, optional
@@ -94,7 +94,7 @@ def positive_definite_estimate(
     Returns
     -------
     PositiveDefiniteEstimate
-        With an interval by Student's t over replicates, on the log scale.
+        With an interval by Student's t over repetitions, on the log scale.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def positive_definite_estimate(
     Warns
     -----
     RuntimeWarning
-        If few replicates own the mean.
+        If few repetitions own the mean.
 
     Notes
     -----
@@ -114,7 +114,7 @@ def positive_definite_estimate(
     stands for the rows to come, and matrices of small weight give way to copies of others (systematic resampling, where
     the effective number falls below half). The estimate is unbiased whatever the tilt; it may exceed 1. Of the GOE,
     32 x 1000 matrices have a relative standard error of 0.7% at n = 10 (P = 2e-14) and 4% at n = 60 (P = e^-1012).
-    Intervals cover in 94 to 96% of repetitions where replicates differ by up to 0.4 times their mean, in 92% at 0.8.
+    Intervals cover in 94 to 96% of repetitions where repetitions differ by up to 0.4 times their mean, in 92% at 0.8.
 
     Examples
     --------
@@ -125,10 +125,10 @@ def positive_definite_estimate(
     rows = whole_number("n", n, 1, LARGEST_MATRIX)
     law = ensemble_of(ensemble, rows)
     size = whole_number("particles", particles, 2)
-    number = whole_number("replicates", replicates, FEWEST_REPLICATES)
+    number = whole_number("repetitions", repetitions, FEWEST_REPETITIONS)
     if (PILOTS + number) * size > MOST_MATRICES:
         raise ValueError(
-            f"particles={size} of replicates={number} and {PILOTS} pilots are {(PILOTS + number) * size} matrices: "
+            f"particles={size} of repetitions={number} and {PILOTS} pilots are {(PILOTS + number) * size} matrices: "
             f"at most {MOST_MATRICES} are allowed"
         )
     key = np.uint64(whole_number("seed", seed, 0, LARGEST_SEED))
@@ -136,10 +136,10 @@ def positive_definite_estimate(
     if law.diagonal_variance == 0:
         known = 0.0 if law.columns >= rows else -math.inf
         return PositiveDefiniteEstimate(rows, law.name, known, known, known, 0.0, np.empty(0), size)
-    logs = _replicates(rows, law, size, number, key, workers)
+    logs = _repetitions(rows, law, size, number, key, workers)
     if not (spread := _summary(logs)[3] * math.sqrt(number)) <= LARGEST_SPREAD:
         warnings.warn(
-            f"the estimates of {number} replicates of {size} particles differ by {spread:.2g} times their mean, which "
+            f"the estimates of {number} repetitions of {size} particles differ by {spread:.2g} times their mean, which "
             "few of them own: it is most likely too small, and so is its interval; take more particles",
             RuntimeWarning,
             stacklevel=2,
@@ -147,13 +147,13 @@ def positive_definite_estimate(
     return PositiveDefiniteEstimate(rows, law.name, *_summary(logs), logs, size)
 
 
-def _replicates(n: int, law: Ensemble, particles: int, replicates: int, key: Any, workers: int) -> Floats:
+def _repetitions(n: int, law: Ensemble, particles: int, repetitions: int, key: Any, workers: int) -> Floats:
     side, inner = (n, min(n, law.columns)) if law.columns else (0, 0)
     check_memory("particles", 8 * workers * particles * (n * n + side * side + side * inner), "particles or threads")
     run = grow()  # compiled before threads ask for it
     tilt = _first_tilt(n, law)
 
-    def population(number: int) -> Floats:
+    def repetition(number: int) -> Floats:
         found = np.empty(2)
         upper = np.empty((particles, n, n))
         lower, wishart = np.empty((particles, side, side)), np.empty((particles, side, inner))
@@ -163,9 +163,9 @@ def _replicates(n: int, law: Ensemble, particles: int, replicates: int, key: Any
 
     least = LEAST_TILT / math.sqrt(law.diagonal_variance)
     for pilot in range(PILOTS):
-        tilt = max(float(population(pilot)[1]), least)
+        tilt = max(float(repetition(pilot)[1]), least)
     with ThreadPoolExecutor(workers, thread_name_prefix="stabsim") as pool:
-        return np.array([found[0] for found in pool.map(population, range(PILOTS, PILOTS + replicates))])
+        return np.array([found[0] for found in pool.map(repetition, range(PILOTS, PILOTS + repetitions))])
 
 
 def _first_tilt(n: int, law: Ensemble) -> float:
