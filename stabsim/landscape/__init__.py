@@ -1,0 +1,1 @@
+"""Loss surfaces: gradients, Hessians, critical points and their index."""
