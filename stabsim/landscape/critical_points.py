@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stabsim.checks import number, rows, whole_number
-from stabsim.landscape.ends import Ends, Tolerances, judged
+from stabsim.landscape.ends import Ends, Tolerances, judged, length, reach
 from stabsim.landscape.gradient_norm import Settings, levenberg_marquardt, newton_mr
 from stabsim.landscape.minimizers import gradient_descent, l_bfgs, newton_cg
 from stabsim.landscape.surface import Surface
@@ -124,8 +124,7 @@ def _polished(surface: Surface, points: Floats, settings: Settings) -> Floats:
     """Return where a few steps that lower the gradient lead, if that is next to where the minimizer has stopped."""
     brief = settings._replace(max_steps=POLISHING_STEPS)
     ends, _ = levenberg_marquardt(surface, points, brief, POLISHING_RADIUS)
-    length = [np.sqrt(np.sum(each**2, axis=-1)) for each in (ends - points, points)]
     losses, before = surface.loss(ends), surface.loss(points)
-    near = length[0] <= POLISHING_REACH * (1 + length[1])
+    near = length(ends - points) <= POLISHING_REACH * reach(points)
     stands = near & (losses <= before + 1e-12 * np.abs(before))
     return np.where(stands[:, None], ends, points)

@@ -30,7 +30,7 @@ class Kind(enum.IntEnum):
     """What an end point is; only critical points have an index."""
 
     CRITICAL = 0  # a critical point lies next to it
-    RECEDING = 1  # the gradient is small, and Newton's step is not: towards infinity, or not yet there
+    RECEDING = 1  # the gradient is small, and no critical point is near: towards infinity, or not yet there
     GRADIENT_FLAT = 2  # the gradient lies in the kernel of the Hessian: no step of Newton's takes it away
     UNFINISHED = 3  # none of these
 
@@ -40,7 +40,7 @@ class Tolerances(NamedTuple):
 
     gradient: float = 1e-10
     step: float = 1e-4
-    flat: float = 1e-6
+    flat: float = 1e-5
 
 
 @dataclass(frozen=True, repr=False)
@@ -56,9 +56,10 @@ class Ends:
     newton_steps : array (points,)
         Length of H^+ g, the way to the critical point if the gradient were linear.
     newton_residuals : array (points,)
-        The share of the gradient that this step leaves, |g - H H^+ g| / |g|; 0 where g = 0.
+        The share |g - H H^+ g| / |g| of the gradient that is left if eigenvalues that are as flat as that are not
+        used: near 0 Newton's equations have a solution, near 1 they have none; 0 where g = 0.
     flatness : array (points,)
-        |H g| / (||H|| |g|), 0 to 1; 0 where H = 0, NaN where g = 0.
+        |H g| / |g| as a share of ||H||, or of |g| / (1 + |point|) where that is more; NaN where g = 0.
     kinds : array of int (points,)
         `Kind` of each.
     negative, zero, positive : array of int (points,)
@@ -110,7 +111,9 @@ class Ends:
         """Return a row a point: kind, loss, norms, flatness, steps, and, of critical points, signs of eigenvalues."""
         import pandas
 
-        signs = {name: np.where(self.critical, getattr(self, name), np.nan) for name in ("negative", "zero", "positive")}
+        signs = {
+            name: np.where(self.critical, getattr(self, name), np.nan) for name in ("negative", "zero", "positive")
+        }
         return pandas.DataFrame({
             "kind": [Kind(kind).name.lower() for kind in self.kinds], "loss": self.losses,
             "gradient_norm": self.gradient_norms, "hessian_norm": self.hessian_norms, "newton_step": self.newton_steps,
@@ -142,7 +145,8 @@ def classify(
     step_tolerance : float
         Newton's step is small up to that share of 1 + |point|; 1e-4 unless told.
     flat_tolerance : float
-        H g is small up to that share of ||H|| |g|; 1e-6 unless told.
+        H g is small up to that share of ||H|| |g|, or of |g|^2 / (1 + |point|) where that is more: a single parameter
+        has no other eigenvalue to compare with; 1e-5 unless told.
     steps : array of int (points,), optional
         Of the search that ended there; 0 unless told.
     threads : int, optional
@@ -162,12 +166,13 @@ def classify(
     A point is *critical* if three things hold. The gradient is small. Newton's step H^+ g is small, over eigenvalues
     above n eps ||H||: a minimum at infinity, such as that of the cross-entropy of separable data, has gradients and
     Hessians that fall alike, and its steps stay about 1 / (23 depth) of the weights when |g| has fallen to 1e-10. And
-    the part of g in the kernel of H, which no step removes, is rounding: below 8 n eps ||H|| (1 + |point|). With the
-    gradient small and Newton's step not, the point is *receding*. Else, where H g is small, it is *gradient-flat*: |g|^2 is
-    stationary there, which ends methods that minimize it and has been mistaken for a critical point (Frye, Simon,
-    Wadia, Ligeralde, DeWeese & Bouchard 2021, Neural Computation 33). All else is *unfinished*, also what is not
-    finite. All conditions are free of the unit of the loss; that weights are about 1 in size is assumed. What falls to
-    infinity with slopes below rounding cannot be told from a zero eigenvalue.
+    the part of g in the kernel of H, which no step removes, is rounding: below 8 n eps ||H|| (1 + |point|). Where the
+    step is not small but the gradient is, relative to the larger of ||H|| and 1, the point is *receding*. Else, where
+    H g is small, it is *gradient-flat*: |g|^2 is stationary there, which ends methods that minimize it and has been
+    mistaken for a critical point (Frye, Simon, Wadia, Ligeralde, DeWeese & Bouchard 2021, Neural Computation 33). All
+    else is *unfinished*, also what is not finite. Which points are critical does not depend on the unit of the loss;
+    that weights are about 1 in size is assumed. What falls to infinity with slopes below rounding, such as weights of
+    units that are saturated to the last bit, cannot be told from a zero eigenvalue.
 
     The band of zero eigenvalues is n eps ||H|| plus twice the change of the Hessian (its Frobenius norm) by Newton's
     step, which bounds, to first order, how far eigenvalues are from those at the critical point itself (Weyl); twice
@@ -208,6 +213,18 @@ def pieces(points: Floats) -> Iterator[slice]:
     return (slice(first, first + size) for first in range(0, len(points), size))
 
 
+def length(vectors: Floats) -> Floats:
+    """Return Euclidean lengths (...), without overflow and underflow; infinite or NaN where a number is not finite."""
+    largest = np.max(np.abs(vectors), axis=-1)
+    safe = np.where((largest > 0) & np.isfinite(largest), largest, 1.0)
+    return np.asarray(safe * np.sqrt(np.sum((vectors / safe[..., None]) ** 2, axis=-1)))
+
+
+def reach(points: Floats) -> Floats:
+    """Return 1 + |point|: what lengths are compared with."""
+    return 1 + length(points)
+
+
 def _look(surface: Surface, points: Floats, tolerances: Tolerances, threads: int) -> tuple[NDArray[Any], ...]:
     """Return what `Ends` has of a piece, between points and steps."""
     n = points.shape[1]
@@ -215,31 +232,29 @@ def _look(surface: Surface, points: Floats, tolerances: Tolerances, threads: int
     finite = np.isfinite(losses) & np.isfinite(gradients).all(-1) & np.isfinite(hessians).all((-2, -1))
     gradients, hessians = np.where(finite[:, None], gradients, 0.0), np.where(finite[:, None, None], hessians, 0.0)
     values, vectors = eigensystems(hessians, threads)
-    size, reach = np.max(np.abs(values), axis=-1), 1 + np.sqrt(np.sum(points**2, axis=-1))
+    size, far = np.max(np.abs(values), axis=-1), reach(points)
     parts = (gradients[:, None, :] @ vectors)[:, 0, :]
     kernel = np.abs(values) <= (n * EPSILON * size)[:, None]
     safe = np.where(kernel, 1.0, values)
     way = np.where(kernel, 0.0, -parts / safe)
-    norm, step, left = (_length(each) for each in (gradients, way, np.where(kernel, parts, 0.0)))
+    norm, step, left = (length(each) for each in (gradients, way, np.where(kernel, parts, 0.0)))
+    scale = np.maximum(size, norm / far)
     with np.errstate(divide="ignore", invalid="ignore"):
-        flatness = np.where(size > 0, _length(values * parts) / (size * norm), np.where(norm > 0, 0.0, np.nan))
-        residual = np.where(norm > 0, left / norm, 0.0)
-    small = finite & (norm <= tolerances.gradient * size * reach)
-    near, solved = step <= tolerances.step * reach, left <= ROUNDING * n * EPSILON * size * reach
-    flat = finite & (norm > 0) & (flatness <= tolerances.flat)
+        flatness = length(values / scale[:, None] * (parts / norm[:, None]))
+        flattest = np.abs(values) <= (tolerances.flat * scale)[:, None]
+        residual = np.where(norm > 0, length(np.where(flattest, parts, 0.0)) / norm, 0.0)
+    near, solved = step <= tolerances.step * far, left <= ROUNDING * n * EPSILON * size * far
+    small = norm <= tolerances.gradient * size * far
+    receding = (norm <= tolerances.gradient * np.maximum(size, 1.0) * far) & ~near
     kinds = np.select(
-        [small & near & solved, small & ~near, flat], [Kind.CRITICAL, Kind.RECEDING, Kind.GRADIENT_FLAT],
-        Kind.UNFINISHED,
+        [~finite, small & near & solved, receding, flatness <= tolerances.flat],
+        [Kind.UNFINISHED, Kind.CRITICAL, Kind.RECEDING, Kind.GRADIENT_FLAT], Kind.UNFINISHED,
     ).astype(np.int64)  # fmt: skip
     bands = n * EPSILON * size + 2 * _change(surface, points, hessians, vectors, way, kinds == Kind.CRITICAL)
     counts = [np.where(kinds == Kind.CRITICAL, each, -1) for each in signs(values, bands)[:3]]
     unknown = np.where(finite, 0.0, np.nan)
     found = (losses, norm, size, step, residual, flatness)
     return *(np.asarray(each + unknown) for each in found), kinds, *counts, bands + unknown
-
-
-def _length(vectors: Floats) -> Floats:
-    return np.asarray(np.sqrt(np.sum(vectors**2, axis=-1)))
 
 
 def _change(

@@ -7,15 +7,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stabsim.landscape.ends import Tolerances, pieces
+from stabsim.landscape.ends import Tolerances, length, pieces, reach
 from stabsim.landscape.inertia import EPSILON, eigensystems
 from stabsim.landscape.surface import Surface
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
-SMALLEST_GAIN = 1e-10  # of |g|^2, that a step must promise: with less it is stationary
-TINY = 1e-150  # its square is still a number
+SMALLEST_GAIN = 1e-13  # of |g|^2, that a step must promise: with less it is stationary
+SLOWEST = 1e-6  # share of |g|^2 that a step of Newton-MR must take away: halved steps would go on for ever
+VANISHED = 1e-14  # times 1 + |point|: a gradient below it, with steps that are not small, goes to 0 at infinity
 
 
 class Settings(NamedTuple):
@@ -47,10 +48,10 @@ def levenberg_marquardt(
 def _descend(surface: Surface, points: Floats, settings: Settings, radius: float) -> tuple[Floats, Counts]:
     points = points.copy()
     gradients = surface.gradient(points)
-    radii, steps = radius * _reach(points), np.zeros(len(points), np.int64)
+    radii, steps = radius * reach(points), np.zeros(len(points), np.int64)
     values, vectors = np.zeros_like(points), np.zeros((*points.shape, points.shape[1]))
     stale = np.isfinite(gradients).all(axis=-1)
-    active = np.flatnonzero(stale & (_length(gradients) > TINY))
+    active = np.flatnonzero(stale & (length(gradients) > 0))
     for _ in range(settings.max_steps):
         moved = active[stale[active]]
         if len(moved):
@@ -62,20 +63,21 @@ def _descend(surface: Surface, points: Floats, settings: Settings, radius: float
         if not len(active):
             break
         steps[active] += 1
-        before, size = _length(gradients[active]), np.max(np.abs(values[active]), axis=-1)
+        before, size = length(gradients[active]), np.max(np.abs(values[active]), axis=-1)
         way, promised = _step(gradients[active], values[active], vectors[active], radii[active])
         trial = points[active] + way
         with np.errstate(over="ignore", invalid="ignore"):
             found = surface.gradient(trial)
-            after = _length(found)
+            after = length(found)
             gain = 1 - (after / before) ** 2
             ratio = np.where(np.isfinite(gain) & (promised > 0), gain / np.where(promised > 0, promised, 1.0), -1.0)
         taken = ratio > 1e-3
         radii[active] *= np.where(ratio > 0.75, 2.0, np.where(ratio < 0.25, 0.25, 1.0))
-        small = before <= settings.tolerances.gradient * size * _reach(points[active])
-        still = _length(way) <= EPSILON * _reach(points[active])
-        done = still | (promised < SMALLEST_GAIN) | (small & (~taken | (after > 0.5 * before))) | (taken & (after < TINY))
-        done |= radii[active] <= EPSILON * _reach(points[active])
+        far, step = reach(points[active]), length(way)
+        small = before <= settings.tolerances.gradient * size * far
+        done = (np.minimum(step, radii[active]) <= EPSILON * far) | (promised < SMALLEST_GAIN) | (taken & (after == 0))
+        done |= small & (~taken | (after > 0.5 * before))
+        done |= (before <= VANISHED * far) & (step > settings.tolerances.step * far)
         stale[active] = taken
         points[active[taken]], gradients[active[taken]] = trial[taken], found[taken]
         active = active[~done]
@@ -85,7 +87,7 @@ def _descend(surface: Surface, points: Floats, settings: Settings, radius: float
 def _step(gradients: Floats, values: Floats, vectors: Floats, radii: Floats) -> tuple[Floats, Floats]:
     """Return steps, and the share of |g|^2 that each would take away if the gradient were linear."""
     parts = (gradients[:, None, :] @ vectors)[:, 0, :]
-    size = _length(gradients)
+    size = length(gradients)
     mu = ((0.5 * size / radii) ** 2)[:, None]
     squares = values**2 + mu
     way = (vectors @ (-values * parts / squares)[:, :, None])[:, :, 0]
@@ -107,16 +109,18 @@ def _newton_mr(surface: Surface, start: Floats, settings: Settings) -> tuple[Flo
     from scipy.sparse.linalg import LinearOperator, minres
 
     n, point, gradient = len(start), start, surface.gradient(start)
-    first = float(np.sqrt(gradient @ gradient))
+    first = float(length(gradient))
     for step in range(settings.max_steps):
         square = float(gradient @ gradient)
-        if not TINY**2 < square < np.inf:
+        if not 0 < square < np.inf:
             return point, step
         operator = LinearOperator((n, n), matvec=lambda v, at=point: surface.hessian_vector(at, v.ravel()), dtype=float)
         way = minres(operator, -gradient, rtol=min(0.01, max(np.sqrt(square) / first, 1e-12)), maxiter=5 * n)[0]
+        if square <= (VANISHED * reach(point)) ** 2 and length(way) > settings.tolerances.step * reach(point):
+            return point, step
         slope = float(way @ surface.hessian_vector(point, gradient))
         taken = _search(surface, point, way, slope, square) if slope < 0 else None
-        if taken is None:
+        if taken is None or taken[1] @ taken[1] > (1 - SLOWEST) * square:
             return point, step
         point, gradient = taken
     return point, settings.max_steps
@@ -125,7 +129,7 @@ def _newton_mr(surface: Surface, start: Floats, settings: Settings) -> tuple[Flo
 def _search(surface: Surface, point: Floats, way: Floats, slope: float, square: float) -> tuple[Any, Any] | None:
     """Return the first of halved steps that lowers |g|^2 enough, with its gradient; None: none is left."""
     share = 1.0
-    while share * np.sqrt(way @ way) > EPSILON * _reach(point):
+    while share * length(way) > EPSILON * reach(point):
         trial = point + share * way
         with np.errstate(over="ignore", invalid="ignore"):
             gradient = surface.gradient(trial)
@@ -133,11 +137,3 @@ def _search(surface: Surface, point: Floats, way: Floats, slope: float, square: 
                 return trial, gradient
         share *= 0.5
     return None
-
-
-def _length(vectors: Floats) -> Floats:
-    return np.asarray(np.sqrt(np.sum(vectors**2, axis=-1)))
-
-
-def _reach(points: Floats) -> Floats:
-    return 1 + _length(points)

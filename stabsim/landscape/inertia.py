@@ -1,4 +1,4 @@
-"""Inertia: how many eigenvalues of symmetric matrices are negative, zero and positive, with a band that is undecided."""
+"""Inertia: how many eigenvalues of symmetric matrices are negative, zero and positive, with an undecided band."""
 
 from __future__ import annotations
 
@@ -127,6 +127,6 @@ def _check(given: NDArray[Any], values: Floats, differences: Floats) -> None:
     if len(wrong):
         place = [int(i) for i in np.unravel_index(wrong[0], leading)] if leading else []
         raise ValueError(
-            f"matrices must be symmetric to {ASYMMETRY:g} of their largest entry, but matrices{place or ''} differs from "
-            f"its transpose by {differences[wrong[0]]:.3g} of it"
+            f"matrices must be symmetric to {ASYMMETRY:g} of their largest entry, but matrices{place or ''} differs "
+            f"from its transpose by {differences[wrong[0]]:.3g} of it"
         )

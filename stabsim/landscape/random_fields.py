@@ -77,7 +77,7 @@ class GaussianField:
         return np.asarray((-(waves * along)[..., None, :] @ self._directions)[..., 0, :])
 
     def _waves(self, points: Floats) -> tuple[Floats, Floats]:
-        """Return each wave and its derivative by its phase, (..., waves): point by point, the same whatever is beside."""
+        """Return each wave and its derivative by its phase, (..., waves), point by point."""
         phases = (self._directions @ points[..., None])[..., 0]
         cosine, sine = np.cos(phases), np.sin(phases)
         return self._cosines * cosine + self._sines * sine, self._sines * cosine - self._cosines * sine
