@@ -13,8 +13,10 @@ from stabsim.activations.own import check_functions
 from stabsim.kernels.pointwise import compile_loop
 from stabsim.own_functions import compile_function
 
+ROLES = ("f", "derivative", "second_derivative")
 
-def block(activation: Activation, dtype: Any) -> Any:
+
+def block(activation: Activation, dtype: Any, order: int = 0) -> Any:
     """Return the compiled loop void(s, z, d): z = f(s) and d = f'(s), for contiguous arrays of one length.
 
     Parameters
@@ -23,11 +25,14 @@ def block(activation: Activation, dtype: Any) -> Any:
         Of the registry, or a user's own, whose derivative is checked first.
     dtype : dtype
         float32 or float64.
+    order : int, default 0
+        1: the loop writes f' and f'' instead of f and f'.
 
     Raises
     ------
     ValueError
-        If the dtype is another one, f' does not match f, or Numba cannot compile a function.
+        If the dtype is another one, f' does not match f (or f'' not f'), there is no f'', or Numba cannot compile a
+        function.
 
     Examples
     --------
@@ -40,19 +45,25 @@ def block(activation: Activation, dtype: Any) -> Any:
     precision = np.dtype(dtype).name
     if precision not in ("float32", "float64"):
         raise ValueError(f"dtype must be float32 or float64, not {dtype!r}")
-    return _block(activation, fingerprint(activation), precision)
+    roles = ROLES[order : order + 2]
+    for role in roles:
+        if getattr(activation, role) is None:
+            raise ValueError(f"activation {str(activation)!r} has no {role}: give it one")
+    return _block(activation, fingerprint(activation), precision, roles)
 
 
 @functools.cache  # by the fingerprint, too: what a user's function refers to may have changed
-def _block(activation: Activation, _fingerprint: str, precision: str) -> Any:
+def _block(activation: Activation, _fingerprint: str, precision: str, roles: tuple[str, str]) -> Any:
     parameters = tuple(activation.parameters.values())
     if is_registered(activation):
-        return compile_loop(activation.f, activation.derivative, parameters, precision, f"{activation} {precision}")
+        name = f"{activation} {precision}" + (f" {roles[0]}" if roles[0] != "f" else "")
+        f, derivative = (getattr(activation, role) for role in roles)
+        return compile_loop(f, derivative, parameters, precision, name)
     check_functions(activation)
     number = numba.from_dtype(np.dtype(precision))
     arguments = (number,) * (1 + len(parameters))
     f, derivative = (
         compile_function(getattr(activation, role), arguments, f"{role} of activation {str(activation)!r}")
-        for role in ("f", "derivative")
+        for role in roles
     )
     return compile_loop(f, derivative, parameters, precision, cache=None)

@@ -64,7 +64,7 @@ def _blas(name: str, add: bool) -> Any:
     return call
 
 
-_write_matrix, _add_matrix, _write_row = _blas("gemm", False), _blas("gemm", True), _blas("gemv", False)
+write_matrix, _add_matrix, _write_row = _blas("gemm", False), _blas("gemm", True), _blas("gemv", False)
 
 
 @kernel()
@@ -83,7 +83,7 @@ def write(left, right, out):
         right_edge = min(left_edge + width, columns)
         for first in range(0, rows, step):
             last = min(first + step, rows)
-            _write_matrix(left[first:last], right[:, left_edge:right_edge], out[first:last, left_edge:right_edge])
+            write_matrix(left[first:last], right[:, left_edge:right_edge], out[first:last, left_edge:right_edge])
 
 
 @kernel()

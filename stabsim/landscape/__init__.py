@@ -1,1 +1,24 @@
-"""Loss surfaces: gradients, Hessians, critical points and their index."""
+"""Loss landscapes: exact gradients and Hessians of many small nets, critical points, spectra, random matrices."""
+
+from stabsim.landscape.critical_points import METHODS, find
+from stabsim.landscape.ends import Ends, Kind, classify
+from stabsim.landscape.inertia import Inertia, inertia
+from stabsim.landscape.landscape import Landscape
+from stabsim.landscape.losses import LOSSES, Loss
+from stabsim.landscape.random_fields import GaussianField
+from stabsim.landscape.surface import Surface
+
+__all__ = [
+    "LOSSES",
+    "METHODS",
+    "Ends",
+    "GaussianField",
+    "Inertia",
+    "Kind",
+    "Landscape",
+    "Loss",
+    "Surface",
+    "classify",
+    "find",
+    "inertia",
+]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,14 +9,13 @@ from numpy.typing import NDArray
 
 from stabsim.checks import array, brief
 from stabsim.kernels.inertia import solver
-from stabsim.threads import count_threads, single_threaded_blas
+from stabsim.threads import count_threads, spread
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 EPSILON = float(np.finfo(float).eps)
 ASYMMETRY = 1e-8  # of the largest entry: rounding makes less, a mistake more
-PIECES = 8  # for each thread
 
 
 class Inertia(NamedTuple):
@@ -94,26 +92,24 @@ def eigenvalues(matrices: Any, *, threads: int | None = None) -> Floats:
     copies = np.array(given, np.float64, order="C").reshape(-1, *given.shape[-2:])
     count, n = copies.shape[:2]
     values, differences = np.empty((count, n)), np.empty(count)
-    workers = count_threads(threads)
-    ends = np.linspace(0, count, min(count, PIECES * workers) + 1).astype(int)
     run = solver()
 
-    def solve(first: int, last: int) -> None:
+    def piece(first: int, last: int) -> None:
         run(copies[first:last], values[first:last], differences[first:last])
 
-    with single_threaded_blas(), ThreadPoolExecutor(workers) as pool:
-        list(pool.map(solve, ends[:-1], ends[1:]))
+    spread(piece, count, count_threads(threads))
     _check(given, values, differences)
     return values.reshape(given.shape[:-1])
 
 
 def eigensystems(matrices: Floats, threads: int) -> tuple[Floats, Floats]:
     """Return eigenvalues (m, n), ascending, and eigenvectors (m, n, n), as columns, of finite symmetric matrices."""
-    size = max(1, -(-len(matrices) // (PIECES * threads)))
-    parts = [matrices[first : first + size] for first in range(0, len(matrices), size)]
-    with single_threaded_blas(), ThreadPoolExecutor(threads) as pool:
-        found = list(pool.map(np.linalg.eigh, parts))
-    values, vectors = (np.concatenate(each) for each in zip(*found, strict=True))
+    values, vectors = np.empty(matrices.shape[:-1]), np.empty(matrices.shape)
+
+    def piece(first: int, last: int) -> None:
+        values[first:last], vectors[first:last] = np.linalg.eigh(matrices[first:last])
+
+    spread(piece, len(matrices), threads)
     return values, vectors
 
 

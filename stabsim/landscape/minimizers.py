@@ -37,7 +37,8 @@ def gradient_descent(surface: Surface, starts: Floats, settings: Settings) -> tu
             taken = found <= losses[active] - SUFFICIENT * rates[active] * squares[active]
         rates[active] *= np.where(taken, 1.5, 0.5)
         at = active[taken]
-        points[at], losses[at], gradients[at] = trial[taken], found[taken], surface.gradient(trial[taken])
+        if len(at):
+            points[at], losses[at], gradients[at] = trial[taken], found[taken], surface.gradient(trial[taken])
         squares[at] = np.sum(gradients[at] ** 2, axis=-1)
         still = rates[active] ** 2 * squares[active] <= (EPSILON * (1 + np.abs(points[active]).max(axis=-1))) ** 2
         active = active[~still & (squares[active] > goals[active]) & np.isfinite(squares[active])]

@@ -179,14 +179,14 @@ def _checked(network: Network, *, data: Any, precision: str, **given: Any) -> Tr
         raise TypeError(f"train_biases must be True or False, not {checks.brief(given['train_biases'])}")
     output_weights = network.weights
     if given["output_weights"] is not None:
-        output_weights = _named("output_weights", given["output_weights"], Initializer, initializer)
+        output_weights = named("output_weights", given["output_weights"], Initializer, initializer)
     training = Training(
         network=network, data=data, samples=samples, steps=steps, precision=precision, output_weights=output_weights,
         batch=checks.whole_number("batch", given["batch"], 1, samples),
         seed=checks.whole_number("seed", given["seed"], 0, LARGEST_SEED), record=_recorded(given["record"], steps),
         learning_rate=checks.number("learning_rate", given["learning_rate"], 0.0),
         perturbation=checks.number("perturbation", given["perturbation"], 0.0),
-        output_activation=_named("output_activation", given["output_activation"], Activation, activation_of),
+        output_activation=named("output_activation", given["output_activation"], Activation, activation_of),
         train_biases=given["train_biases"],
     )  # fmt: skip
     training.check_range()
@@ -206,7 +206,7 @@ def _recorded(record: Any, steps: int) -> tuple[int, ...]:
     return tuple(sorted(set(found)))
 
 
-def _named(argument: str, spec: Any, kind: type[T], make: Callable[[Any], T]) -> T:
+def named(argument: str, spec: Any, kind: type[T], make: Callable[[Any], T]) -> T:
     """Return what a name stands for; errors say which argument it was."""
     if not isinstance(spec, str | kind):
         raise TypeError(f"{argument} must be a name or a stabsim {kind.__name__}, not {checks.brief(spec)}")
