@@ -1,18 +1,30 @@
 """Loss landscapes: exact gradients and Hessians of many small nets, critical points, spectra, random matrices."""
 
+from stabsim.landscape.critical_points import METHODS, find
+from stabsim.landscape.ends import Ends, Kind, classify
+from stabsim.landscape.inertia import Inertia, inertia
 from stabsim.landscape.landscape import Landscape
 from stabsim.landscape.losses import LOSSES, Loss
 from stabsim.landscape.matrix_ensembles import IndexCounts, index_counts
 from stabsim.landscape.positive_definite import PositiveDefiniteEstimate, positive_definite_estimate
+from stabsim.landscape.random_fields import GaussianField
 from stabsim.landscape.surface import Surface
 
 __all__ = [
     "LOSSES",
+    "METHODS",
+    "Ends",
+    "GaussianField",
     "IndexCounts",
+    "Inertia",
+    "Kind",
     "Landscape",
     "Loss",
     "PositiveDefiniteEstimate",
     "Surface",
+    "classify",
+    "find",
     "index_counts",
+    "inertia",
     "positive_definite_estimate",
 ]
