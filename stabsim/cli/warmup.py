@@ -68,7 +68,9 @@ def entry_points(precision: str) -> dict[str, dict[str, Callable[[], object]]]:
         "second derivative": {name: partial(block, make(), dtype, 1) for name, make in ACTIVATIONS.items()},
         "surface": {"surface": surface.evaluator, "outputs": surface.responder},
         "curvature": {
-            "hessian": hessian.hessian, "hessian_vector": hessian_vector.products, "eigenvalues": inertia.solver,
+            "hessian": hessian.hessian,
+            "hessian_vector": hessian_vector.products,
+            "eigenvalues": inertia.solver,
         },
     }
     return {
