@@ -57,13 +57,24 @@ def entry_points(precision: str) -> dict[str, dict[str, Callable[[], object]]]:
     from stabsim.activations import ACTIVATIONS
     from stabsim.activations.compiled import block
     from stabsim.initializers import LAWS
-    from stabsim.kernels import descent, hessian, hessian_vector, inertia, laws, losses, sums, surface
+    from stabsim.kernels import (
+        descent,
+        hessian,
+        hessian_vector,
+        inertia,
+        laws,
+        losses,
+        optimizers,
+        passages,
+        sums,
+        surface,
+    )
     from stabsim.landscape import LOSSES
     from stabsim.own_statistics import compiled
     from stabsim.samplers import SAMPLERS
 
     dtype = np.dtype(precision)
-    of_surfaces: dict[str, dict[str, Callable[[], object]]] = {  # which are in float64 only
+    doubles: dict[str, dict[str, Callable[[], object]]] = {  # which are in float64 only
         "loss": {name: partial(losses.compiled, loss.function) for name, loss in LOSSES.items()},
         "second derivative": {name: partial(block, make(), dtype, 1) for name, make in ACTIVATIONS.items()},
         "surface": {"surface": surface.evaluator, "outputs": surface.responder},
@@ -72,6 +83,7 @@ def entry_points(precision: str) -> dict[str, dict[str, Callable[[], object]]]:
             "hessian_vector": hessian_vector.products,
             "eigenvalues": inertia.solver,
         },
+        "passages": {"runs": passages.runner} | {name: partial(passages.profile, name) for name in passages.PROFILES},
     }
     return {
         "law of weights": {law: partial(laws.law, law, dtype) for law in LAWS},
@@ -80,9 +92,10 @@ def entry_points(precision: str) -> dict[str, dict[str, Callable[[], object]]]:
         "sampler": {
             each.kernel.__name__: partial(each.kernel, dtype) for each in SAMPLERS if precision in each.precisions
         },
+        "optimizer": {rule: partial(optimizers.loop, rule, dtype) for rule in optimizers.RULES},
         "trainer": {"trainer": partial(descent.trainer, dtype)},
         "sums over nets": {"sums": sums.sum_record, "logarithms": sums.log2_mean_squares},
-        **(of_surfaces if precision == "float64" else {}),
+        **(doubles if precision == "float64" else {}),
     }
 
 

@@ -65,9 +65,9 @@ def _descend(surface: Surface, points: Floats, settings: Settings, radius: float
         steps[active] += 1
         before, size = length(gradients[active]), np.max(np.abs(values[active]), axis=-1)
         way, promised = _step(gradients[active], values[active], vectors[active], radii[active])
-        trial = points[active] + way
+        tried = points[active] + way
         with np.errstate(over="ignore", invalid="ignore"):
-            found = surface.gradient(trial)
+            found = surface.gradient(tried)
             after = length(found)
             gain = 1 - (after / before) ** 2
             ratio = np.where(np.isfinite(gain) & (promised > 0), gain / np.where(promised > 0, promised, 1.0), -1.0)
@@ -79,7 +79,7 @@ def _descend(surface: Surface, points: Floats, settings: Settings, radius: float
         done |= small & (~taken | (after > 0.5 * before))
         done |= (before <= VANISHED * far) & (step > settings.tolerances.step * far)
         stale[active] = taken
-        points[active[taken]], gradients[active[taken]] = trial[taken], found[taken]
+        points[active[taken]], gradients[active[taken]] = tried[taken], found[taken]
         active = active[~done]
     return points, steps
 
@@ -130,10 +130,10 @@ def _search(surface: Surface, point: Floats, way: Floats, slope: float, square: 
     """Return the first of halved steps that lowers |g|^2 enough, with its gradient; None: none is left."""
     share = 1.0
     while share * length(way) > EPSILON * reach(point):
-        trial = point + share * way
+        tried = point + share * way
         with np.errstate(over="ignore", invalid="ignore"):
-            gradient = surface.gradient(trial)
+            gradient = surface.gradient(tried)
             if gradient @ gradient <= square + 2e-4 * share * slope:
-                return trial, gradient
+                return tried, gradient
         share *= 0.5
     return None

@@ -31,14 +31,14 @@ def gradient_descent(surface: Surface, starts: Floats, settings: Settings) -> tu
         if not len(active):
             break
         steps[active] += 1
-        trial = points[active] - rates[active, None] * gradients[active]
+        tried = points[active] - rates[active, None] * gradients[active]
         with np.errstate(over="ignore", invalid="ignore"):
-            found = surface.loss(trial)
+            found = surface.loss(tried)
             taken = found <= losses[active] - SUFFICIENT * rates[active] * squares[active]
         rates[active] *= np.where(taken, 1.5, 0.5)
         at = active[taken]
         if len(at):
-            points[at], losses[at], gradients[at] = trial[taken], found[taken], surface.gradient(trial[taken])
+            points[at], losses[at], gradients[at] = tried[taken], found[taken], surface.gradient(tried[taken])
         squares[at] = np.sum(gradients[at] ** 2, axis=-1)
         still = rates[active] ** 2 * squares[active] <= (EPSILON * (1 + np.abs(points[active]).max(axis=-1))) ** 2
         active = active[~still & (squares[active] > goals[active]) & np.isfinite(squares[active])]

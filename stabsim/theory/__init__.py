@@ -5,6 +5,7 @@ The functions that are asked for most are here; the modules hold all of them, by
 
 from stabsim.theory import (
     closed_forms,
+    escape,
     finite_width,
     gains,
     gaussian,
@@ -14,6 +15,7 @@ from stabsim.theory import (
     mean_field,
     normalization,
     number_formats,
+    plateau,
     quadratic,
     random_matrix,
     recurrent,
@@ -44,6 +46,7 @@ __all__ = [
     "closed_forms",
     "correlation_map",
     "critical_weight_variance",
+    "escape",
     "finite_width",
     "fixed_point",
     "gain",
@@ -57,6 +60,7 @@ __all__ = [
     "normalization",
     "number_formats",
     "phase_diagram",
+    "plateau",
     "positive_definite_probability",
     "predict",
     "predict_wide",

@@ -2,6 +2,8 @@
 
 from stabsim.training.data import Regression
 from stabsim.training.descent import descend
+from stabsim.training.optimizers import OPTIMIZERS, Optimizer, optimizer
+from stabsim.training.passages import passages
 from stabsim.training.result import Descent
 
-__all__ = ["Descent", "Regression", "descend"]
+__all__ = ["OPTIMIZERS", "Descent", "Optimizer", "Regression", "descend", "optimizer", "passages"]
