@@ -14,7 +14,7 @@ from stabsim.landscape.gradient_norm import Settings, levenberg_marquardt, newto
 from stabsim.landscape.minimizers import gradient_descent, l_bfgs, newton_cg
 from stabsim.landscape.surface import Surface
 from stabsim.names import unknown
-from stabsim.threads import count_threads
+from stabsim.threads import count_threads, single_threaded_blas
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -114,10 +114,11 @@ def find(
     )
     settings = Settings(tolerances, whole_number("max_steps", max_steps), count_threads(threads))
     search, minimizes = METHODS[method]
-    ends, steps = search(surface, places, settings)
-    if minimizes == "loss":
-        ends = _polished(surface, ends, settings)
-    return judged(surface, ends, steps, tolerances, settings.threads)
+    with single_threaded_blas():  # for all steps: to set it for each takes as long as a small net
+        ends, steps = search(surface, places, settings)
+        if minimizes == "loss":
+            ends = _polished(surface, ends, settings)
+        return judged(surface, ends, steps, tolerances, settings.threads)
 
 
 def _polished(surface: Surface, points: Floats, settings: Settings) -> Floats:

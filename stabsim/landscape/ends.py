@@ -94,7 +94,7 @@ class Ends:
     @property
     def critical(self) -> NDArray[np.bool_]:
         """Return which points are critical."""
-        return self.kinds == Kind.CRITICAL
+        return np.asarray(self.kinds == Kind.CRITICAL)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -204,7 +204,8 @@ def classify(
 def judged(surface: Surface, places: Floats, steps: Counts, tolerances: Tolerances, threads: int) -> Ends:
     """Return the same of checked arguments; points may be not finite, and are then unfinished."""
     parts = [_look(surface, places[piece], tolerances, threads) for piece in pieces(places)]
-    return Ends(places, *(np.concatenate(each) for each in zip(*parts, strict=True)), steps=steps)
+    found = [np.concatenate(each) for each in zip(*parts, strict=True)]
+    return Ends(places, *found, steps)
 
 
 def pieces(points: Floats) -> Iterator[slice]:
