@@ -1,10 +1,10 @@
-"""Plateaus: whether one is met by chance, how long each optimizer takes to cross one, and what helps."""
+"""Plateaus: how long each optimizer takes to cross one, whether saddles cost as much, and what helps."""
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -17,13 +17,19 @@ from stabsim.counting import exact_interval
 from stabsim.landscape import Landscape
 from stabsim.network import Network
 from stabsim.study import Case, Collected, Drawing, Study, Verdict
-from stabsim.theory import plateau, zeros
+from stabsim.theory import plateau
+from stabsim.threads import count_threads
 from stabsim.training import OPTIMIZERS, Optimizer, optimizer, passages
 from stabsim.verdicts import LARGEST_Z, judge, largest_z, pick, select
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
+
+NAMES = {
+    "sgd": "SGD", "momentum": "Momentum", "nesterov": "Nesterov", "adagrad": "AdaGrad", "rmsprop": "RMSProp",
+    "adam": "Adam", "adamw": "AdamW",
+}  # fmt: skip
 
 Floats = NDArray[np.float64]
 
@@ -32,7 +38,6 @@ class Effort(NamedTuple):
     """How many of everything."""
 
     cases: int
-    gradients: int  # nets whose gradients are looked at
     most_steps: int  # on a profile
     runs: int  # with noise
     nets: int  # that are trained
@@ -41,8 +46,8 @@ class Effort(NamedTuple):
 
 
 EFFORT = {
-    "quick": Effort(100, 4000, 10**5, 20, 10, 300, (1, 16, 64)),
-    "paper": Effort(5000, 200_000, 3 * 10**7, 400, 60, 4000, (1, 4, 8, 16, 32, 64)),
+    "quick": Effort(100, 10**5, 20, 12, 300, (1, 4, 16, 64)),
+    "paper": Effort(5000, 10**7, 400, 100, 6000, (1, 2, 4, 8, 16, 32, 64)),
 }
 SPEED, OUTSIDE = 0.01, 100  # what each optimizer goes a step, after so many on a slope of 1
 RATES = {"momentum": 0.001, "nesterov": 0.001, "adagrad": 0.1}  # with these; all others: SPEED
@@ -56,10 +61,8 @@ NET_RATES = {  # with which nets of gain 1 take about the same number of steps
 NET_RATE = 0.02  # of an optimizer that is not named
 LOW, LEARNED = 0.02, 0.95  # loss below which a plateau is crossed; accuracy from which a net has learned
 CLASSES, INPUTS, SAMPLES, HIDDEN = 3, 8, 30, 8
-COUNTS = (1, 2, 3, 5, 10, 20, 50, 100)  # of components of a gradient
-SMALL = 0.1  # the probability that one is small
 LARGE = 16  # times the weights at which saturated nets are looked at
-DEAD = (INPUTS, *(4,) * 8, 1)  # 148 weights
+FAR = 3.0  # "cost more": by this factor
 NORMALIZED = ("none", "batch")
 SATURATED, GRADIENT = "derivative_saturated_fraction", "weight_gradient_log10_norm"
 THROWN, BOUND = 300.0, 0.01  # a learning rate that throws nets onto plateaus, and the norm gradients are clipped to
@@ -96,12 +99,12 @@ def cases(scale: str) -> Iterator[Case]:
 
 
 def measure(scale: str) -> DataFrame:
-    """Cross plateaus, leave saddles, train saturated nets, and count small gradients."""
+    """Cross plateaus, leave saddles, and train saturated nets."""
     import pandas
 
     effort = EFFORT[scale]
     rows = [*crossings(effort), *noisy(effort), *saddles(effort), *trained(effort), *remedies(effort)]
-    rows += [*thrown(effort), *cliffs(effort), *chances(effort), *dead(effort)]
+    rows += [*thrown(effort), *cliffs(effort)]
     columns = ["part", "line", "x", "quantity", "estimate", "ci_low", "ci_high", "theory", "nets"]
     return pandas.DataFrame(rows, columns=columns)
 
@@ -162,13 +165,13 @@ def crossings(effort: Effort) -> Iterator[Row]:
 
 def noisy(effort: Effort) -> Iterator[Row]:
     """Yield mean steps across it where gradients are noisy, and off a saddle; those of runs that do not arrive: all."""
-    most = min(effort.most_steps, 10**6)
+    most = 10**5  # ten times the mean
     for name in OPTIMIZERS:
         chosen = made(name)
         normalized = name in ("rmsprop", "adam", "adamw")
         for slope in NOISY_SLOPES:
             size = math.hypot(slope, NOISE) if normalized else 1.0
-            theory = math.nan if name == "adagrad" else plateau.noisy_crossing_steps(
+            theory = math.nan if name in ("adagrad", "adamw") else plateau.noisy_crossing_steps(
                 1.0, SPEED * slope / size, SPEED * NOISE / size
             )  # fmt: skip
             found = passages(
@@ -241,7 +244,14 @@ def train(
 def surface_of(loss: str = "mean_squared_error") -> Landscape:
     """Return the landscape of sigmoid nets on digits; under cross-entropy, the last sigmoid is part of the loss."""
     network = Network((INPUTS, HIDDEN, CLASSES), "sigmoid", "lecun_normal")
-    return Landscape(network, digits(), loss, "sigmoid" if loss == "mean_squared_error" else "linear")
+    last = "sigmoid" if loss == "mean_squared_error" else "linear"
+    return Landscape(network, digits(), loss, last, threads=1)  # nets are small: what is trained runs side by side
+
+
+def side_by_side(calls: Sequence[tuple[Any, ...]]) -> list[Trained]:
+    """Return what `train` makes of each list of arguments."""
+    with ThreadPoolExecutor(count_threads(None)) as pool:
+        return list(pool.map(lambda call: train(*call), calls))
 
 
 def trained(effort: Effort) -> Iterator[Row]:
@@ -249,9 +259,9 @@ def trained(effort: Effort) -> Iterator[Row]:
     surface = surface_of()
     start = surface.draw(effort.nets, seed=1)
     points = np.concatenate([gain * start for gain in effort.gains])
-    for name in OPTIMIZERS:
-        rate = NET_RATES.get(name, NET_RATE)
-        found = train(surface, points, f"{name}(learning_rate={rate!r})", effort.steps, every=effort.steps)
+    specs = [f"{name}(learning_rate={NET_RATES.get(name, NET_RATE)!r})" for name in OPTIMIZERS]
+    calls = [(surface, points, spec, effort.steps, math.inf, effort.steps) for spec in specs]
+    for name, found in zip(OPTIMIZERS, side_by_side(calls), strict=True):
         for place, gain in enumerate(effort.gains):
             nets = slice(place * effort.nets, (place + 1) * effort.nets)
             crossed, loss = found.crossed[nets], found.loss[nets]
@@ -268,83 +278,65 @@ def trained(effort: Effort) -> Iterator[Row]:
 
 def remedies(effort: Effort) -> Iterator[Row]:
     """Yield shares of nets that have not learned: by loss, by size of the weights, and where these are too large."""
-    steps = max(effort.steps // 2, 100)
+    calls, lines = [], []
     for loss in ("mean_squared_error", "logistic"):
         surface = surface_of(loss)
         start = surface.draw(effort.nets, seed=2)
-        points = []
-        for where in ("all", "last"):
-            for gain in effort.gains:
-                scaled = start.copy()
-                layers = surface.layers if where == "all" else surface.layers[-1:]
+        for where, layers in (("all", surface.layers), ("last", surface.layers[-1:])):
+            points = [start.copy() for _ in effort.gains]
+            for gain, scaled in zip(effort.gains, points, strict=True):
                 for layer in layers:
                     scaled[:, layer] *= gain
-                points.append((where, gain, scaled))
-        for name in ("sgd", "adam"):
-            spec = f"{name}(learning_rate={NET_RATES[name]!r})"
-            found = train(surface, np.concatenate([each for *_, each in points]), spec, steps)
-            for place, (where, gain, _) in enumerate(points):
-                learned = found.learned[place * effort.nets : (place + 1) * effort.nets]
-                yield share("loss", f"{name}, {loss}, {where}", gain, "not learned", np.isinf(learned))
+            for name in ("sgd", "adam"):
+                spec = f"{name}(learning_rate={NET_RATES[name]!r})"
+                calls.append((surface, np.concatenate(points), spec, effort.steps // 2))
+                lines.append(f"{name}, {loss}, {where}")
+    for line, found in zip(lines, side_by_side(calls), strict=True):
+        for gain, learned in zip(effort.gains, np.split(found.learned, len(effort.gains)), strict=True):
+            yield share("loss", line, gain, "not learned", np.isinf(learned))
 
 
 def thrown(effort: Effort) -> Iterator[Row]:
     """Yield shares of nets that have not learned, with clipping and without: born on a plateau, or thrown onto one."""
-    surface, steps = surface_of(), max(effort.steps // 2, 100)
+    surface = surface_of()
     start = surface.draw(effort.nets, seed=3)
-    for line, gain, rate in (("born there", LARGE, NET_RATES["sgd"]), ("thrown there", 1, THROWN)):
-        for clipped, bound in ((0, math.inf), (1, BOUND)):
-            found = train(surface, gain * start, f"sgd(learning_rate={rate!r})", steps, bound)
-            yield share("clipping", line, clipped, "not learned", np.isinf(found.learned))
-
-
-# --- gradients of random nets ---------------------------------------------------------------------------
-
-
-def chances(effort: Effort) -> Iterator[Row]:
-    """Yield how often k components of a gradient are small at once, in nets and where each comes from another net."""
-    generator = np.random.Generator(np.random.Philox(4))
-    for name, gain, last in (("tanh", 1, "linear"), ("sigmoid", LARGE, "sigmoid")):
-        network = Network((INPUTS, 6, 6, 6, CLASSES), name, f"lecun_normal(gain={gain})")
-        surface = Landscape(network, digits(), output_activation=last)
-        sizes = np.abs(surface.gradient(surface.draw(effort.gradients, seed=4)))
-        sizes = sizes[:, generator.permutation(surface.parameters)[: COUNTS[-1]]]
-        small = sizes <= np.quantile(sizes, SMALL, axis=0)
-        for line, held in ((name, small), (f"{name}, shuffled", generator.permuted(small, axis=0))):
-            together = np.cumprod(held, axis=1, dtype=np.bool_)
-            for k in COUNTS:
-                yield share("chance", line, k, "all small", together[:, k - 1], SMALL**k)
-
-
-def dead(effort: Effort) -> Iterator[Row]:
-    """Yield how often all of a gradient is exactly 0 in narrow ReLU nets, of one sample and of many."""
-    inputs, targets = digits()
-    network = Network(DEAD, "relu", "he_normal")
-    for samples in (1, SAMPLES):
-        surface = Landscape(network, (inputs[:samples], targets[:samples, :1]), train_biases=False)
-        none = ~np.any(surface.gradient(surface.draw(effort.gradients, seed=5)), axis=1)
-        law = zeros.dead_probability(DEAD[:-1]) if samples == 1 else math.nan
-        yield share("dead", "relu", samples, "exactly 0", none, law)
+    settings = [
+        (line, bound, gain, f"sgd(learning_rate={rate!r})")
+        for line, gain, rate in (("born on a plateau", LARGE, NET_RATES["sgd"]), ("thrown onto one", 1, THROWN))
+        for bound in (math.inf, BOUND)
+    ]
+    calls = [(surface, gain * start, spec, effort.steps // 2, bound) for _, bound, gain, spec in settings]
+    for (line, bound, *_), found in zip(settings, side_by_side(calls), strict=True):
+        yield share("clipping", line, float(bound < math.inf), "not learned", np.isinf(found.learned))
 
 
 # --- figures --------------------------------------------------------------------------------------------
 
 
 def draw(collected: Collected) -> Iterator[Drawing]:
-    """Draw steps across plateaus, what becomes of saturated nets, what helps, and how rare small gradients are."""
+    """Draw steps across plateaus, what becomes of saturated nets, and what helps."""
     measured = collected.measured
     yield draw_profiles(measured)
     yield draw_nets(measured)
     yield draw_remedies(measured, collected.table)
-    yield draw_chances(measured)
 
 
 def against(axes: Axes, rows: DataFrame, xlabel: str, power: float = 1.0, **looks: Any) -> DataFrame:
-    """Draw lines against the logarithm of x, to the base of ten or of 10^(1 / power); return the rows."""
+    """Draw lines against the logarithm of x, to the base of ten or of 10^(1 / power); return the rows.
+
+    Intervals of shares of 0 and 1 would hide each other, and are left out.
+    """
     rows = rows[rows["x"] > 0]
     rows = rows.assign(layer=power * np.log10(rows["x"]), theory=rows["theory"].where(np.isfinite(rows["theory"])))
-    figures.against_depth(axes, rows, xlabel=xlabel, **({"by": "line"} | looks))
+    inside = ~rows["estimate"].isin((0.0, 1.0))
+    shown = rows.assign(ci_low=rows["ci_low"].where(inside), ci_high=rows["ci_high"].where(inside))
+    figures.against_depth(axes, shown, xlabel=xlabel, **({"by": "line"} | looks))
     return rows
+
+
+def of_optimizers(**looks: Any) -> dict[str, Any]:
+    """Return looks of lines, one for each optimizer."""
+    return {"order": list(OPTIMIZERS), "label": lambda name: NAMES.get(name, name)} | looks
 
 
 def draw_profiles(measured: DataFrame) -> Drawing:
@@ -352,15 +344,18 @@ def draw_profiles(measured: DataFrame) -> Drawing:
     import pandas
 
     figure, axes = figures.panels(rows=2, columns=2, width=figures.PAGE, height=5.0)
-    parts = {"rest": "from rest", "memory": "after a slope of 1", "noise": "noisy gradients", "saddle": "off a saddle"}
+    parts = {
+        "rest": "from rest", "memory": f"after {OUTSIDE} steps on a slope of 1", "noise": "noisy gradients",
+        "saddle": "a saddle instead",
+    }  # fmt: skip
     rows = []
     for place, part in zip(axes.flat, parts, strict=True):
         found = select(measured, part=part, quantity="steps")
         ylabel = "steps off a saddle" if part == "saddle" else "steps across a plateau"
-        rows.append(
-            against(place, found, "log10 of 1 / slope", -1.0, scale="log", ylabel=ylabel, order=list(OPTIMIZERS))
-        )
+        looks = of_optimizers(scale="log", ylabel=ylabel)
+        rows.append(against(place, found, "log10 of 1 / slope", -1.0, **looks))
         place.set_ylim(5, 2e5 if part in ("noise", "saddle") else 1e11)
+        place.get_legend().set_loc("upper left")
     figures.panel_labels(axes.flat, list(parts.values()))
     return Drawing(figure, pandas.concat(rows))
 
@@ -371,14 +366,13 @@ def draw_nets(measured: DataFrame) -> Drawing:
 
     figure, axes = figures.panels(rows=1, columns=3, width=figures.PAGE, height=2.5)
     label = f"share with a loss above {LOW:g}"
-    looks: dict[str, Any] = {"order": list(OPTIMIZERS), "ylabel": label}
-    rows = [against(axes[0, 0], select(measured, part="open"), "log10 of steps", **looks)]
-    for place, quantity, more in (
-        (axes[0, 1], "never", looks | {"ylabel": f"{label}\nat the end"}),
-        (axes[0, 2], "loss", looks | {"ylabel": "median loss at the end", "scale": "log"}),
+    rows = [against(axes[0, 0], select(measured, part="open"), "log10 of steps", **of_optimizers(ylabel=label))]
+    for place, quantity, looks in (
+        (axes[0, 1], "never", of_optimizers(ylabel=f"{label}\nat the end")),
+        (axes[0, 2], "loss", of_optimizers(ylabel="median loss at the end", scale="log")),
     ):
         found = select(measured, part="nets", quantity=quantity)
-        rows.append(against(place, found, "log2 of the weights' factor", 1 / math.log10(2), **more))
+        rows.append(against(place, found, "log2 of the weights' factor", 1 / math.log10(2), **looks))
     figures.panel_labels(axes.flat)
     return Drawing(figure, pandas.concat(rows), "nets")
 
@@ -388,57 +382,33 @@ def draw_remedies(measured: DataFrame, table: DataFrame) -> Drawing:
     import pandas
 
     figure, axes = figures.panels(rows=2, columns=2, width=figures.PAGE, height=4.4)
-    power = 1 / math.log10(2)
-    found = select(measured, part="loss")
-    found = found[found["line"].str.startswith("sgd")]
-    names = found["line"].str.removeprefix("sgd, ").replace(LOSS_NAMES)
-    factor = "log2 of the weights' factor"
+    factor, power = "log2 of the weights' factor", 1 / math.log10(2)
+    found = select(measured, part="loss", line=tuple(f"sgd, {line}" for line in LINES))
+    names = [LINES[line.removeprefix("sgd, ")] for line in found["line"]]
     rows = [against(axes[0, 0], found.assign(line=names), factor, power, ylabel="share that has not learned, SGD")]
     clipped = select(measured, part="clipping")
-    clipped = clipped.assign(gradient=["clipped" if x else "as it is" for x in clipped["x"]])
+    clipped = clipped.assign(gradient=["clipped" if x else "not clipped" for x in clipped["x"]])
     figures.dot_plot(axes[0, 1], clipped, rows="line", by="gradient", xlabel="share that has not learned, SGD")
+    axes[0, 1].get_legend().set_loc("center left")
     rows.append(clipped)
-    last = table[table["layer"] == 1]
-    for place, quantity, ylabel in (
-        (axes[1, 0], SATURATED, "share of $|f'|$ < 0.01, layer 1"), (axes[1, 1], GRADIENT, "norm of dW, layer 1"),
-    ):  # fmt: skip
-        found = select(last, quantity=quantity)
+    for place, quantity, looks in (
+        (axes[1, 0], SATURATED, {"ylabel": "share of $|f'|$ < 0.01, layer 1"}),
+        (axes[1, 1], GRADIENT, {"ylabel": "norm of dW, layer 1", "scale": "exponent"}),
+    ):
+        found = select(table, quantity=quantity, layer=1)
         lines = [
-            f"{name}{', batch norm' if kind == 'batch' else ''}"
+            f"{name}, batch norm" if kind == "batch" else name
             for name, kind in zip(found["activation"], found["normalization"], strict=True)
         ]
         found = found.assign(line=lines, x=found["gain"].astype(float), infinite_width=math.nan, theory=math.nan)
-        scale = "exponent" if quantity == GRADIENT else "linear"
-        rows.append(against(place, found, factor, power, ylabel=ylabel, scale=scale))
+        rows.append(against(place, found, factor, power, **looks))
     figures.panel_labels(axes.flat)
     return Drawing(figure, pandas.concat(rows), "remedies")
 
 
-LOSS_NAMES = {
+LINES = {
     "mean_squared_error, all": "squares, all layers", "mean_squared_error, last": "squares, last layer",
     "logistic, all": "entropy, all layers", "logistic, last": "entropy, last layer",
-}  # fmt: skip
-
-
-def draw_chances(measured: DataFrame) -> Drawing:
-    """Draw how often the first k components of a gradient are small at once."""
-    figure, axes = figures.panels(width=figures.COLUMN, height=2.4)
-    found = select(measured, part="chance")
-    seen = found["estimate"] > 0
-    with np.errstate(divide="ignore"):
-        logs = found.assign(**{name: np.log10(found[name]) for name in ("estimate", "ci_low", "ci_high", "theory")})
-    logs = logs.assign(estimate=logs["estimate"].where(seen), ci_low=logs["ci_low"].where(seen))
-    rows = against(
-        axes[0, 0], logs.assign(ci_high=logs["ci_high"].where(seen), line=[CHANCE_NAMES[line] for line in logs["line"]]),
-        "log10 of components", ylabel="share of nets with all small", scale="exponent",
-    )  # fmt: skip
-    axes[0, 0].set_ylim(-7, 0.2)
-    return Drawing(figure, rows, "chance")
-
-
-CHANCE_NAMES = {
-    "tanh": "tanh", "sigmoid": f"sigmoid, weights × {LARGE}", "tanh, shuffled": "tanh, shuffled",
-    "sigmoid, shuffled": "sigmoid, shuffled",
 }  # fmt: skip
 
 
@@ -446,142 +416,109 @@ CHANCE_NAMES = {
 
 
 def verdicts(collected: Collected) -> Iterator[Verdict]:
-    """Hold the three claims against what was measured."""
+    """Hold both claims against what was measured."""
     measured = collected.measured
-    yield _by_chance(measured)
     yield _crossing(measured)
     yield _what_helps(measured, collected.table)
 
 
-def _by_chance(measured: DataFrame) -> Verdict:
-    """E08: 0.1^100, if components are independent; in nets they are not."""
-    found = select(measured, part="chance")
-    k = COUNTS[-1]
-    z = largest_z(found[found["line"].str.endswith("shuffled")])
-    power = k * math.log10(SMALL)
-    tanh, sigmoid = (pick(found, line=name, x=k) for name in ("tanh", "sigmoid"))
-    three = {name: pick(found, line=name, x=3) for name in ("tanh", "sigmoid")}
-    none, many = (pick(measured, part="dead", x=x) for x in (1, SAMPLES))
-    dependent = [name for name, row in three.items() if row.ci_low > row.theory] + ["ReLU"] * (none.ci_low > SMALL**k)
-    weights = sum(a * b for a, b in itertools.pairwise(DEAD))
-    note = (
-        f"share of sigmoid nets (weights {LARGE} times LeCun's) of which {k} components of the gradient are at once "
-        f"among their smallest {SMALL:.0%}; independent ones: 10^{power:.0f}. Shuffled between nets, components follow "
-        f"{SMALL:g}^k (|z| < {z:.1f}). Three at once: tanh {three['tanh'].estimate:.5f}, saturated sigmoid "
-        f"{three['sigmoid'].estimate:.5f}, independent {SMALL**3:g}; {k} at once in {tanh.estimate * tanh.nets:.0f} and "
-        f"{sigmoid.estimate * sigmoid.nets:.0f} of {tanh.nets}. All {weights} of a narrow ReLU net are exactly 0 with "
-        f"probability {none.estimate:.3f} (law {none.theory:.3f}) of one sample and {many.estimate:.3f} of {SAMPLES}"
-    )
-    independent = z < LARGEST_Z and sigmoid.ci_high >= SMALL**k
-    when = "components are independent, as those of saturated and of dying nets are not" if dependent else ""
-    return judge("E08", sigmoid, independent, note, when=when)
-
-
-FAR = 3.0  # "cost more": by this factor
-
-
-def _ratios(measured: DataFrame, plateau_part: str, saddle_part: str, slope: float) -> dict[str, float]:
-    """Return steps across a plateau by those off a saddle; where budgets ended first, by closed form or at least."""
+def ratios(measured: DataFrame, part: str, saddle: str, slope: float) -> dict[str, float]:
+    """Return steps across a plateau by those off a saddle; where the budget ended first, by the closed form."""
     found = {}
     for name in OPTIMIZERS:
-        row = pick(measured, part=plateau_part, line=name, x=slope, quantity="steps")
-        off = pick(measured, part=saddle_part, line=name, x=slope, quantity="steps")
+        row = pick(measured, part=part, line=name, x=slope, quantity="steps")
+        off = pick(measured, part=saddle, line=name, x=slope, quantity="steps")
         found[name] = (row.theory if math.isnan(row.estimate) else row.estimate) / off.estimate
     return found
+
+
+def listed(values: Mapping[str, float], form: str = ".3g") -> str:
+    """Write numbers of optimizers."""
+    return ", ".join(f"{NAMES.get(name, name)} {value:{form}}" for name, value in values.items())
 
 
 def _crossing(measured: DataFrame) -> Verdict:
     """E09: steps across plateaus follow their closed forms, some never end, and cost more than saddles."""
     exact = select(measured, part=("rest", "memory"), quantity="steps")
+    still = exact[exact["x"] == 0.0]["estimate"].isna()
     exact = exact[np.isfinite(exact["estimate"]) & (exact["theory"] > 50)]
     off = float((np.abs(exact["estimate"] / exact["theory"] - 1)).max())
-    still = select(measured, part=("rest", "memory"), x=0.0, quantity="steps")["estimate"].isna()
-    rest, noise = _ratios(measured, "rest", "saddle", FLAT), _ratios(measured, "noise", "noisy saddle", 0.0)
+    walk = select(measured, part="noise", line="sgd", quantity="steps")
+    z = largest_z(walk[walk["x"] < 1.0])
+    rest, memory = (ratios(measured, part, "saddle", FLAT) for part in ("rest", "memory"))
+    noise = ratios(measured, "noise", "noisy saddle", 0.0)
     nets = select(measured, part="nets", x=float(LARGE))
-    never = {name: pick(nets, line=name, quantity="never") for name in OPTIMIZERS}
-    stuck, crossed = (
-        select(nets, quantity=f"loss of {which}").set_index("line")["estimate"] for which in ("stuck", "crossed")
-    )
-    good = select(measured, part="nets", x=1.0, quantity="loss")
-    high = bool(len(stuck)) and float(stuck.min()) > float(good["ci_high"].max())
-    some = [name for name, row in never.items() if row.ci_low > 0]
-    cheap = [name for name, ratio in rest.items() if ratio <= FAR]
-    costly = all(ratio > FAR for ratio in noise.values())
-    holds = off < 0.02 and bool(still.all()) and high and bool(some) and costly
-    row = pick(measured, part="noise", line="sgd", x=0.0, quantity="steps")
+    never = select(nets, quantity="never")
+    shares = dict(zip(never["line"], never["estimate"], strict=True))
+    stuck, crossed = (select(nets, quantity=f"loss of {which}")["estimate"] for which in ("stuck", "crossed"))
+    good = select(measured, part="nets", x=1.0, quantity="loss")["ci_high"].max()
+    high = len(stuck) > 0 and bool(stuck.min() > good) and bool((never["ci_low"] > 0).any())
+    dear = [name for name, ratio in rest.items() if ratio > FAR]
+    laws = off < 0.02 and z < LARGEST_Z and bool(still.all())
+    holds = laws and high and all(ratio > FAR for ratio in noise.values())
+    row = pick(walk, x=0.0)
     note = (
-        f"mean steps of SGD across a plateau of width 1 and slope 0 under noise; rates at which all go {SPEED:g} a step "
-        f"on a slope of 1. {len(exact)} crossings meet closed forms to {off:.1%}; with slope 0 none ends without noise. "
-        f"Steps by those off a saddle of the same slope {FLAT:g}: {_listed(rest)}; with noise and slope 0: "
-        f"{_listed(noise)}. Saturated sigmoid nets (weights × {LARGE}) that never cross: "
-        + ", ".join(f"{name} {row.estimate:.0%}" for name, row in never.items())
-        + f"; their loss at the end {stuck.min():.3f} to {stuck.max():.3f}, of those that cross "
-        + (f"{crossed.min():.4f} to {crossed.max():.4f}" if len(crossed) else "(none)")
+        f"mean steps of SGD across a plateau of width 1 and slope 0, with noise {NOISE:g} on gradients, at rates that "
+        f"go {SPEED:g} a step on a slope of 1. {len(exact)} crossings without noise meet closed forms to {off:.1%}, "
+        f"those with it |z| < {z:.1f}; on a slope of 0 {int(still.sum())} of {len(still)} never end without noise. "
+        f"Steps by those off a saddle that begins with the same slope {FLAT:g}: {listed(rest)}; coming from a slope of "
+        f"1: {listed(memory)}; with noise, slope 0: {listed(noise)}. Sigmoid nets (weights × {LARGE}) that never come "
+        f"below a loss of {LOW:g}: {listed(shares, '.0%')}; they end at {stuck.min():.3f} to "
+        f"{stuck.max():.3f}, with weights × 1 below {good:.3f}"
+        + (f", those that cross at {crossed.min():.4f} to {crossed.max():.4f}" if len(crossed) else "")
     )
-    when = (
-        f"gradients are noisy: without noise {', '.join(cheap)} cross in as many steps whatever the slope"
-        if cheap
-        else ""
-    )
-    return judge("E09", row, holds, note, when=when)
+    when = f"gradients are noisy, or the optimizer is {', '.join(NAMES.get(name, name) for name in dear)}"
+    return judge("E09", row, holds, note, when="" if len(dear) == len(rest) else when)
 
 
-def _listed(ratios: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {ratio:.3g}" for name, ratio in ratios.items())
-
-
-def _less(rows: Sequence[Any]) -> bool:
+def less(without: Any, with_it: Any) -> bool:
     """Return whether the second share is below the first, beyond chance."""
-    return bool(rows[1].ci_high < rows[0].ci_low)
+    return bool(with_it.ci_high < without.ci_low)
 
 
 def _what_helps(measured: DataFrame, table: DataFrame) -> Verdict:
-    """E10: each of the four, where it can be held against nets without it."""
+    """E10: each of the four, held against nets without it."""
 
-    def of_loss(loss: str, where: str, gain: float) -> Any:
-        return pick(measured, part="loss", line=f"sgd, {loss}, {where}", x=gain)
+    def not_learned(loss: str, gain: float) -> Any:
+        return pick(measured, part="loss", line=f"sgd, {loss}, all", x=gain)
 
-    squares, largest = of_loss("mean_squared_error", "all", LARGE), float(table["gain"].max())
-    entropy, small = of_loss("logistic", "all", LARGE), of_loss("mean_squared_error", "all", 1)
-    hard = of_loss("logistic", "all", largest)
-    clipping = {
-        line: [pick(measured, part="clipping", line=line, x=x) for x in (0, 1)]
-        for line in ("born there", "thrown there")
-    }
-    saturated, gradients = (
-        [pick(table, quantity=quantity, activation="sigmoid", normalization=kind, gain=largest, layer=1)
-         for kind in NORMALIZED]
-        for quantity in (SATURATED, GRADIENT)
-    )  # fmt: skip
-    helps = {
-        "a loss without plateaus": _less([squares, entropy]), "a start away from them": _less([squares, small]),
-        "clipping before": _less(clipping["thrown there"]),
-        "batch norm": _less(saturated) and gradients[1].ci_low > gradients[0].ci_high,
-    }  # fmt: skip
-    on_it = _less(clipping["born there"])
-    (free, bound), (born, born_clipped) = clipping["thrown there"], clipping["born there"]
-    falls = {line: pick(measured, part="cliff", line=line, x=0.1).estimate for line in ("free", "clipped")}
-    note = (
-        f"share of sigmoid nets, weights × {LARGE}, squared error, SGD, that have not learned. With cross-entropy "
-        f"{entropy.estimate:.2f} (weights × {largest:g}: {hard.estimate:.2f}, since hidden units saturate too); weights "
-        f"× 1: {small.estimate:.2f}. Clipped to a norm of {BOUND:g}: {born_clipped.estimate:.2f} instead of "
-        f"{born.estimate:.2f} where nets are born on a plateau, {bound.estimate:.2f} instead of {free.estimate:.2f} where "
-        f"a learning rate of {THROWN:g} throws them there; off a cliff, {falls['clipped']:.0f} steps instead of "
-        f"{falls['free']:.0f}. Batch norm, weights × {largest:g}, layer 1: {saturated[1].estimate:.2f} saturated instead "
-        f"of {saturated[0].estimate:.2f}, gradient 10^{gradients[1].estimate:.1f} instead of "
-        f"10^{gradients[0].estimate:.1f}, at the start: nets are not trained with it here. Helps: "
-        + ", ".join(f"{name} {'yes' if yes else 'no'}" for name, yes in helps.items())
+    def layer(quantity: str) -> list[Any]:
+        given = {"activation": "sigmoid", "gain": LARGE, "layer": 1}
+        return [pick(table, quantity=quantity, normalization=kind, **given) for kind in NORMALIZED]
+
+    squares, entropy = not_learned("mean_squared_error", LARGE), not_learned("logistic", LARGE)
+    small, hard = not_learned("mean_squared_error", 1), not_learned("logistic", max(table["gain"]))
+    born, thrown = (
+        [pick(measured, part="clipping", line=line, x=x) for x in (0.0, 1.0)]
+        for line in ("born on a plateau", "thrown onto one")
     )
-    when = "" if on_it else "clipping is to keep nets off a plateau: on one it changes nothing"
+    free, clipped = (pick(measured, part="cliff", line=line, x=0.1).estimate for line in ("free", "clipped"))
+    saturated, gradients = layer(SATURATED), layer(GRADIENT)
+    helps = {
+        "the loss": less(squares, entropy), "the start": less(squares, small), "clipping": less(*thrown),
+        "batch norm": less(*saturated),
+    }  # fmt: skip
+    note = (
+        f"share of sigmoid nets, weights × {LARGE}, squared error, SGD, that have not learned. Cross-entropy: "
+        f"{entropy.estimate:.2f} (weights × {max(table['gain'])}: {hard.estimate:.2f}, hidden units being saturated "
+        f"too); weights × 1: {small.estimate:.2f}. Gradients clipped to {BOUND:g}: {born[1].estimate:.2f} instead of "
+        f"{born[0].estimate:.2f} of nets born on a plateau, {thrown[1].estimate:.2f} instead of "
+        f"{thrown[0].estimate:.2f} of those that a learning rate of {THROWN:g} throws onto one; off a cliff "
+        f"{clipped:.0f} steps instead of {free:.0f}. Batch norm at the start (nets are not trained with it here): "
+        f"{saturated[1].estimate:.2f} of layer 1 saturated instead of {saturated[0].estimate:.2f}, norm of its dW "
+        f"10^{gradients[1].estimate:.2f} instead of 10^{gradients[0].estimate:.2f}. "
+        "Helps: " + ", ".join(f"{name} {'yes' if yes else 'no'}" for name, yes in helps.items())
+    )
+    when = "" if less(*born) else "clipping is there before the plateau: nets that are on one it does not free"
     return judge("E10", squares, all(helps.values()), note, when=when)
 
 
 study = Study(
     name="plateau",
-    title="Plateaus: met by chance or not, steps to cross them by optimizer, and what helps",
+    title="Plateaus: steps to cross them by optimizer, and what helps",
     cases=cases,
     draw=draw,
-    claims=("E08", "E09", "E10"),
+    claims=("E09", "E10"),
     verdicts=verdicts,
     measure=measure,
 )
