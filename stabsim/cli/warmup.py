@@ -57,7 +57,18 @@ def entry_points(precision: str) -> dict[str, dict[str, Callable[[], object]]]:
     from stabsim.activations import ACTIVATIONS
     from stabsim.activations.compiled import block
     from stabsim.initializers import LAWS
-    from stabsim.kernels import descent, hessian, hessian_vector, laws, losses, optimizers, passages, sums, surface
+    from stabsim.kernels import (
+        descent,
+        hessian,
+        hessian_vector,
+        inertia,
+        laws,
+        losses,
+        optimizers,
+        passages,
+        sums,
+        surface,
+    )
     from stabsim.landscape import LOSSES
     from stabsim.own_statistics import compiled
     from stabsim.samplers import SAMPLERS
@@ -67,7 +78,11 @@ def entry_points(precision: str) -> dict[str, dict[str, Callable[[], object]]]:
         "loss": {name: partial(losses.compiled, loss.function) for name, loss in LOSSES.items()},
         "second derivative": {name: partial(block, make(), dtype, 1) for name, make in ACTIVATIONS.items()},
         "surface": {"surface": surface.evaluator, "outputs": surface.responder},
-        "curvature": {"hessian": hessian.hessian, "hessian_vector": hessian_vector.products},
+        "curvature": {
+            "hessian": hessian.hessian,
+            "hessian_vector": hessian_vector.products,
+            "eigenvalues": inertia.solver,
+        },
         "passages": {"runs": passages.runner} | {name: partial(passages.profile, name) for name in passages.PROFILES},
     }
     return {
