@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stabsim import theory, training
+    from stabsim import landscape, theory, training
     from stabsim.activations import Activation
     from stabsim.arguments import make_task
     from stabsim.clipping import Clipping
@@ -39,13 +39,14 @@ _HOMES = {
     "Trace": "stabsim.tracing",
     "trace": "stabsim.tracing",
     "make_task": "stabsim.arguments",
+    "landscape": "stabsim.landscape",
     "theory": "stabsim.theory",
     "training": "stabsim.training",
 }
 
 __all__ = [
     "Activation", "Cell", "Clipping", "Gate", "Initializer", "Network", "Normalization", "Quantity", "Result", "Skip",
-    "Stops", "Trace", "__version__", "make_task", "simulate", "theory", "trace", "training", "what_stops",
+    "Stops", "Trace", "__version__", "landscape", "make_task", "simulate", "theory", "trace", "training", "what_stops",
 ]  # fmt: skip
 
 

@@ -6,13 +6,15 @@ import contextlib
 import functools
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from stabsim.checks import whole_number
 
 MOST_THREADS = 1024
+PIECES = 4  # of what is spread, for each thread
 
 
 def available() -> int:
@@ -23,6 +25,27 @@ def available() -> int:
 def count_threads(threads: int | None) -> int:
     """Return a checked number of threads; None: one per processor."""
     return available() if threads is None else whole_number("threads", threads, 1, MOST_THREADS)
+
+
+def spread(piece: Callable[[int, int], None], count: int, threads: int) -> None:
+    """Call ``piece(first, last)`` for all of 0 .. ``count - 1``, in pieces over threads, with one-threaded BLAS.
+
+    Examples
+    --------
+    >>> squares = [0] * 5
+    >>> def piece(first: int, last: int) -> None:
+    ...     squares[first:last] = [i * i for i in range(first, last)]
+    >>> spread(piece, 5, threads=2)
+    >>> squares
+    [0, 1, 4, 9, 16]
+    """
+    with single_threaded_blas():
+        if count <= 1 or threads == 1:
+            piece(0, count)
+            return
+        step = -(-count // (PIECES * threads))
+        with ThreadPoolExecutor(threads, thread_name_prefix="stabsim") as pool:
+            list(pool.map(lambda first: piece(first, min(first + step, count)), range(0, count, step)))
 
 
 def available_memory() -> int:

@@ -35,6 +35,13 @@ def optimizers() -> Rows:
     return [(str(optimizer(name)), entry.source) for name, entry in OPTIMIZERS.items()]
 
 
+def losses() -> Rows:
+    """List losses of landscapes with what their targets must be, and their sources."""
+    from stabsim.landscape.losses import LOSSES
+
+    return [(name, f"targets {loss.targets}; {loss.source}") for name, loss in LOSSES.items()]
+
+
 def quantities() -> Rows:
     """List quantities with their meanings."""
     from stabsim.quantities import QUANTITIES
@@ -83,6 +90,7 @@ def studies() -> Rows:
 KINDS: dict[str, Callable[[], Rows]] = {
     "activations": activations,
     "initializers": initializers,
+    "losses": losses,
     "optimizers": optimizers,
     "quantities": quantities,
     "samplers": samplers,
@@ -97,7 +105,8 @@ KINDS: dict[str, Callable[[], Rows]] = {
 def command(kinds: tuple[str, ...]) -> None:
     """List what there is to choose from.
 
-    KIND is activations, initializers, optimizers, quantities, samplers, studies, engines or datasets; all unless given.
+    KIND is activations, initializers, losses, optimizers, quantities, samplers, studies, engines or datasets; all
+    unless given.
     """
     for kind in kinds or KINDS:
         click.echo(f"{kind}:")

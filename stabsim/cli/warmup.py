@@ -18,8 +18,8 @@ COMPILED = ("float32", "float64")  # precisions of kernels; numbers of narrow fo
 def command() -> None:
     """Compile ahead of use.
 
-    Everything that simulating and training need, in both precisions; what other versions of the package compiled is
-    removed.
+    Everything that simulating, training and landscapes need, in the precisions that they have; what other versions of
+    the package compiled is removed.
     """
     from stabsim.kernels.compile import cache_directory
 
@@ -44,7 +44,7 @@ def compile_all() -> None:
 
 
 def compile_precision(precision: str) -> None:
-    """Compile everything that simulating and training in a precision need."""
+    """Compile everything that is computed in a precision."""
     for entries in entry_points(precision).values():
         for compile_entry in entries.values():
             compile_entry()
@@ -57,11 +57,34 @@ def entry_points(precision: str) -> dict[str, dict[str, Callable[[], object]]]:
     from stabsim.activations import ACTIVATIONS
     from stabsim.activations.compiled import block
     from stabsim.initializers import LAWS
-    from stabsim.kernels import descent, laws, optimizers, passages, sums
+    from stabsim.kernels import (
+        descent,
+        hessian,
+        hessian_vector,
+        inertia,
+        laws,
+        losses,
+        optimizers,
+        passages,
+        sums,
+        surface,
+    )
+    from stabsim.landscape import LOSSES
     from stabsim.own_statistics import compiled
     from stabsim.samplers import SAMPLERS
 
     dtype = np.dtype(precision)
+    doubles: dict[str, dict[str, Callable[[], object]]] = {  # which are in float64 only
+        "loss": {name: partial(losses.compiled, loss.function) for name, loss in LOSSES.items()},
+        "second derivative": {name: partial(block, make(), dtype, 1) for name, make in ACTIVATIONS.items()},
+        "surface": {"surface": surface.evaluator, "outputs": surface.responder},
+        "curvature": {
+            "hessian": hessian.hessian,
+            "hessian_vector": hessian_vector.products,
+            "eigenvalues": inertia.solver,
+        },
+        "passages": {"runs": passages.runner} | {name: partial(passages.profile, name) for name in passages.PROFILES},
+    }
     return {
         "law of weights": {law: partial(laws.law, law, dtype) for law in LAWS},
         "activation": {name: partial(block, make(), dtype) for name, make in ACTIVATIONS.items()},
@@ -71,8 +94,8 @@ def entry_points(precision: str) -> dict[str, dict[str, Callable[[], object]]]:
         },
         "optimizer": {rule: partial(optimizers.loop, rule, dtype) for rule in optimizers.RULES},
         "trainer": {"trainer": partial(descent.trainer, dtype)},
-        "passages": {"runs": passages.runner} | {name: partial(passages.profile, name) for name in passages.PROFILES},
         "sums over nets": {"sums": sums.sum_record, "logarithms": sums.log2_mean_squares},
+        **(doubles if precision == "float64" else {}),
     }
 
 

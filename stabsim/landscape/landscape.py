@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -13,17 +11,16 @@ from stabsim import checks
 from stabsim.activations import Activation, activation
 from stabsim.activations.compiled import block
 from stabsim.kernels import hessian, hessian_vector, losses, surface
+from stabsim.kernels.pointers import addresses
 from stabsim.landscape.losses import loss_of
 from stabsim.landscape.surface import check_points
 from stabsim.network import Network
-from stabsim.threads import check_memory, count_threads, single_threaded_blas
+from stabsim.threads import check_memory, count_threads, spread
 from stabsim.training import Descent, Regression, descend
 from stabsim.training.data import check_plain, given_arrays
 from stabsim.training.descent import named
 
 Floats = NDArray[np.float64]
-
-PIECES = 4  # of points, for each thread
 
 
 class Landscape:
@@ -92,8 +89,10 @@ class Landscape:
         self.layers = tuple(slice(int(a), int(b)) for a, b in zip([0, *ends[:-1]], ends, strict=True))
         activations = network.activation, self.output_activation
         loops = [block(each, "float64", order) for each in activations for order in (0, 1)]
-        compiled = losses.compiled(self.loss_function.function)
-        self._problem = np.array(network.widths, np.int64), np.int64(train_biases), *loops, compiled
+        compiled = [(loop, surface.LOOP) for loop in loops]
+        compiled.append((losses.compiled(self.loss_function.function), losses.SIGNATURE))
+        self._functions = compiled  # kept as long as there are addresses of them
+        self._problem = np.array(network.widths, np.int64), np.int64(train_biases), addresses(compiled)
         ones = np.ones((len(self.inputs), int(train_biases)))
         self._data = np.ascontiguousarray(np.hstack([self.inputs, ones])), np.ascontiguousarray(self.targets)
 
@@ -184,8 +183,10 @@ class Landscape:
         """Return Hessians, or Gauss-Newton parts, times vectors: points (..., P) and vectors (..., P) broadcast."""
         at, along = check_points(points, self.parameters), check_points(vectors, self.parameters, "vectors")
         shape = np.broadcast_shapes(at.shape, along.shape)
-        along = np.array(np.broadcast_to(along, shape)).reshape(-1, self.parameters)
-        at = (at if at.size == self.parameters else np.array(np.broadcast_to(at, shape))).reshape(-1, self.parameters)
+        along = np.array(np.broadcast_to(along, shape), order="C").reshape(-1, self.parameters)
+        at = (at if at.size == self.parameters else np.array(np.broadcast_to(at, shape), order="C")).reshape(
+            -1, self.parameters
+        )
         out = np.empty_like(along)
         kernel, chosen = hessian_vector.products(), self._chosen(None, ())
 
@@ -193,7 +194,7 @@ class Landscape:
             here = at if len(at) == 1 else at[first:last]
             kernel(*self._problem, *self._data, chosen, here, along[first:last], not gauss_newton, out[first:last])
 
-        self._spread(piece, len(along))
+        spread(piece, len(along), self.threads)
         return out.reshape(shape)
 
     def outputs(self, points: ArrayLike) -> Floats:
@@ -202,9 +203,11 @@ class Landscape:
         flat = at.reshape(-1, self.parameters)
         out = np.empty((len(flat), *self.targets.shape))
         kernel = surface.responder()
-        self._spread(
-            lambda first, last: kernel(*self._problem, self._data[0], flat[first:last], out[first:last]), len(flat)
-        )
+
+        def piece(first: int, last: int) -> None:
+            kernel(*self._problem, self._data[0], flat[first:last], out[first:last])
+
+        spread(piece, len(flat), self.threads)
         return out.reshape(*at.shape[:-1], *self.targets.shape)
 
     def accuracy(self, points: ArrayLike) -> Floats:
@@ -228,7 +231,7 @@ class Landscape:
             rows = chosen if len(chosen) == 1 else chosen[first:last]
             kernel(*self._problem, *self._data, rows, flat[first:last], loss[first:last], gradient[first:last])
 
-        self._spread(piece, len(flat))
+        spread(piece, len(flat), self.threads)
         return loss.reshape(at.shape[:-1]), gradient.reshape(at.shape) if slopes else gradient
 
     def _hessians(self, points: ArrayLike, whole: bool) -> Floats:
@@ -237,10 +240,11 @@ class Landscape:
         check_memory(f"{len(flat)} Hessians of {self.parameters} parameters", 8 * flat.size * self.parameters, "points")
         out = np.empty((*flat.shape, self.parameters))
         kernel, chosen = hessian.hessian(), self._chosen(None, ())
-        self._spread(
-            lambda first, last: kernel(*self._problem, *self._data, chosen, flat[first:last], whole, out[first:last]),
-            len(flat),
-        )
+
+        def piece(first: int, last: int) -> None:
+            kernel(*self._problem, *self._data, chosen, flat[first:last], whole, out[first:last])
+
+        spread(piece, len(flat), self.threads)
         return out.reshape(*at.shape, self.parameters)
 
     def _chosen(self, samples: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.int64]:
@@ -254,13 +258,3 @@ class Landscape:
         if found.min() < 0 or found.max() >= self.samples:
             raise ValueError(f"samples must be from 0 to {self.samples - 1}, not {found.min()} to {found.max()}")
         return np.ascontiguousarray(found.reshape(-1, found.shape[-1]), np.int64)
-
-    def _spread(self, piece: Callable[[int, int], None], count: int) -> None:
-        """Call it for all points, in pieces over threads."""
-        step = -(-count // (PIECES * self.threads))
-        with single_threaded_blas():
-            if count <= 1 or self.threads == 1:
-                piece(0, count)
-                return
-            with ThreadPoolExecutor(self.threads, thread_name_prefix="stabsim") as pool:
-                list(pool.map(lambda first: piece(first, min(first + step, count)), range(0, count, step)))

@@ -5,6 +5,7 @@ The functions that are asked for most are here; the modules hold all of them, by
 
 from stabsim.theory import (
     closed_forms,
+    escape,
     finite_width,
     gains,
     gaussian,
@@ -45,6 +46,7 @@ __all__ = [
     "closed_forms",
     "correlation_map",
     "critical_weight_variance",
+    "escape",
     "finite_width",
     "fixed_point",
     "gain",

@@ -1,0 +1,75 @@
+"""Lanczos tridiagonalization of a Hessian from many starting vectors at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stabsim import checks
+from stabsim.kernels import laws
+from stabsim.landscape.surface import Surface
+from stabsim.threads import check_memory, single_threaded_blas
+
+Floats = NDArray[np.float64]
+
+PROBE, DIRECTION = np.uint32(17), np.uint32(18)  # purposes of random numbers
+
+
+def one_point(surface: Surface, argument: str, value: Any) -> Floats:
+    """Return a point (or a direction) of a surface, checked: finite numbers of shape (parameters,)."""
+    point = checks.array(argument, value)
+    if point.shape != (surface.parameters,):
+        raise ValueError(
+            f"{argument} must have shape (parameters,) = ({surface.parameters},), not {tuple(point.shape)}"
+        )
+    return point
+
+
+def normals(number: int, parameters: int, seed: int, purpose: np.uint32) -> Floats:
+    """Return standard normal vectors (number, parameters); each is a function of the seed and its number."""
+    out = np.empty((number, parameters))
+    draw = laws.law("normal", np.dtype(np.float64))
+    for net, row in enumerate(out):
+        draw(row[np.newaxis], np.uint64(0), np.uint64(seed), purpose, np.uint32(0), np.uint32(net), 1.0)
+    return out
+
+
+def lanczos(product: Callable[[Floats], Floats], starts: Floats, steps: int) -> tuple[Floats, Floats]:
+    """Return diagonals and off-diagonals, each (starts, steps), of the tridiagonal matrices of H.
+
+    ``product`` takes vectors (starts, parameters) and returns H v of each.
+
+    The last off-diagonal number is what the next step would begin with: 0 once a Krylov space is exhausted, from
+    where on the others are 0 too.
+
+    Notes
+    -----
+    Each new vector is made orthogonal to all before it, twice (Giraud, Langou, Rozloznik & van den Eshof 2005,
+    Numerische Mathematik 101): without it, copies of the outer eigenvalues come back.
+    """
+    probes, parameters = starts.shape
+    check_memory("vectors of Lanczos", 8 * probes * parameters * (steps + 4), "steps or probes")
+    basis = np.zeros((probes, steps, parameters))
+    diagonal, beside = np.zeros((probes, steps)), np.zeros((probes, steps))
+    vectors = starts / np.linalg.norm(starts, axis=1, keepdims=True)
+    scale = np.zeros(probes)
+    with single_threaded_blas():
+        for step in range(steps):
+            basis[:, step] = vectors
+            products = product(vectors)
+            if not np.isfinite(products).all():
+                raise ValueError("hessian_vector must be finite at point, and is not")
+            diagonal[:, step] = np.einsum("kp,kp->k", vectors, products)
+            scale = np.maximum(scale, np.linalg.norm(products, axis=1))
+            known = basis[:, : step + 1]
+            for _ in range(2):
+                overlaps = known @ products[:, :, np.newaxis]
+                products = products - np.einsum("ksp,ks->kp", known, overlaps[:, :, 0])
+            length = np.linalg.norm(products, axis=1)
+            beside[:, step] = np.where(length > parameters * np.finfo(np.float64).eps * scale, length, 0.0)
+            more = beside[:, step, np.newaxis] > 0
+            vectors = np.divide(products, length[:, np.newaxis], out=np.zeros_like(products), where=more)
+    return diagonal, beside
