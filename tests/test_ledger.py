@@ -373,6 +373,7 @@ NETS = {
     "recurrent": 64,
     "residual": 64,
     "saddle_escape": 1000,
+    "saddle_probability": 8,
     "scalar_chain": 1000,
     "symmetry": 8,
     "variance_propagation": 1000,
