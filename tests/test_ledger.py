@@ -367,6 +367,7 @@ NETS = {
     "layer_speeds": 64,
     "jacobian_spectrum": 8,
     "mean_field": 8,
+    "plateau": 64,
     "rank": 24,
     "recurrent": 64,
     "residual": 64,
@@ -375,6 +376,7 @@ NETS = {
     "variance_propagation": 1000,
     "width_scaling": 64,
     "zero_fractions": 64,
+    "zero_gradients": 5000,
     "zigzag": 100,
 }
 NONSENSE: tuple[Callable[[Any], Any], ...] = (lambda x: 3 * x + 1, lambda x: 2 - 3 * x)

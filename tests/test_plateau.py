@@ -80,6 +80,14 @@ def test_a_slope_of_0_is_never_crossed_from_rest(name: str) -> None:
         assert found.ends[0, 0] == 0.5
 
 
+def test_a_slope_of_0_is_crossed_as_far_as_momentum_leads() -> None:
+    """A velocity of rate / (1 - momentum) leads on by momentum / (1 - momentum) times itself."""
+    parameters = {"learning_rate": 0.01, "momentum": 0.9}
+    for width, crossed in ((0.899, True), (0.901, False)):
+        found = theory.crossing_steps("momentum", parameters, width, 0.0, outside=1.0, steps_outside=10_000)
+        assert math.isfinite(found) == crossed
+
+
 @pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
 def test_saddles_are_left_after_the_logarithm_of_the_distance(momentum: float) -> None:
     spec = f"momentum(learning_rate=0.01, momentum={momentum})"

@@ -135,10 +135,10 @@ def _mirror(matrix):
 
 
 def _hessians(
-    widths, biased, activation, curvature, output, output_curvature, loss_of,
+    widths, biased, functions,
     inputs, targets, chosen, points, whole, hessians
 ):  # fmt: skip
-    problem = sf.make_problem(widths, biased, activation, curvature, output, output_curvature, loss_of)
+    problem = sf.make_problem(widths, biased, functions)
     at, rows, depth = sf.starts(problem), chosen.shape[1], problem.widths.size - 1
     columns, ends = _columns(problem)
     signals, y = sf.allocate(problem, rows), np.empty((rows, targets.shape[1]))

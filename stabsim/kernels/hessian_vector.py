@@ -83,10 +83,10 @@ def _change_back(problem, signals, changes, vector, direction, at, rows, product
 
 
 def _products(
-    widths, biased, activation, curvature, output, output_curvature, loss_of,
+    widths, biased, functions,
     inputs, targets, chosen, points, vectors, whole, products
 ):  # fmt: skip
-    problem = sf.make_problem(widths, biased, activation, curvature, output, output_curvature, loss_of)
+    problem = sf.make_problem(widths, biased, functions)
     at, rows = sf.starts(problem), chosen.shape[1]
     signals, y = sf.allocate(problem, rows), np.empty((rows, targets.shape[1]))
     spare = sf.allocate(problem, rows)

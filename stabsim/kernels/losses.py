@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from numba import float64, int64, types
+from numba import float64, int64
 
 from stabsim.kernels import blocks
 from stabsim.kernels.compile import kernel
@@ -19,7 +19,6 @@ from stabsim.kernels.views import flat
 
 # float64 (outputs (B, k), targets (B, k), rows, gradient (B, k), curvature (B, k, k)): the loss
 SIGNATURE: Any = float64(float64[:, ::1], float64[:, ::1], int64, float64[:, ::1], float64[:, :, ::1])
-POINTER: Any = types.FunctionType(SIGNATURE)
 
 
 def mean_squared_error(z, y, rows, gradient, curvature):

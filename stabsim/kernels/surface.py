@@ -11,10 +11,11 @@ from collections import namedtuple
 from typing import Any
 
 import numpy as np
-from numba import float64, int64, types, void
+from numba import float64, int64, void
 
 from stabsim.kernels import blocks, losses
 from stabsim.kernels.compile import atom, kernel
+from stabsim.kernels.pointers import reader
 from stabsim.kernels.views import as_matrix, borrow, flat, stretch
 
 # What all points have in common.
@@ -22,16 +23,12 @@ Problem = namedtuple("Problem", "widths biased activation curvature output outpu
 # The signals of one point: of all layers one after another, sample by sample.
 Signals = namedtuple("Signals", "s z d c delta bend gradient curvature")
 
-_LOOP: Any = types.FunctionType(void(float64[::1], float64[::1], float64[::1]))
-# Its fields, as arguments: pointers cannot be parts of one.
+LOOP: Any = void(float64[::1], float64[::1], float64[::1])
+# What makes a problem.
 PROBLEM: Any = (
     int64[::1],  # widths (depth + 1,)
     int64,  # 1 where layers have biases, else 0
-    _LOOP,  # f and f' of the hidden layers
-    _LOOP,  # f' and f''
-    _LOOP,  # of the last layer
-    _LOOP,
-    losses.POINTER,
+    int64[::1],  # addresses: of f and f' of the hidden layers, of f' and f'', of both of the last layer, of the loss
 )
 DATA: Any = (
     float64[:, ::1],  # inputs (samples, widths[0] + biased): with a 1 behind each
@@ -40,10 +37,16 @@ DATA: Any = (
 )
 
 
+_loop_at, _loss_at = reader(LOOP), reader(losses.SIGNATURE)
+
+
 @atom
-def make_problem(widths, biased, activation, curvature, output, output_curvature, loss):
+def make_problem(widths, biased, functions):
     """Return what all points have in common, with its array borrowed."""
-    return Problem(borrow(widths), biased, activation, curvature, output, output_curvature, loss)
+    return Problem(
+        borrow(widths), biased, _loop_at(functions[0]), _loop_at(functions[1]), _loop_at(functions[2]),
+        _loop_at(functions[3]), _loss_at(functions[4]),
+    )  # fmt: skip
 
 
 @kernel()
@@ -177,10 +180,10 @@ def evaluate(problem, signals, y, vector, at, curved):
 
 
 def _evaluate_points(
-    widths, biased, activation, curvature, output, output_curvature, loss_of,
+    widths, biased, functions,
     inputs, targets, chosen, points, loss, gradient
 ):  # fmt: skip
-    problem = make_problem(widths, biased, activation, curvature, output, output_curvature, loss_of)
+    problem = make_problem(widths, biased, functions)
     at, rows = starts(problem), chosen.shape[1]
     signals, y = allocate(problem, rows), np.empty((rows, targets.shape[1]))
     for i in range(points.shape[0]):
@@ -203,10 +206,10 @@ def evaluator() -> Any:
 
 
 def _outputs_of_points(
-    widths, biased, activation, curvature, output, output_curvature, loss_of,
+    widths, biased, functions,
     inputs, points, outputs
 ):  # fmt: skip
-    problem = make_problem(widths, biased, activation, curvature, output, output_curvature, loss_of)
+    problem = make_problem(widths, biased, functions)
     at, rows, depth = starts(problem), inputs.shape[0], problem.widths.size - 1
     signals = allocate(problem, rows)
     for i in range(points.shape[0]):

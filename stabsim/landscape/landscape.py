@@ -11,6 +11,7 @@ from stabsim import checks
 from stabsim.activations import Activation, activation
 from stabsim.activations.compiled import block
 from stabsim.kernels import hessian, hessian_vector, losses, surface
+from stabsim.kernels.pointers import addresses
 from stabsim.landscape.losses import loss_of
 from stabsim.landscape.surface import check_points
 from stabsim.network import Network
@@ -88,8 +89,10 @@ class Landscape:
         self.layers = tuple(slice(int(a), int(b)) for a, b in zip([0, *ends[:-1]], ends, strict=True))
         activations = network.activation, self.output_activation
         loops = [block(each, "float64", order) for each in activations for order in (0, 1)]
-        compiled = losses.compiled(self.loss_function.function)
-        self._problem = np.array(network.widths, np.int64), np.int64(train_biases), *loops, compiled
+        compiled = [(loop, surface.LOOP) for loop in loops]
+        compiled.append((losses.compiled(self.loss_function.function), losses.SIGNATURE))
+        self._functions = compiled  # kept as long as there are addresses of them
+        self._problem = np.array(network.widths, np.int64), np.int64(train_biases), addresses(compiled)
         ones = np.ones((len(self.inputs), int(train_biases)))
         self._data = np.ascontiguousarray(np.hstack([self.inputs, ones])), np.ascontiguousarray(self.targets)
 

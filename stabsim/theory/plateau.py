@@ -18,7 +18,9 @@ from stabsim.checks import number, whole_number
 Floats = NDArray[np.float64]
 
 RULES = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw")
-_SUMMED = 200_000  # steps that are summed one by one: memories of 10,000 steps have then gone
+_FORGOTTEN = 1e-10  # by how much steps may still change where they are taken as constant
+_SUMMED = 2000  # steps of adagrad, whose memory does not end: an integral takes over
+_MOST_SUMMED = 10**7
 
 
 def crossing_steps(
@@ -46,8 +48,7 @@ def crossing_steps(
     Returns
     -------
     float
-        A whole number as long as it is below 200,000, from there on a real one; infinite where the width is never
-        reached.
+        A whole number as long as steps change, from there on a real one; infinite where the width is never reached.
 
     Raises
     ------
@@ -74,7 +75,8 @@ def crossing_steps(
     far, g = number("width", width, 0.0, open_ends=True), number("slope", slope, 0.0)
     steep, before = number("outside", outside, 0.0), whole_number("steps_outside", steps_outside, 0)
     given = {key: float(value) for key, value in parameters.items() if not isinstance(value, str)}
-    k = np.arange(1.0, _SUMMED + 1)
+    done = _summed(rule, given, g, steep)
+    k = np.arange(1.0, done + 1)
     sizes = _sizes(rule, given, g, steep, before, k)
     if rule == "adamw":
         kept = 1.0 - given["learning_rate"] * given["weight_decay"]
@@ -86,13 +88,24 @@ def crossing_steps(
     if len(reached):
         return float(k[reached[0]])
     if rule == "adagrad":
-        return _beyond_by_adagrad(given, g, far - float(come[-1]), float(steep**2 * before), _SUMMED)
+        return _beyond_by_adagrad(given, g, far - float(come[-1]), float(steep**2 * before), done)
     last = float(sizes[-1])
-    if last <= 0.0 or far >= limit:
+    if g == 0.0 or last == 0.0 or far >= limit:  # what is left of a memory leads no further
         return math.inf
     if kept < 1.0:
-        return _SUMMED + math.log((limit - far) / (limit - float(come[-1]))) / math.log(kept)
-    return _SUMMED + (far - float(come[-1])) / last
+        return done + math.log((limit - far) / (limit - float(come[-1]))) / math.log(kept)
+    return done + (far - float(come[-1])) / last
+
+
+def _summed(rule: str, given: Mapping[str, float], g: float, steep: float) -> int:
+    """Return after how many steps those of a constant slope no longer change."""
+    if rule == "adagrad":
+        return _SUMMED
+    slowest = max((given.get(key, 0.0) for key in ("momentum", "decay", "beta1", "beta2")), default=0.0)
+    if slowest == 0.0:
+        return 10
+    remembered = (max(1.0, steep / g) if g > 0.0 else 1 / _FORGOTTEN) ** 2 / _FORGOTTEN
+    return min(_MOST_SUMMED, math.ceil(math.log(remembered) / -math.log(slowest)) + 10)
 
 
 def _sizes(rule: str, given: Mapping[str, float], g: float, steep: float, before: int, k: Floats) -> Floats:
@@ -138,7 +151,7 @@ def _beyond_by_adagrad(given: Mapping[str, float], g: float, far: float, h: floa
     """Return after how many steps, of which some are done, the rest of the way is gone: an integral over steps."""
     if g == 0.0 or given["learning_rate"] == 0.0:
         return math.inf
-    c, start = given["epsilon"] / g, math.sqrt(h / g**2 + done)
+    c, start = given["epsilon"] / g, math.sqrt(h / g**2 + done + 0.5)  # midpoints: steps done + 1, done + 2, ...
 
     def left(root: float) -> float:
         return 2.0 * (root - start - c * math.log((root + c) / (start + c))) - far / given["learning_rate"]
@@ -149,7 +162,7 @@ def _beyond_by_adagrad(given: Mapping[str, float], g: float, far: float, h: floa
     for _ in range(200):
         middle = 0.5 * (low + high)
         low, high = (middle, high) if left(middle) < 0.0 else (low, middle)
-    return high**2 - h / g**2
+    return high**2 - h / g**2 - 0.5
 
 
 def noisy_crossing_steps(width: float, drift: float, deviation: float) -> float:
