@@ -205,7 +205,7 @@ def judged(surface: Surface, places: Floats, steps: Counts, tolerances: Toleranc
     """Return the same of checked arguments; points may be not finite, and are then unfinished."""
     parts = [_look(surface, places[piece], tolerances, threads) for piece in pieces(places)]
     found = [np.concatenate(each) for each in zip(*parts, strict=True)]
-    return Ends(places, *found, steps)
+    return Ends(*[places, *found, steps])
 
 
 def pieces(points: Floats) -> Iterator[slice]:

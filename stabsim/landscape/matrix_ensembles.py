@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from stabsim.checks import number, whole_number
 from stabsim.counting import exact_interval
 from stabsim.kernels.matrix_index import count_index
 from stabsim.task import LARGEST_SEED
-from stabsim.threads import count_threads, single_threaded_blas
+from stabsim.threads import count_threads, spread
 
 Floats = NDArray[np.float64]
 
@@ -23,7 +23,6 @@ LARGEST_MATRIX = 200  # rows
 MOST_MATRICES = 2**32 - 1  # or particles: numbers of nets in counters
 MOST_COLUMNS = 10**6
 LARGEST_ENERGY = 1e9
-PIECES = 4  # for each thread
 
 
 class Ensemble(NamedTuple):
@@ -184,15 +183,14 @@ def index_counts(
     law = ensemble_of(ensemble, rows)
     total = whole_number("matrices", matrices, 1, MOST_MATRICES)
     key = np.uint64(whole_number("seed", seed, 0, LARGEST_SEED))
-    workers = min(count_threads(threads), total)
     count = count_index()  # compiled before threads ask for it
-    edges = np.linspace(0, total, workers * PIECES + 1).astype(np.int64)
+    counts, lock = np.zeros(rows + 1, np.int64), threading.Lock()
 
-    def piece(first: int, last: int) -> NDArray[np.int64]:
-        counts = np.zeros(rows + 1, np.int64)
-        count(first, last, law.columns, law.variance, law.diagonal_variance, law.tridiagonal, key, counts)
-        return counts
+    def piece(first: int, last: int) -> None:
+        own = np.zeros_like(counts)
+        count(first, last, law.columns, law.variance, law.diagonal_variance, law.tridiagonal, key, own)
+        with lock:
+            counts[:] += own
 
-    with single_threaded_blas(), ThreadPoolExecutor(workers, thread_name_prefix="stabsim") as pool:
-        counts = sum(pool.map(piece, edges[:-1], edges[1:]), np.zeros(rows + 1, np.int64))
+    spread(piece, total, count_threads(threads))
     return IndexCounts(law.name, counts)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +14,7 @@ from stabsim.checks import whole_number
 from stabsim.kernels.positive_definite import grow
 from stabsim.landscape.matrix_ensembles import LARGEST_MATRIX, MOST_MATRICES, Ensemble, ensemble_of
 from stabsim.task import LARGEST_SEED
-from stabsim.threads import check_memory, count_threads
+from stabsim.threads import check_memory, count_threads, spread
 
 Floats = NDArray[np.float64]
 
@@ -164,8 +163,14 @@ def _repetitions(n: int, law: Ensemble, particles: int, repetitions: int, key: A
     least = LEAST_TILT / math.sqrt(law.diagonal_variance)
     for pilot in range(PILOTS):
         tilt = max(float(repetition(pilot)[1]), least)
-    with ThreadPoolExecutor(workers, thread_name_prefix="stabsim") as pool:
-        return np.array([found[0] for found in pool.map(repetition, range(PILOTS, PILOTS + repetitions))])
+    logs = np.empty(repetitions)
+
+    def piece(first: int, last: int) -> None:
+        for number in range(first, last):
+            logs[number] = repetition(PILOTS + number)[0]
+
+    spread(piece, repetitions, workers)
+    return logs
 
 
 def _first_tilt(n: int, law: Ensemble) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,12 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 from stabsim import checks, names
 from stabsim.kernels.passages import PROFILES, profile, runner
 from stabsim.task import LARGEST_SEED
-from stabsim.threads import count_threads
+from stabsim.threads import count_threads, spread
 from stabsim.training.optimizers import Optimizer
 from stabsim.training.optimizers import optimizer as optimizer_of
 
 MOST_STEPS = 10**12
-PIECES = 8  # for each thread
 
 
 class Passages(NamedTuple):
@@ -160,8 +158,5 @@ def passages(
             found.steps[first:last], found.ends[first:last],
         )  # fmt: skip
 
-    workers = count_threads(threads)
-    ends = np.unique(np.linspace(0, len(x), PIECES * workers + 1).astype(int))
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(piece, ends[:-1], ends[1:]))
+    spread(piece, len(x), count_threads(threads))
     return found
