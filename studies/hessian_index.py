@@ -30,18 +30,21 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-NETS = {"quick": 8, "paper": 200}  # that are searched from
-STEPS = {"quick": 300, "paper": 2000}  # of a search for small gradients
-DRAWN = {"quick": 25, "paper": 1000}  # of which spectra are taken before training
-FIELDS = {"quick": 40, "paper": 400}  # starts in a Gaussian field
+NETS = {"quick": 8, "paper": 60}  # that are searched from
+STEPS = {"quick": 300, "paper": 1500}  # of a search for small gradients
+DRAWN = {"quick": 20, "paper": 300}  # of which spectra are taken before training
+FIELDS = {"quick": 30, "paper": 300}  # starts in a Gaussian field
 DIMENSIONS, WAVES, DESCENTS = 20, 1000, (0, 3, 6, 10)
 
-NETWORK = Network((4, 4, 4), "tanh", "lecun_normal")  # 40 parameters
-SAMPLES, CLASSES = 300, 4
+NETWORK = Network((4, 3, 4), "tanh", "lecun_normal")  # 31 parameters
+SAMPLES, CLASSES = 720, 4  # all digits 0 to 3 that there are
 HIDDEN = NETWORK.widths[1]
-MINIMIZING = {"gradient_descent": 3000, "l_bfgs": 1500, "newton_cg": 300}  # steps
+MINIMIZING = {  # steps
+    "quick": {"gradient_descent": 3000, "l_bfgs": 1500, "newton_cg": 300},
+    "paper": {"gradient_descent": 20_000, "l_bfgs": 5000, "newton_cg": 1000},
+}
 SIZES = (0.3, 1.0)  # of random starts, in those of the law
-PATH = (100, 1000, 3000)  # steps of gradient descent, after which a search for small gradients starts
+PATH = (100, 300, 1000)  # steps of gradient descent, after which a search for small gradients starts
 SHAKEN = 0.05  # of each parameter, by which points are perturbed before it
 STARTS = {"random": "random", "path": "on paths of descent", "reduced": "minima without some units"}
 
@@ -84,7 +87,7 @@ def searches(scale: str) -> Iterator[DataFrame]:
     """Yield the ends of each search in the loss of small nets."""
     surface = Landscape(NETWORK, data(NETWORK.widths[0], CLASSES))
     draws = surface.draw(NETS[scale], seed=1)
-    for method, steps in MINIMIZING.items():
+    for method, steps in MINIMIZING[scale].items():
         yield _row(find(surface, draws, method=method, max_steps=steps), method=method, starts="random")
     generator = np.random.Generator(np.random.Philox(1))
     for name, points in (
@@ -114,10 +117,10 @@ def along_paths(surface: Landscape, points: Floats) -> Iterator[Floats]:
 def reduced(surface: Landscape, points: Floats) -> Iterator[Floats]:
     """Yield minima of nets without 1, 2, ... of the hidden units: critical points, since such units get no gradient."""
     for off in range(1, HIDDEN + 1):
-        start = points.copy()
-        surface.weights(start, 1)[..., :off] = 0.0
-        surface.weights(start, 2)[..., :off, :] = 0.0
-        yield find(surface, start, method="l_bfgs", max_steps=1000).points
+        stays = np.ones(surface.parameters)
+        stays[surface.layers[0]].reshape(-1, HIDDEN)[:, :off] = 0.0  # weights and biases of these units
+        stays[surface.layers[1]].reshape(-1, CLASSES)[:off] = 0.0  # and what the next layer makes of them
+        yield find(surface, stays * points, method="l_bfgs", max_steps=1000).points
 
 
 def field(scale: str) -> Iterator[DataFrame]:
@@ -186,7 +189,8 @@ def draw_index(axes: Axes, rows: DataFrame) -> None:
         if len(searched) > 5:
             label, curve = model(searched["loss"].to_numpy(), searched["index"].to_numpy())
             axes.plot(grid, [curve(loss) for loss in grid], color="black", linestyle=style, label=label, marker="")
-    axes.set(xlabel="loss at the critical point", ylabel="index / parameters", ylim=(-0.02, None))
+    least = 0.7 * found["loss"].min() if len(found) else 0.0
+    axes.set(xlabel="loss at the critical point", ylabel="index / parameters", ylim=(-0.02, None), xlim=(least, None))
     axes.legend(loc="upper left", fontsize=6)
 
 
@@ -215,13 +219,13 @@ def _parameters() -> int:
 
 
 KINDS = {
-    "minima": "minimum", "saddles": "saddle", "degenerate": "critical, no negative, some zero",
+    "minima": "minimum", "saddles": "saddle", "degenerate": "none negative, some zero",
     "receding": "receding", "gradient_flat": "gradient-flat", "unfinished": "unfinished",
 }  # fmt: skip
 
 
 def kinds_of(rows: DataFrame) -> dict[str, int]:
-    """Return how many ends are saddles, critical without negative eigenvalues (with zeros or none), and of each kind."""
+    """Return how many ends are of each kind, critical ones by their signs."""
     is_critical = rows["kind"] == Kind.CRITICAL.name.lower()
     saddle = is_critical & (rows["negative"] > 0)
     strict = is_critical & (rows["negative"] == 0) & (rows["zero"] == 0)
@@ -252,7 +256,7 @@ def draw_kinds(axes: Axes, rows: DataFrame) -> None:
     axes.set_yticks(range(len(parts)), list(parts))
     axes.invert_yaxis()
     axes.set(xlabel="share of searches that end there", xlim=(0, 1))
-    axes.legend(loc="lower center", bbox_to_anchor=(0.35, 1.0), ncols=2, fontsize=6, handlelength=1.5)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.3, -0.2), ncols=2, fontsize=6, handlelength=1.5)
 
 
 def draw_field(axes: Axes, rows: DataFrame) -> None:
@@ -261,8 +265,8 @@ def draw_field(axes: Axes, rows: DataFrame) -> None:
     mean = found.groupby("index")["loss"].agg(["mean", "std", "count"])
     looks: Any = figures.line(0) | {"linestyle": "none"}
     axes.plot(found["loss"], found["index"], color="#b0b0b0", marker=".", linestyle="none", markersize=2)
-    axes.errorbar(mean["mean"], mean.index, xerr=1.96 * mean["std"] / np.sqrt(mean["count"]), label="mean at each index",
-                  capsize=2, **looks)  # fmt: skip
+    half = 1.96 * mean["std"] / np.sqrt(mean["count"])
+    axes.errorbar(mean["mean"], mean.index, xerr=half, label="mean at each index", capsize=2, **looks)
     grid = np.linspace(-1, 0.5, 200)
     axes.plot(grid, [bray_dean_index(float(x)) for x in grid], color="black", label="Bray & Dean, N → ∞", marker="")
     axes.set(xlabel=f"energy / threshold, Gaussian field, N = {DIMENSIONS}", ylabel="index / N")
@@ -279,8 +283,8 @@ def draw_spectra(axes: Axes, rows: DataFrame) -> None:
     half = float(rows["independent"].iloc[0])
     axes.axhspan(0.5 - half, 0.5 + half, color="#d9d9d9", label="independent signs")
     axes.set_xticks(range(len(ACTIVATIONS)), [figures.spelled(name) for name in ACTIVATIONS], rotation=30)
-    axes.set(ylabel="share of negative eigenvalues\nat the start, ± spread over nets", ylim=(0, None))
-    axes.legend(loc="lower left", ncols=2, fontsize=6)
+    axes.set(ylabel="share of negative eigenvalues\nat the start, ± spread over nets", ylim=(0.36, 0.65))
+    axes.legend(loc="upper left", ncols=2, fontsize=6)
 
 
 def verdicts(collected: Collected) -> Iterator[Verdict]:
@@ -316,10 +320,10 @@ def _independent_signs(nets: DataFrame, starts: DataFrame) -> Verdict:
     holds = row.ci_low <= row.theory <= row.ci_high and low < 0.5 < high and 0.8 < ratio.median() < 1.25
     note = (
         f"share of critical points without a negative eigenvalue among those found by minimizing |g|, beside 0.5^{n}: "
-        f"{k_of_n(row) if row.nets else 'none found'}. Their mean share of negative eigenvalues is {index.mean():.2f}, not 1/2, "
-        f"and goes with the loss (rank correlation {rank:.2f}). Before training {low:.2f} to {high:.2f} of eigenvalues "
-        f"are negative, by activation and weights, and their number spreads over nets {ratio.min():.2f} to "
-        f"{ratio.max():.2f} times as much as of independent signs"
+        f"{k_of_n(row) if row.nets else 'none found'}. Their mean share of negative eigenvalues is {index.mean():.2f}, "
+        f"not 1/2, and goes with the loss (rank correlation {rank:.2f}). Before training {low:.2f} to {high:.2f} of "
+        "eigenvalues are negative, by activation and weights, and their number spreads over nets "
+        f"{ratio.min():.2f} to {ratio.max():.2f} times as much as of independent signs"
     )
     return judge("E05", row, bool(holds), note)
 
@@ -332,8 +336,8 @@ def _descent_finds_saddles(nets: DataFrame) -> Verdict:
     note = (
         f"share of saddles among critical points found by minimizing the loss from random starts: "
         f"{k_of_n(row) if row.nets else 'none found'}; by minimizing |g| "
-        f"{k_of_n(other) if other.nets else 'none found'} [{other.ci_low:.3f}, {other.ci_high:.3f}]. All ends of the first: "
-        f"{_told(trained)}; of the second: {_told(searched)}. Saddles are found by those who look for small gradients"
+        f"{k_of_n(other) if other.nets else 'none found'} [{other.ci_low:.3f}, {other.ci_high:.3f}]. All ends of the "
+        f"first: {_told(trained)}; of the second: {_told(searched)}"
     )
     return judge("E06", row, row.nets > 0 and row.ci_low > 0.9, note)
 
