@@ -49,7 +49,7 @@ SHAKEN = 0.05  # of each parameter, by which points are perturbed before it
 STARTS = {"random": "random", "path": "on paths of descent", "reduced": "minima without some units"}
 
 ACTIVATIONS = ("tanh", "sigmoid", "softplus", "gelu", "silu", "sine")
-LAWS = ("lecun_normal", "glorot_uniform", "he_normal")
+LAWS = ("lecun_normal", "glorot_normal", "he_normal")
 DRAWN_WIDTHS = (6, 6, 6, 10)
 GRADIENT = "activation_gradient_log10_norm"
 
@@ -191,7 +191,7 @@ def draw_index(axes: Axes, rows: DataFrame) -> None:
             axes.plot(grid, [curve(loss) for loss in grid], color="black", linestyle=style, label=label, marker="")
     least = 0.7 * found["loss"].min() if len(found) else 0.0
     axes.set(xlabel="loss at the critical point", ylabel="index / parameters", ylim=(-0.02, None), xlim=(least, None))
-    axes.legend(loc="upper left", fontsize=6)
+    axes.legend(loc="lower right", fontsize=6)
 
 
 def fitted_wigner_wishart(losses: Floats, shares: Floats) -> tuple[str, Any]:
@@ -316,7 +316,7 @@ def _independent_signs(nets: DataFrame, starts: DataFrame) -> Verdict:
     index = critical(searched)["index"]
     low, high = starts["estimate"].min(), starts["estimate"].max()
     ratio = starts["spread"] / starts["independent"]
-    rank = critical(searched)[["loss", "index"]].corr("spearman").iloc[0, 1]
+    rank = float(critical(searched)["loss"].corr(critical(searched)["index"], method="spearman"))
     holds = row.ci_low <= row.theory <= row.ci_high and low < 0.5 < high and 0.8 < ratio.median() < 1.25
     note = (
         f"share of critical points without a negative eigenvalue among those found by minimizing |g|, beside 0.5^{n}: "

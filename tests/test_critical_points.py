@@ -18,7 +18,7 @@ MINIMIZERS = [name for name, method in METHODS.items() if method.minimizes == "l
 OF_GRADIENTS = [name for name, method in METHODS.items() if method.minimizes == "gradient_norm"]
 PLATEAU = scalar_net([1.0, 30.0], [1.0, 1.0])  # two units of time: between them |g| is least, 0.572 at w = -0.1691
 
-SURFACES = {
+SURFACES: dict[str, Any] = {
     "quadratic": quadratic([[2.0, 1.0], [1.0, -1.0]], [0.3, 0.1]),
     "quartic": diagonal([QUARTIC, SQUARE]),
     "fold": diagonal([fold(0.1), SQUARE]),
@@ -35,7 +35,7 @@ def normals(seed: int, *shape: int) -> Any:
 
 @pytest.mark.parametrize("name", SURFACES)
 def test_the_surfaces_have_the_derivatives_that_they_say(name: str) -> None:
-    surface: Any = SURFACES[name]
+    surface = SURFACES[name]
     point = 0.3 * normals(1, surface.parameters)
     assert_finite_differences([(point, surface.gradient(point))], lambda: float(surface.loss(point)))
     for i in range(surface.parameters):
