@@ -47,7 +47,7 @@ class Effort(NamedTuple):
 
 EFFORT = {
     "quick": Effort(100, 10**5, 20, 12, 300, (1, 4, 16, 64)),
-    "paper": Effort(5000, 10**7, 400, 100, 6000, (1, 2, 4, 8, 16, 32, 64)),
+    "paper": Effort(5000, 10**7, 400, 60, 5000, (1, 4, 8, 16, 32, 64)),
 }
 SPEED, OUTSIDE = 0.01, 100  # what each optimizer goes a step, after so many on a slope of 1
 RATES = {"momentum": 0.001, "nesterov": 0.001, "adagrad": 0.1}  # with these; all others: SPEED

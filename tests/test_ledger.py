@@ -371,6 +371,7 @@ NETS = {
     "rank": 24,
     "recurrent": 64,
     "residual": 64,
+    "saddle_probability": 8,
     "scalar_chain": 1000,
     "symmetry": 8,
     "variance_propagation": 1000,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from stabsim.kernels.passages import PROFILES
 from stabsim.theory import plateau as theory
 from stabsim.training import OPTIMIZERS, optimizer
-from stabsim.training.passages import passages, shape
+from stabsim.training.profiles import SHAPES, passages, shape
 from tests import naive_passages
 from tests.checks import WRONG, assert_agrees, must_fail
 
@@ -183,6 +183,7 @@ def test_noisy_crossings_at_both_ends() -> None:
 
 
 def test_every_profile_has_a_name_and_parameters() -> None:
+    assert list(SHAPES) == list(PROFILES)
     for name in PROFILES:
         assert shape(name).name == name
 

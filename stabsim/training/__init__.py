@@ -3,7 +3,7 @@
 from stabsim.training.data import Regression
 from stabsim.training.descent import descend
 from stabsim.training.optimizers import OPTIMIZERS, Optimizer, optimizer
-from stabsim.training.passages import passages
+from stabsim.training.profiles import passages
 from stabsim.training.result import Descent
 
 __all__ = ["OPTIMIZERS", "Descent", "Optimizer", "Regression", "descend", "optimizer", "passages"]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stabsim import checks, names
-from stabsim.kernels.passages import PROFILES, profile, runner
+from stabsim.kernels import passages as kernels
 from stabsim.task import LARGEST_SEED
 from stabsim.threads import count_threads, spread
 from stabsim.training.optimizers import Optimizer
@@ -62,7 +62,6 @@ SHAPES: Mapping[str, tuple[Callable[..., tuple[float, ...]], int]] = {
     "saddle": (_saddle, 2),
     "cliff": (_cliff, 1),
 }
-assert list(SHAPES) == list(PROFILES)
 
 
 def shape(spec: str) -> Shape:
@@ -87,7 +86,7 @@ def shape(spec: str) -> Shape:
 
 
 def passages(
-    profile_spec: str,
+    profile: str,
     optimizer: str | Optimizer,
     starts: ArrayLike,
     levels: ArrayLike,
@@ -102,7 +101,7 @@ def passages(
 
     Parameters
     ----------
-    profile_spec : str
+    profile : str
         A function to be minimized, by name: "plateau(width=1, slope=0.01, outside=1, edge=0.01)" of x falls with
         ``slope`` from 0 to ``width`` and with ``outside`` elsewhere, the change taking ``edge`` on either side; how far
         a run has come is x. "saddle(up=2, down=2)" is up x^2 / 2 - down y^2 / 2; how far: abs(y). "cliff(steep=1000,
@@ -140,7 +139,7 @@ def passages(
     >>> passages("plateau(slope=0.5)", "sgd(learning_rate=0.0625)", [[0.0]], [0.0, 1.0], most_steps=100).steps
     array([[ 0, 32]])
     """
-    form, chosen = shape(profile_spec), optimizer_of(optimizer)
+    form, chosen = shape(profile), optimizer_of(optimizer)
     x = checks.rows("starts", starts, "(runs, numbers)", (form.size,))
     given = checks.array("levels", levels)
     if given.ndim != 1 or np.any(np.diff(given) <= 0):
@@ -150,7 +149,7 @@ def passages(
     longest = bound if bound == math.inf else checks.number("bound", bound, 0.0, open_ends=True)
     found = Passages(np.full((len(x), given.size), -1, np.int64), np.empty_like(x))
     rule, settings = chosen.loop(np.float64), np.array(chosen.settings)
-    run, function, values = runner(), profile(form.name), np.array(form.values)
+    run, function, values = kernels.runner(), kernels.profile(form.name), np.array(form.values)
 
     def piece(first: int, last: int) -> None:
         run(
