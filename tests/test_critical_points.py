@@ -107,8 +107,8 @@ def test_the_unit_of_the_loss_does_not_matter(scale: float) -> None:
     np.testing.assert_array_equal(one.critical, other.critical)
     np.testing.assert_array_equal(one.negative, other.negative)
     for far in (1e-120, 1e120):
-        tiny = type(b)(2, *(lambda x, f=f, far=far: far * f(x) for f in (b.loss, b.gradient, b.hessian)))
-        np.testing.assert_array_equal(classify(tiny, one.points).negative, one.negative)
+        values = (lambda x, f=f, far=far: far * f(x) for f in (b.loss, b.gradient, b.hessian))
+        np.testing.assert_array_equal(classify(type(b)(2, *values), one.points).negative, one.negative)
 
 
 # --- what is not critical -----------------------------------------------------------------------------------------
@@ -135,15 +135,15 @@ def test_however_small_a_gradient_in_the_kernel_is_no_critical_point(slope: floa
 
 
 def test_the_plateau_of_a_net_is_gradient_flat_and_the_end_of_saturation_is_receding() -> None:
-    starts = np.linspace(-1, 0.5, 31)[:, None]
+    starts = np.linspace(-1, 0.5, 16)[:, None]
     for method in METHODS:
         ends = find(PLATEAU, starts, method=method)
-        to_the_last_bit = (ends.gradient_norms == 0) & (ends.hessian_norms == 0)  # as far as Newton-CG leaps
+        to_the_last_bit = (ends.gradient_norms == 0) & (ends.hessian_norms == 0)  # so far leap steps of Newton's
         assert not (ends.critical & ~to_the_last_bit).any(), method
-        assert to_the_last_bit.sum() <= (method == "newton_cg")
+        assert to_the_last_bit.sum() <= (method in ("newton_cg", "newton_mr"))
     ends = find(PLATEAU, starts)
     flat = ends.kinds == Kind.GRADIENT_FLAT
-    assert flat.sum() >= 3
+    assert flat.sum() >= 2
     np.testing.assert_allclose(ends.points[flat], -0.16911, atol=1e-4)
     assert (flat | (ends.kinds == Kind.RECEDING)).all()
 
@@ -239,9 +239,9 @@ def test_the_index_of_a_field_grows_with_energy_as_bray_and_dean_say() -> None:
     almost all are near energy 0; the law is held where they are.
     """
     n = 20
-    ends = find(GaussianField(n, seed=1), 3 * math.sqrt(n) * normals(15, 120, n), max_steps=200)
+    ends = find(GaussianField(n, waves=1000, seed=1), 3 * math.sqrt(n) * normals(15, 80, n), max_steps=200)
     critical = ends.critical
-    assert critical.sum() > 40 and ends.counts["gradient_flat"] > 20
+    assert critical.sum() > 30 and ends.counts["gradient_flat"] > 20
     energies = ends.losses[critical] / (2 * n)
     theory = np.array([bray_dean_index(x) for x in energies])
     difference = ends.index[critical] - theory

@@ -24,6 +24,8 @@ _SPELLED = {
     "gelu": "GELU",
     "silu": "SiLU",
     "lecun": "LeCun",
+    "glorot": "Glorot",
+    "he": "He",
 }
 
 

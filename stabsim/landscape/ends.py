@@ -141,9 +141,9 @@ def classify(
     points : array (points, parameters)
         Where.
     gradient_tolerance : float
-        The gradient is small up to that share of ||H|| (1 + |point|); 1e-10 unless told.
+        The gradient is small up to that share of ||H||; 1e-10 unless told.
     step_tolerance : float
-        Newton's step is small up to that share of 1 + |point|; 1e-4 unless told.
+        Newton's step is small up to that length; 1e-4 unless told.
     flat_tolerance : float
         H g is small up to that share of ||H|| |g|, or of |g|^2 / (1 + |point|) where that is more: a single parameter
         has no other eigenvalue to compare with; 1e-5 unless told.
@@ -165,14 +165,15 @@ def classify(
     -----
     A point is *critical* if three things hold. The gradient is small. Newton's step H^+ g is small, over eigenvalues
     above n eps ||H||: a minimum at infinity, such as that of the cross-entropy of separable data, has gradients and
-    Hessians that fall alike, and its steps stay about 1 / (23 depth) of the weights when |g| has fallen to 1e-10. And
-    the part of g in the kernel of H, which no step removes, is rounding: below 8 n eps ||H|| (1 + |point|). Where the
-    step is not small but the gradient is, relative to the larger of ||H|| and 1, the point is *receding*. Else, where
-    H g is small, it is *gradient-flat*: |g|^2 is stationary there, which ends methods that minimize it and has been
-    mistaken for a critical point (Frye, Simon, Wadia, Ligeralde, DeWeese & Bouchard 2021, Neural Computation 33). All
-    else is *unfinished*, also what is not finite. Which points are critical does not depend on the unit of the loss;
-    that weights are about 1 in size is assumed. What falls to infinity with slopes below rounding, such as weights of
-    units that are saturated to the last bit, cannot be told from a zero eigenvalue.
+    Hessians that fall alike, and its steps stay about 1 / (23 depth) of the weights when |g| has fallen to 1e-10; no
+    length of the point excuses it, since that is what grows. And the part of g in the kernel of H, which no step
+    removes, is rounding: below 8 n eps ||H|| (1 + |point|). Where the step is not small but the gradient is, relative
+    to the larger of ||H|| and 1, the point is *receding*. Else, where H g is small, it is *gradient-flat*: |g|^2 is
+    stationary there, which ends methods that minimize it and has been mistaken for a critical point (Frye, Simon,
+    Wadia, Ligeralde, DeWeese & Bouchard 2021, Neural Computation 33). All else is *unfinished*, also what is not
+    finite. Which points are critical does not depend on the unit of the loss; the unit of a parameter is 1. What falls
+    to infinity with slopes below rounding, such as weights of units that are saturated to the last bit, cannot be told
+    from a zero eigenvalue.
 
     The band of zero eigenvalues is n eps ||H|| plus twice the change of the Hessian (its Frobenius norm) by Newton's
     step, which bounds, to first order, how far eigenvalues are from those at the critical point itself (Weyl); twice
@@ -244,9 +245,9 @@ def _look(surface: Surface, points: Floats, tolerances: Tolerances, threads: int
         flatness = length(values / scale[:, None] * (parts / norm[:, None]))
         flattest = np.abs(values) <= (tolerances.flat * scale)[:, None]
         residual = np.where(norm > 0, length(np.where(flattest, parts, 0.0)) / norm, 0.0)
-    near, solved = step <= tolerances.step * far, left <= ROUNDING * n * EPSILON * size * far
-    small = norm <= tolerances.gradient * size * far
-    receding = (norm <= tolerances.gradient * np.maximum(size, 1.0) * far) & ~near
+    near, solved = step <= tolerances.step, left <= ROUNDING * n * EPSILON * size * far
+    small = norm <= tolerances.gradient * size
+    receding = (norm <= tolerances.gradient * np.maximum(size, 1.0)) & ~near
     kinds = np.select(
         [~finite, small & near & solved, receding, flatness <= tolerances.flat],
         [Kind.UNFINISHED, Kind.CRITICAL, Kind.RECEDING, Kind.GRADIENT_FLAT], Kind.UNFINISHED,

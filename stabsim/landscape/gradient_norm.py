@@ -74,10 +74,10 @@ def _descend(surface: Surface, points: Floats, settings: Settings, radius: float
         taken = ratio > 1e-3
         radii[active] *= np.where(ratio > 0.75, 2.0, np.where(ratio < 0.25, 0.25, 1.0))
         far, step = reach(points[active]), length(way)
-        small = before <= settings.tolerances.gradient * size * far
+        small = before <= settings.tolerances.gradient * size
         done = (np.minimum(step, radii[active]) <= EPSILON * far) | (promised < SMALLEST_GAIN) | (taken & (after == 0))
         done |= small & (~taken | (after > 0.5 * before))
-        done |= (before <= VANISHED * far) & (step > settings.tolerances.step * far)
+        done |= (before <= VANISHED * far) & (step > settings.tolerances.step)
         stale[active] = taken
         points[active[taken]], gradients[active[taken]] = tried[taken], found[taken]
         active = active[~done]
@@ -116,7 +116,7 @@ def _newton_mr(surface: Surface, start: Floats, settings: Settings) -> tuple[Flo
             return point, step
         operator = LinearOperator((n, n), matvec=lambda v, at=point: surface.hessian_vector(at, v.ravel()), dtype=float)
         way = minres(operator, -gradient, rtol=min(0.01, max(np.sqrt(square) / first, 1e-12)), maxiter=5 * n)[0]
-        if square <= (VANISHED * reach(point)) ** 2 and length(way) > settings.tolerances.step * reach(point):
+        if square <= (VANISHED * reach(point)) ** 2 and length(way) > settings.tolerances.step:
             return point, step
         slope = float(way @ surface.hessian_vector(point, gradient))
         taken = _search(surface, point, way, slope, square) if slope < 0 else None

@@ -1,0 +1,356 @@
+"""Index of the Hessian: at critical points of nets on digits, against loss, and at the start of training.
+
+Points that minimize the loss and points that minimize the norm of the gradient; only what is critical has an index.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stabsim import figures
+from stabsim.arguments import make_task
+from stabsim.cli import run_script
+from stabsim.datasets import classification
+from stabsim.landscape import METHODS, Ends, GaussianField, Kind, Landscape, find, inertia
+from stabsim.network import Network
+from stabsim.study import Case, Collected, Drawing, Study, Verdict
+from stabsim.theory.saddle_index import bray_dean_index, wigner_wishart_index
+from stabsim.verdicts import counted, judge, k_of_n, select
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+    from pandas import DataFrame
+
+    Floats = NDArray[np.float64]
+
+NETS = {"quick": 8, "paper": 60}  # that are searched from
+STEPS = {"quick": 300, "paper": 1500}  # of a search for small gradients
+DRAWN = {"quick": 20, "paper": 300}  # of which spectra are taken before training
+FIELDS = {"quick": 30, "paper": 300}  # starts in a Gaussian field
+DIMENSIONS, WAVES, DESCENTS = 20, 1000, (0, 3, 6, 10)
+
+NETWORK = Network((4, 3, 4), "tanh", "lecun_normal")  # 31 parameters
+SAMPLES, CLASSES = 720, 4  # all digits 0 to 3 that there are
+HIDDEN = NETWORK.widths[1]
+MINIMIZING = {  # steps
+    "quick": {"gradient_descent": 3000, "l_bfgs": 1500, "newton_cg": 300},
+    "paper": {"gradient_descent": 20_000, "l_bfgs": 5000, "newton_cg": 1000},
+}
+SIZES = (0.3, 1.0)  # of random starts, in those of the law
+PATH = (100, 300, 1000)  # steps of gradient descent, after which a search for small gradients starts
+SHAKEN = 0.05  # of each parameter, by which points are perturbed before it
+STARTS = {"random": "random", "path": "on paths of descent", "reduced": "minima without some units"}
+
+ACTIVATIONS = ("tanh", "sigmoid", "softplus", "gelu", "silu", "sine")
+LAWS = ("lecun_normal", "glorot_normal", "he_normal")
+DRAWN_WIDTHS = (6, 6, 6, 10)
+GRADIENT = "activation_gradient_log10_norm"
+
+
+def data(components: int, classes: int) -> tuple[Floats, Floats]:
+    """Return digits where they are installed, else normal inputs labeled by the largest of linear functions."""
+    if importlib.util.find_spec("sklearn") is not None:
+        return classification("digits", components=components, classes=range(classes), samples=SAMPLES)
+    generator = np.random.Generator(np.random.Philox(0))
+    x = generator.normal(size=(SAMPLES, components))
+    labels = (x @ generator.normal(size=(components, classes))).argmax(axis=1)
+    return x, np.eye(classes)[labels]
+
+
+def cases(scale: str) -> Iterator[Case]:
+    """Yield the nets whose spectra are taken before training: how large their gradients are."""
+    inputs = data(DRAWN_WIDTHS[0], DRAWN_WIDTHS[-1])[0][:32]
+    for name in ACTIVATIONS:
+        for law in LAWS:
+            task = make_task(Network(DRAWN_WIDTHS, name, law), batch=32, inputs=inputs, quantities=(GRADIENT,))
+            yield Case(task, 10 * DRAWN[scale], {"activation": name, "weights": law})
+
+
+# --- measuring ------------------------------------------------------------------------------------------
+
+
+def measure(scale: str) -> DataFrame:
+    """Return end points of searches, of nets and of a Gaussian field, and spectra of nets before training."""
+    import pandas
+
+    return pandas.concat([*searches(scale), *field(scale), spectra(scale)], ignore_index=True)
+
+
+def searches(scale: str) -> Iterator[DataFrame]:
+    """Yield the ends of each search in the loss of small nets."""
+    surface = Landscape(NETWORK, data(NETWORK.widths[0], CLASSES))
+    draws = surface.draw(NETS[scale], seed=1)
+    for method, steps in MINIMIZING[scale].items():
+        yield _row(find(surface, draws, method=method, max_steps=steps), method=method, starts="random")
+    generator = np.random.Generator(np.random.Philox(1))
+    for name, points in (
+        ("random", np.concatenate([size * draws for size in SIZES])),
+        ("path", np.concatenate(list(along_paths(surface, draws)))),
+        ("reduced", np.concatenate(list(reduced(surface, draws)))),
+    ):
+        shaken = points * (1 + (name != "random") * SHAKEN * generator.standard_normal(points.shape))
+        shaken += (name == "reduced") * SHAKEN * generator.standard_normal(points.shape)  # zeros, too
+        yield _row(find(surface, shaken, max_steps=STEPS[scale]), method="levenberg_marquardt", starts=name)
+
+
+def _row(ends: Ends, **tags: Any) -> DataFrame:
+    return ends.table.assign(part="nets", minimizes=METHODS[tags["method"]].minimizes, **tags)
+
+
+def along_paths(surface: Landscape, points: Floats) -> Iterator[Floats]:
+    """Yield where gradient descent is after some steps."""
+    for size in SIZES:
+        here, before = size * points, 0
+        for steps in PATH:
+            here = find(surface, here, method="gradient_descent", max_steps=steps - before).points
+            before = steps
+            yield here
+
+
+def reduced(surface: Landscape, points: Floats) -> Iterator[Floats]:
+    """Yield minima of nets without 1, 2, ... of the hidden units: critical points, since such units get no gradient."""
+    for off in range(1, HIDDEN + 1):
+        stays = np.ones(surface.parameters)
+        stays[surface.layers[0]].reshape(-1, HIDDEN)[:, :off] = 0.0  # weights and biases of these units
+        stays[surface.layers[1]].reshape(-1, CLASSES)[:off] = 0.0  # and what the next layer makes of them
+        yield find(surface, stays * points, method="l_bfgs", max_steps=1000).points
+
+
+def field(scale: str) -> Iterator[DataFrame]:
+    """Yield critical points of a Gaussian field, searched from where gradient descent is after some steps."""
+    surface = GaussianField(DIMENSIONS, WAVES, seed=1)
+    generator = np.random.Generator(np.random.Philox(2))
+    starts = 3 * math.sqrt(DIMENSIONS) * generator.standard_normal((FIELDS[scale], DIMENSIONS))
+    for steps in DESCENTS:
+        points = find(surface, starts, method="gradient_descent", max_steps=steps).points if steps else starts
+        ends = find(surface, points, max_steps=300)
+        found = ends.table.assign(part="field", method="levenberg_marquardt", minimizes="gradient_norm")
+        yield found.assign(loss=found["loss"] / (2 * DIMENSIONS))  # in units of the threshold
+
+
+def spectra(scale: str) -> DataFrame:
+    """Return shares of negative and zero eigenvalues of nets before training, and how they spread over nets."""
+    import pandas
+
+    given, rows = data(DRAWN_WIDTHS[0], DRAWN_WIDTHS[-1]), []
+    for name in ACTIVATIONS:
+        for law in LAWS:
+            surface = Landscape(Network(DRAWN_WIDTHS, name, law), given, loss="softmax_cross_entropy")
+            found = inertia(surface.hessian(surface.draw(DRAWN[scale], seed=2)))
+            share = found.negative / surface.parameters
+            error = share.std(ddof=1) / math.sqrt(len(share))
+            rows.append({
+                "activation": name, "weights": law, "estimate": share.mean(), "ci_low": share.mean() - 1.96 * error,
+                "ci_high": share.mean() + 1.96 * error, "spread": share.std(ddof=1),
+                "independent": 0.5 / math.sqrt(surface.parameters), "zeros": found.zero.mean(), "nets": len(share),
+            })  # fmt: skip
+    return pandas.DataFrame(rows).assign(part="spectra")
+
+
+# --- figures and verdicts -------------------------------------------------------------------------------
+
+
+def critical(rows: DataFrame) -> DataFrame:
+    """Return the critical points."""
+    return select(rows, kind="critical")
+
+
+def draw(collected: Collected) -> Iterator[Drawing]:
+    """Draw index against loss, kinds of ends, index of a Gaussian field, and shares before training."""
+    measured = collected.measured
+    nets, waves = select(measured, part="nets"), select(measured, part="field")
+    figure, axes = figures.panels(rows=2, columns=2, width=figures.PAGE, height=5.0)
+    draw_index(axes[0, 0], nets)
+    draw_kinds(axes[0, 1], nets)
+    draw_field(axes[1, 0], waves)
+    draw_spectra(axes[1, 1], select(measured, part="spectra"))
+    figures.panel_labels(axes.flat)
+    yield Drawing(figure, measured)
+
+
+def draw_index(axes: Axes, rows: DataFrame) -> None:
+    """Draw the index of critical points against their loss, with both random-matrix models, fitted."""
+    found = critical(rows)
+    parts = {f"min. $|g|$, {label}": select(found, minimizes="gradient_norm", starts=name) for name, label in
+             STARTS.items()} | {"min. loss, random": select(found, minimizes="loss")}  # fmt: skip
+    for number, (label, part) in enumerate(parts.items()):
+        looks: Any = figures.line(number) | {"linestyle": "none", "markersize": 4}
+        axes.plot(part["loss"], part["index"], label=label, alpha=0.8, **looks)
+    searched = select(found, minimizes="gradient_norm")
+    grid = np.linspace(0, found["loss"].max() if len(found) else 1, 200)
+    for model, style in ((fitted_wigner_wishart, "-"), (fitted_bray_dean, "--")):
+        if len(searched) > 5:
+            label, curve = model(searched["loss"].to_numpy(), searched["index"].to_numpy())
+            axes.plot(grid, [curve(loss) for loss in grid], color="black", linestyle=style, label=label, marker="")
+    least = 0.7 * found["loss"].min() if len(found) else 0.0
+    axes.set(xlabel="loss at the critical point", ylabel="index / parameters", ylim=(-0.02, None), xlim=(least, None))
+    axes.legend(loc="lower right", fontsize=6)
+
+
+def fitted_wigner_wishart(losses: Floats, shares: Floats) -> tuple[str, Any]:
+    """Return the index of Pennington & Bahri with the energy scale that fits best: label and curve."""
+    ratio = _parameters() / (SAMPLES * CLASSES)
+    scales = np.geomspace(0.1, 1000, 200)
+    errors = [np.mean(([wigner_wishart_index(ratio, s * x) for x in losses] - shares) ** 2) for s in scales]
+    best = float(scales[int(np.argmin(errors))])
+    return "Wigner–Wishart, fitted", lambda loss: wigner_wishart_index(ratio, best * loss)
+
+
+def fitted_bray_dean(losses: Floats, shares: Floats) -> tuple[str, Any]:
+    """Return the index of Bray & Dean with the center and threshold that fit best: label and curve."""
+    best, least = (0.0, 1.0), math.inf
+    for center in np.linspace(losses.min(), 2 * losses.max(), 40):
+        for threshold in np.geomspace(0.05, 5, 40) * losses.max():
+            guess = [bray_dean_index(float(np.clip((x - center) / threshold, -1, 1))) for x in losses]
+            if (error := float(np.mean((guess - shares) ** 2))) < least:
+                best, least = (float(center), float(threshold)), error
+    return "Bray–Dean, fitted", lambda loss: bray_dean_index(float(np.clip((loss - best[0]) / best[1], -1, 1)))
+
+
+def _parameters() -> int:
+    return sum((fan_in + 1) * fan_out for fan_in, fan_out in NETWORK.fans)
+
+
+KINDS = {
+    "minima": "minimum", "saddles": "saddle", "degenerate": "none negative, some zero",
+    "receding": "receding", "gradient_flat": "gradient-flat", "unfinished": "unfinished",
+}  # fmt: skip
+
+
+def kinds_of(rows: DataFrame) -> dict[str, int]:
+    """Return how many ends are of each kind, critical ones by their signs."""
+    is_critical = rows["kind"] == Kind.CRITICAL.name.lower()
+    saddle = is_critical & (rows["negative"] > 0)
+    strict = is_critical & (rows["negative"] == 0) & (rows["zero"] == 0)
+    found = {"minima": int(strict.sum()), "saddles": int(saddle.sum())}
+    found["degenerate"] = int(is_critical.sum()) - found["minima"] - found["saddles"]
+    return found | {name: int((rows["kind"] == name).sum()) for name in ("receding", "gradient_flat", "unfinished")}
+
+
+def groups(rows: DataFrame) -> dict[str, DataFrame]:
+    """Return the ends of each search by its name, minimizers of the loss first."""
+    names = {"gradient_descent": "gradient descent", "l_bfgs": "L-BFGS", "newton_cg": "Newton-CG"}
+    found = {label: select(rows, method=name) for name, label in names.items()}
+    searched = select(rows, minimizes="gradient_norm")
+    return found | {f"min. $|g|$,\n{label}": select(searched, starts=name) for name, label in STARTS.items()}
+
+
+def draw_kinds(axes: Axes, rows: DataFrame) -> None:
+    """Draw which shares of ends are of which kind, as bars."""
+    parts = groups(rows)
+    shares = np.array([[count / max(1, len(part)) for count in kinds_of(part).values()] for part in parts.values()])
+    left = np.zeros(len(parts))
+    hatches = ("", "", "....", "////", "xxxx", "")
+    colors = (figures.PALETTE[1], figures.PALETTE[3], figures.PALETTE[5], "#ffffff", "#ffffff", "#d9d9d9")
+    for share, label, hatch, color in zip(shares.T, KINDS.values(), hatches, colors, strict=True):
+        axes.barh(range(len(parts)), share, left=left, label=label, color=color, hatch=hatch, edgecolor="#404040",
+                  linewidth=0.4, height=0.7)  # fmt: skip
+        left += share
+    axes.set_yticks(range(len(parts)), list(parts))
+    axes.invert_yaxis()
+    axes.set(xlabel="share of searches that end there", xlim=(0, 1))
+    axes.legend(loc="upper center", bbox_to_anchor=(0.3, -0.2), ncols=2, fontsize=6, handlelength=1.5)
+
+
+def draw_field(axes: Axes, rows: DataFrame) -> None:
+    """Draw the mean energy of critical points of a Gaussian field at each index, beside its limit."""
+    found = critical(rows)
+    mean = found.groupby("index")["loss"].agg(["mean", "std", "count"])
+    looks: Any = figures.line(0) | {"linestyle": "none"}
+    axes.plot(found["loss"], found["index"], color="#b0b0b0", marker=".", linestyle="none", markersize=2)
+    half = 1.96 * mean["std"] / np.sqrt(mean["count"])
+    axes.errorbar(mean["mean"], mean.index, xerr=half, label="mean at each index", capsize=2, **looks)
+    grid = np.linspace(-1, 0.5, 200)
+    axes.plot(grid, [bray_dean_index(float(x)) for x in grid], color="black", label="Bray & Dean, N → ∞", marker="")
+    axes.set(xlabel=f"energy / threshold, Gaussian field, N = {DIMENSIONS}", ylabel="index / N")
+    axes.legend(loc="upper left")
+
+
+def draw_spectra(axes: Axes, rows: DataFrame) -> None:
+    """Draw the share of negative eigenvalues before training, with its spread over nets."""
+    for number, law in enumerate(LAWS):
+        part = select(rows, weights=law)
+        looks: Any = figures.line(number) | {"linestyle": "none"}
+        places = np.arange(len(part)) + 0.2 * (number - 1)
+        axes.errorbar(places, part["estimate"], part["spread"], capsize=2, label=figures.spelled(law), **looks)
+    half = float(rows["independent"].iloc[0])
+    axes.axhspan(0.5 - half, 0.5 + half, color="#d9d9d9", label="independent signs")
+    axes.set_xticks(range(len(ACTIVATIONS)), [figures.spelled(name) for name in ACTIVATIONS], rotation=30)
+    axes.set(ylabel="share of negative eigenvalues\nat the start, ± spread over nets", ylim=(0.36, 0.65))
+    axes.legend(loc="upper left", ncols=2, fontsize=6)
+
+
+def verdicts(collected: Collected) -> Iterator[Verdict]:
+    """Hold both claims against counts of critical points."""
+    measured = collected.measured
+    nets = select(measured, part="nets")
+    yield _independent_signs(nets, select(measured, part="spectra"))
+    yield _descent_finds_saddles(nets)
+
+
+def _told(rows: DataFrame) -> str:
+    """Write how many ends are of which kind, but for those of which there are none."""
+    return ", ".join(f"{count} {KINDS[name]}" for name, count in kinds_of(rows).items() if count)
+
+
+def _shares(rows: DataFrame, condition: Any, theory: float) -> Any:
+    """Return the share of critical points of which a condition holds, with its exact interval; NaN of none."""
+    held = condition(critical(rows))
+    if not len(held):
+        return SimpleNamespace(estimate=math.nan, ci_low=0.0, ci_high=1.0, nets=0, theory=theory)
+    return SimpleNamespace(**counted(held), theory=theory)
+
+
+def _independent_signs(nets: DataFrame, starts: DataFrame) -> Verdict:
+    """E05: of independent signs half are negative, with a binomial spread; Hessians have neither."""
+    searched = select(nets, minimizes="gradient_norm")
+    n = _parameters()
+    row = _shares(searched, lambda found: found["negative"] == 0, 0.5**n)
+    index = critical(searched)["index"]
+    low, high = starts["estimate"].min(), starts["estimate"].max()
+    ratio = starts["spread"] / starts["independent"]
+    rank = float(critical(searched)["loss"].corr(critical(searched)["index"], method="spearman"))
+    holds = row.ci_low <= row.theory <= row.ci_high and low < 0.5 < high and 0.8 < ratio.median() < 1.25
+    note = (
+        f"share of critical points without a negative eigenvalue among those found by minimizing |g|, beside 0.5^{n}: "
+        f"{k_of_n(row) if row.nets else 'none found'}. Their mean share of negative eigenvalues is {index.mean():.2f}, "
+        f"not 1/2, and goes with the loss (rank correlation {rank:.2f}). Before training {low:.2f} to {high:.2f} of "
+        "eigenvalues are negative, by activation and weights, and their number spreads over nets "
+        f"{ratio.min():.2f} to {ratio.max():.2f} times as much as of independent signs"
+    )
+    return judge("E05", row, bool(holds), note)
+
+
+def _descent_finds_saddles(nets: DataFrame) -> Verdict:
+    """E06: what minimizers of the loss end at, beside what minimizers of the gradient end at."""
+    trained, searched = select(nets, minimizes="loss"), select(nets, minimizes="gradient_norm")
+    row = _shares(trained, lambda found: found["negative"] > 0, math.nan)
+    other = _shares(searched, lambda found: found["negative"] > 0, math.nan)
+    note = (
+        f"share of saddles among critical points found by minimizing the loss from random starts: "
+        f"{k_of_n(row) if row.nets else 'none found'}; by minimizing |g| "
+        f"{k_of_n(other) if other.nets else 'none found'} [{other.ci_low:.3f}, {other.ci_high:.3f}]. All ends of the "
+        f"first: {_told(trained)}; of the second: {_told(searched)}"
+    )
+    return judge("E06", row, row.nets > 0 and row.ci_low > 0.9, note)
+
+
+study = Study(
+    name="hessian_index",
+    title="Index of critical points against their loss, and signs of curvature before training",
+    cases=cases,
+    draw=draw,
+    claims=("E05", "E06"),
+    verdicts=verdicts,
+    measure=measure,
+)
+
+if __name__ == "__main__":
+    run_script(study)
