@@ -170,7 +170,7 @@ def ratios(surface: Landscape, point: Floats, resolution: int) -> DataFrame:
     whole, own = np.empty((2, resolution, resolution))
     for i, j in np.ndindex(resolution, resolution):
         there = point + steps[j] * first + steps[i] * second
-        ends = extreme_eigenvalues(surface, there, tolerance=1e-2)
+        ends = extreme_eigenvalues(surface, there, tolerance=1e-4)
         whole[i, j] = ends.lowest[0] / ends.highest[0]
         own[i, j] = principal_curvatures(surface, there, first, second)[0] / ends.highest[0]
     grids = {"whole": whole, "slice": own}
