@@ -5,7 +5,6 @@ Points that minimize the loss and points that minimize the norm of the gradient;
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -55,13 +54,8 @@ GRADIENT = "activation_gradient_log10_norm"
 
 
 def data(components: int, classes: int) -> tuple[Floats, Floats]:
-    """Return digits where they are installed, else normal inputs labeled by the largest of linear functions."""
-    if importlib.util.find_spec("sklearn") is not None:
-        return classification("digits", components=components, classes=range(classes), samples=SAMPLES)
-    generator = np.random.Generator(np.random.Philox(0))
-    x = generator.normal(size=(SAMPLES, components))
-    labels = (x @ generator.normal(size=(components, classes))).argmax(axis=1)
-    return x, np.eye(classes)[labels]
+    """Return digits as principal components."""
+    return classification("digits", components=components, classes=range(classes), samples=SAMPLES)
 
 
 def cases(scale: str) -> Iterator[Case]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -68,13 +67,8 @@ def network(law: str, depth: int, width: int = WIDTH) -> Network:
 
 
 def data(samples: int, components: int | None = None, classes: int = CLASSES) -> tuple[Floats, Floats]:
-    """Return digits where they are installed, else normal inputs labelled by the largest of linear functions."""
-    if importlib.util.find_spec("sklearn") is not None:
-        return classification("digits", components=components, classes=range(classes), samples=samples)
-    generator = np.random.Generator(np.random.Philox(0))
-    x = generator.normal(size=(samples, components or PIXELS))
-    labels = (x @ generator.normal(size=(x.shape[1], classes))).argmax(axis=1)
-    return x, np.eye(classes)[labels]
+    """Return digits, as pixels or principal components."""
+    return classification("digits", components=components, classes=range(classes), samples=samples)
 
 
 def cases(scale: str) -> Iterator[Case]:

@@ -14,6 +14,7 @@ from stabsim import figures
 from stabsim.arguments import make_task
 from stabsim.cli import run_script
 from stabsim.counting import exact_interval
+from stabsim.datasets import classification
 from stabsim.landscape import Landscape
 from stabsim.network import Network
 from stabsim.study import Case, Collected, Drawing, Study, Verdict
@@ -69,19 +70,9 @@ THROWN, BOUND = 300.0, 0.01  # a learning rate that throws nets onto plateaus, a
 
 
 def digits() -> tuple[Floats, Floats]:
-    """Return the first principal components of three digits, of variance 1; without scikit-learn, normal clusters."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError:
-        labels = np.random.default_rng(0).integers(0, CLASSES, 300)
-        x = np.random.default_rng(1).normal(size=(300, 64)) + 2 * np.random.default_rng(2).normal(size=(3, 64))[labels]
-    else:
-        found = load_digits()
-        kept = found.target < CLASSES
-        x, labels = found.data[kept], found.target[kept]
-    u, *_ = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)
-    inputs = math.sqrt(len(x)) * u[:SAMPLES, :INPUTS] * np.sign(u[0, :INPUTS])  # signs of vectors are arbitrary
-    return inputs, np.eye(CLASSES)[labels[:SAMPLES]]
+    """Return the first digits 0, 1 and 2 as principal components of all of them."""
+    inputs, targets = classification("digits", components=INPUTS, classes=range(CLASSES))
+    return inputs[:SAMPLES], targets[:SAMPLES]
 
 
 def cases(scale: str) -> Iterator[Case]:

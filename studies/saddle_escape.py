@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -189,13 +188,9 @@ class Saddle(NamedTuple):
 
 
 def data() -> tuple[Floats, Floats]:
-    """Return digits 0, 1 and 2 reduced to 6 components; normal inputs and classes where they are not installed."""
+    """Return digits 0, 1 and 2 reduced to 6 components."""
     inputs, classes = NETWORK.widths[0], NETWORK.widths[-1]
-    if importlib.util.find_spec("sklearn") is not None:
-        return classification("digits", components=inputs, classes=range(classes), samples=SAMPLES)
-    generator = np.random.Generator(np.random.Philox(0))
-    x = generator.normal(size=(SAMPLES, inputs))
-    return x, np.eye(classes)[(x @ generator.normal(size=(inputs, classes))).argmax(axis=1)]
+    return classification("digits", components=inputs, classes=range(classes), samples=SAMPLES)
 
 
 def look(surface: Landscape, point: Floats) -> Saddle:
