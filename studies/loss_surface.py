@@ -14,11 +14,16 @@ from stabsim.arguments import make_task
 from stabsim.cli import run_script
 from stabsim.datasets import classification
 from stabsim.initializers import Initializer
-from stabsim.landscape import Landscape
-from stabsim.landscape.critical_points import find
-from stabsim.landscape.extremes import extreme_eigenvalues
-from stabsim.landscape.slices import directions, line, plane, principal_curvatures
-from stabsim.landscape.spectra import spectral_density
+from stabsim.landscape import (
+    Landscape,
+    directions,
+    extreme_eigenvalues,
+    find,
+    line,
+    plane,
+    principal_curvatures,
+    spectral_density,
+)
 from stabsim.network import Network
 from stabsim.study import Case, Collected, Drawing, Study
 from stabsim.training import descend
@@ -31,13 +36,13 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-NETS = {"quick": 3, "paper": 20}
+NETS = {"quick": 2, "paper": 20}
 SAMPLES = {"quick": 128, "paper": 1000}
 RESOLUTION = {"quick": 25, "paper": 61}
-PLANES = {"quick": 10, "paper": 50}
+PLANES = {"quick": 8, "paper": 50}
 MAP = {"quick": 5, "paper": 11}
 LARGE = {"quick": 50, "paper": 100}  # width of a net whose Hessian is not formed
-SEARCHES = {"quick": 16, "paper": 60}
+SEARCHES = {"quick": 10, "paper": 60}
 STEPS, RATE, BATCH = 3000, 0.2, 32
 PIXELS, WIDTH, CLASSES = 64, 16, 10
 DEPTHS = (2, 8)
@@ -165,7 +170,7 @@ def ratios(surface: Landscape, point: Floats, resolution: int) -> DataFrame:
     whole, own = np.empty((2, resolution, resolution))
     for i, j in np.ndindex(resolution, resolution):
         there = point + steps[j] * first + steps[i] * second
-        ends = extreme_eigenvalues(surface, there, tolerance=1e-2)
+        ends = extreme_eigenvalues(surface, there, tolerance=1e-4)
         whole[i, j] = ends.lowest[0] / ends.highest[0]
         own[i, j] = principal_curvatures(surface, there, first, second)[0] / ends.highest[0]
     grids = {"whole": whole, "slice": own}

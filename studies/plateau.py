@@ -463,9 +463,9 @@ def _crossing(measured: DataFrame) -> Verdict:
         f"those with it |z| < {z:.1f}; on a slope of 0 {int(still.sum())} of {len(still)} never end without noise. "
         f"Steps by those off a saddle that begins with the same slope {FLAT:g}: {listed(rest)}; coming from a slope of "
         f"1: {listed(memory)}; with noise, slope 0: {listed(noise)}. Sigmoid nets (weights × {LARGE}) that never come "
-        f"below a loss of {LOW:g}: {listed(shares, '.0%')}; they end at {stuck.min():.3f} to "
-        f"{stuck.max():.3f}, with weights × 1 below {good:.3f}"
-        + (f", those that cross at {crossed.min():.4f} to {crossed.max():.4f}" if len(crossed) else "")
+        f"below a loss of {LOW:g}: {listed(shares, '.0%')}; they end at {stuck.min():.2g} to "
+        f"{stuck.max():.2g}, with weights × 1 below {good:.1g}"
+        + (f", those that cross at {crossed.min():.1g} to {crossed.max():.1g}" if len(crossed) else "")
     )
     when = f"gradients are noisy, or the optimizer is {', '.join(NAMES.get(name, name) for name in dear)}"
     return judge("E09", row, holds, note, when="" if len(dear) == len(rest) else when)

@@ -14,8 +14,7 @@ from stabsim.arguments import make_task
 from stabsim.cli import run_script
 from stabsim.datasets import classification
 from stabsim.initializers import Initializer
-from stabsim.landscape import Landscape
-from stabsim.landscape.critical_points import find
+from stabsim.landscape import Landscape, find
 from stabsim.network import Network
 from stabsim.study import Case, Collected, Drawing, Study, Verdict
 from stabsim.theory.escape import escape_probability, linear_covariance
@@ -42,14 +41,14 @@ FORMATS = ("float32", "float64")
 NETWORK = Network((6, 4, 3), "tanh", "lecun_normal")
 SAMPLES, SEARCHES = 128, {"quick": 24, "paper": 150}
 SADDLES = {"quick": 3, "paper": 20}
-NET_WALKERS = {"quick": 200, "paper": 2000}
+NET_WALKERS = {"quick": 100, "paper": 2000}
 BATCHES = {"quick": (1, 8, 64), "paper": (1, 2, 4, 8, 16, 32, 64, 128, 256)}
 NET_RATES = (0.05, 0.1, 0.2, 0.4)
 NET_RATE, NET_BATCH, NET_DROP = 0.1, 8, 0.01
 TEACHER = Regression(Network((6, 8, 3), "tanh", Initializer("normal", gain=2.0, fan="in")), SAMPLES)
-STEEP = -0.1  # lowest eigenvalues up to which saddles are looked at
+STEEP = -0.15  # lowest eigenvalues up to which saddles are looked at
 NEAR = 0.1  # how far the mean slope may be from the linear law, which large steps leave
-DRAWS = 2000  # of the law of quadratic forms
+DRAWS = 1000  # of the law of quadratic forms
 PATIENCE = 12.0  # steps times ln(1 + rate abs(lowest eigenvalue)) at saddles that noise may not leave
 NOISE = "weight_gradient_mean_square"
 
@@ -70,7 +69,7 @@ def measure(scale: str) -> DataFrame:
 
     parts = [ideal(rate, WALKERS[scale]) for rate in RATES]
     parts += [rounded(rate, name, WALKERS[scale]) for rate in RATES for name in FORMATS]
-    surface = Landscape(NETWORK, data())
+    surface = Landscape(NETWORK, data(), threads=None if scale == "paper" else 1)  # few walkers are not worth a pool
     saddles = found_saddles(surface, scale)
     for number, saddle in enumerate(saddles):
         for batch in BATCHES[scale]:
@@ -311,7 +310,7 @@ def symmetric_saddles(surface: Landscape) -> Iterator[tuple[Landscape, str, Sadd
     yield surface, "all weights 0", look(surface, zero)
     for hidden in (1, 2, 3):
         narrow, wide = (
-            Landscape(Network((inputs, units, outputs), "tanh", "lecun_normal"), TEACHER)
+            Landscape(Network((inputs, units, outputs), "tanh", "lecun_normal"), TEACHER, threads=1)
             for units in (hidden, hidden + 1)
         )
         ends = find(narrow, narrow.draw(3, seed=3), method="l_bfgs", max_steps=2000)
@@ -376,7 +375,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     )
     seen = seen.assign(name=seen["name"].str.replace("-", "\N{MINUS SIGN}"))
     figures.dot_plot(axes[1, 2], seen.drop(columns="theory"), rows="name", by="setting", xlabel="share that has left")
-    axes[1, 2].legend(loc="center", handlelength=1.0)
+    axes[1, 2].legend(loc="center", handlelength=1.0, fontsize=6)
     figures.panel_labels(axes.flat)
     yield Drawing(figure, pandas.concat([shares, times, net, steps, select(measured, part="net_time", saddle=0), held]))
 
@@ -384,7 +383,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
 def against_steps(axes: Axes, rows: DataFrame, by: str, ylabel: str) -> None:
     """Draw shares against steps."""
     figures.against_depth(axes, rows.assign(layer=rows["step"]), by=by, xlabel="steps", ylabel=ylabel)
-    axes.get_legend().remove()  # what is dashed, the panels beside say
+    if (legend := axes.get_legend()) is not None:  # the panels beside say what is dashed
+        legend.remove()
 
 
 def draw_times(axes: Axes, rows: DataFrame) -> None:
@@ -394,14 +394,15 @@ def draw_times(axes: Axes, rows: DataFrame) -> None:
         looks: Any = figures.line(index) | {"linestyle": "none"}
         errors = rate * np.array([each["estimate"] - each["ci_low"], each["ci_high"] - each["estimate"]])
         axes.errorbar(each["noise"], rate * each["estimate"], errors, label=rf"$\eta$ = {rate:g}", **looks)
-        sizes = np.geomspace(1e-16, NOISES[0], 60)
+        sizes = np.geomspace(1e-16, NOISES[0], 12)
         lines = [rate * law_time(rate, float(size)) for size in sizes]
         axes.plot(sizes, lines, color="black", linestyle="dashed", linewidth=0.7)
         points = select(rows, learning_rate=rate, setting=FORMATS)
         axes.plot(points["noise"], rate * points["estimate"], **(looks | {"markerfacecolor": "white"}))
     axes.set(xscale="log", xlabel="noise of the gradient", ylabel=r"$\eta \times$ steps until half have left")
     axes.plot([], [], color="black", linestyle="dashed", linewidth=0.7, label="exact")
-    axes.legend(loc="upper right", fontsize=6, title="open: rounding alone", title_fontsize=6)
+    axes.plot([], [], "o", color="black", markerfacecolor="white", label="rounding")
+    axes.legend(loc="lower left", fontsize=6)
 
 
 def law_time(rate: float, noise: float) -> float:
@@ -426,7 +427,7 @@ def draw_rates(axes: Axes, rows: DataFrame) -> None:
     axes.plot(
         rows["learning_rate"], rows["theory"], color="black", linestyle="dashed", linewidth=0.8, label="linear law"
     )
-    axes.set(xscale="log", xlabel="learning rate", ylabel=f"steps until half have left, batch {NET_BATCH}")
+    axes.set(xscale="log", xlabel="learning rate", ylabel=f"steps until half left, batch {NET_BATCH}")
     axes.set_xticks(NET_RATES, labels=[f"{rate:g}" for rate in NET_RATES])
     axes.minorticks_off()
     figures.set_scale(axes, "log")
@@ -464,20 +465,22 @@ def verdicts(collected: Collected) -> Iterator[Verdict]:
     grows = bool((many["ci_low"].to_numpy() > few["ci_high"].to_numpy()).all())
     waits = select(measured, part="plain")
     waited = waits["estimate"].fillna(math.inf).to_numpy() / many["estimate"].to_numpy()
+    stuck = int(waits["estimate"].isna().sum())
     held = select(measured, part="symmetric")
     batches, normal = (select(held, setting=setting) for setting in ("mini-batches", "normal noise"))
     helpless = bool((batches["ci_high"].to_numpy() < normal["ci_low"].to_numpy()).all())
     holds = z < LARGEST_Z and abs(mean - 1) < NEAR and grows and bool((waited > 1).all())
     noise = select(collected.table, quantity=NOISE, layer=1)
-    falls = 0.5 * np.polyfit(np.log(noise["batch"]), np.log(noise["estimate"]), 1)[0] - 1
+    square = noise["estimate"].to_numpy() / noise["batch"].to_numpy() ** 2  # of the mean gradient
     ranges = [f"{each['estimate'].min():.0f} to {each['estimate'].max():.0f}" for each in (few, many)]
     note = (
         "steps that nets stay longer at a saddle for each e-fold of the batch, over what the linear law says (about "
         f"1 / (2 ln(1 + eta abs(lambda)))), mean of {len(ratio)} saddles of nets {NETWORK.widths} on digits; half have "
         f"left after {ranges[0]} steps at batch {few['batch'].iloc[0]:.0f}, after {ranges[1]} at "
         f"{many['batch'].iloc[0]:.0f}; without noise, by rounding alone, they stay {waited.min():.1f} times as long "
-        f"and more, {int(waits['estimate'].isna().sum())} of {len(waits)} longer than {waits['step'].iloc[0]:.0f} steps. "
-        f"The noise of random nets falls as batch^{falls:.2f}. "
+        f"and more, {stuck} of {len(waits)} longer than {waits['step'].iloc[0]:.0f} steps. "
+        f"Of random nets the mean square of this noise falls {square[0] / square[-1]:.1f} times over batches from "
+        f"{noise['batch'].iloc[0]} to {noise['batch'].iloc[-1]}. "
         f"x1^2 - x2^2: as the exact law, logarithmic in 1 / noise (largest |z| {z:.1f}). From {len(batches)} saddles "
         f"whose units are alike (all weights 0, or a doubled unit) mini-batches took {taken(batches)} nets in "
         f"{PATIENCE:g} / ln(1 + eta abs(lambda)) steps, normal noise of the same size {taken(normal)}: that of "

@@ -15,7 +15,19 @@ import pytest
 import stabsim
 from stabsim.activations import ACTIVATIONS, activation
 from stabsim.activations.compiled import block
-from stabsim.kernels import compile, dense, descent, laws, matrix_free, matrix_free_batch, optimizers, passages, sums
+from stabsim.kernels import (
+    compile,
+    dense,
+    descent,
+    laws,
+    matrix_free,
+    matrix_free_batch,
+    matrix_index,
+    optimizers,
+    passages,
+    positive_definite,
+    sums,
+)
 
 PRECISIONS = [np.dtype(name) for name in ("float32", "float64")]
 
@@ -54,6 +66,7 @@ def test_every_entry_point_has_a_symbol_of_its_own() -> None:
     compiled += [laws.law(name, dtype) for name in laws.LAWS for dtype in PRECISIONS]
     compiled += [optimizers.loop(rule, dtype) for rule in optimizers.RULES for dtype in PRECISIONS]
     compiled += [passages.runner(), *map(passages.profile, passages.PROFILES)]
+    compiled += [positive_definite.grow(), matrix_index.count_index()]
     samplers = (
         dense.dense_sampler, matrix_free.matrix_free_sampler, matrix_free_batch.matrix_free_batch_sampler,
         dense.structured_dense_sampler, matrix_free_batch.structured_matrix_free_sampler, descent.trainer,

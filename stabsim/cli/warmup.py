@@ -64,8 +64,10 @@ def entry_points(precision: str) -> dict[str, dict[str, Callable[[], object]]]:
         inertia,
         laws,
         losses,
+        matrix_index,
         optimizers,
         passages,
+        positive_definite,
         sums,
         surface,
     )
@@ -83,6 +85,7 @@ def entry_points(precision: str) -> dict[str, dict[str, Callable[[], object]]]:
             "hessian_vector": hessian_vector.products,
             "eigenvalues": inertia.solver,
         },
+        "random matrices": {"growth": positive_definite.grow, "index": matrix_index.count_index},
         "passages": {"runs": passages.runner} | {name: partial(passages.profile, name) for name in passages.PROFILES},
     }
     return {
