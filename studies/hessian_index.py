@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from stabsim.landscape import METHODS, Ends, GaussianField, Kind, Landscape, fin
 from stabsim.network import Network
 from stabsim.study import Case, Collected, Drawing, Study, Verdict
 from stabsim.theory.saddle_index import bray_dean_index, wigner_wishart_index
-from stabsim.verdicts import counted, judge, k_of_n, select
+from stabsim.verdicts import counted, judge, k_of_n, pick, select
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,19 +30,19 @@ if TYPE_CHECKING:
 
 NETS = {"quick": 8, "paper": 60}  # that are searched from
 STEPS = {"quick": 300, "paper": 1500}  # of a search for small gradients
-DRAWN = {"quick": 20, "paper": 300}  # of which spectra are taken before training
-FIELDS = {"quick": 30, "paper": 300}  # starts in a Gaussian field
+DRAWN = {"quick": 10, "paper": 300}  # of which spectra are taken before training
+FIELDS = {"quick": 20, "paper": 300}  # starts in a Gaussian field
 DIMENSIONS, WAVES, DESCENTS = 20, 1000, (0, 3, 6, 10)
 
 NETWORK = Network((4, 3, 4), "tanh", "lecun_normal")  # 31 parameters
 SAMPLES, CLASSES = 720, 4  # all digits 0 to 3 that there are
 HIDDEN = NETWORK.widths[1]
 MINIMIZING = {  # steps
-    "quick": {"gradient_descent": 3000, "l_bfgs": 1500, "newton_cg": 300},
+    "quick": {"gradient_descent": 1000, "l_bfgs": 1500, "newton_cg": 300},
     "paper": {"gradient_descent": 20_000, "l_bfgs": 5000, "newton_cg": 1000},
 }
 SIZES = (0.3, 1.0)  # of random starts, in those of the law
-PATH = (100, 300, 1000)  # steps of gradient descent, after which a search for small gradients starts
+PATH = (50, 150, 500)  # steps of gradient descent, after which a search for small gradients starts
 SHAKEN = 0.05  # of each parameter, by which points are perturbed before it
 STARTS = {"random": "random", "path": "on paths of descent", "reduced": "minima without some units"}
 
@@ -74,7 +73,8 @@ def measure(scale: str) -> DataFrame:
     """Return end points of searches, of nets and of a Gaussian field, and spectra of nets before training."""
     import pandas
 
-    return pandas.concat([*searches(scale), *field(scale), spectra(scale)], ignore_index=True)
+    ends = pandas.concat([*searches(scale)], ignore_index=True)
+    return pandas.concat([ends, *field(scale), spectra(scale), shares(ends)], ignore_index=True)
 
 
 def searches(scale: str) -> Iterator[DataFrame]:
@@ -148,6 +148,18 @@ def spectra(scale: str) -> DataFrame:
     return pandas.DataFrame(rows).assign(part="spectra")
 
 
+def shares(ends: DataFrame) -> DataFrame:
+    """Return the share of saddles among critical points, with its exact interval, by what searches minimize."""
+    import pandas
+
+    rows = []
+    for minimizes, part in ends.groupby("minimizes"):
+        held = critical(part)["negative"] > 0
+        found = counted(held) if len(held) else {"estimate": math.nan, "ci_low": 0.0, "ci_high": 1.0, "nets": 0}
+        rows.append(found | {"minimizes": minimizes, "theory": 1 - 0.5 ** _parameters()})
+    return pandas.DataFrame(rows).assign(part="share")
+
+
 # --- figures and verdicts -------------------------------------------------------------------------------
 
 
@@ -185,7 +197,7 @@ def draw_index(axes: Axes, rows: DataFrame) -> None:
             axes.plot(grid, [curve(loss) for loss in grid], color="black", linestyle=style, label=label, marker="")
     least = 0.7 * found["loss"].min() if len(found) else 0.0
     axes.set(xlabel="loss at the critical point", ylabel="index / parameters", ylim=(-0.02, None), xlim=(least, None))
-    axes.legend(loc="lower right", fontsize=6)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=2, fontsize=6)
 
 
 def fitted_wigner_wishart(losses: Floats, shares: Floats) -> tuple[str, Any]:
@@ -284,56 +296,47 @@ def draw_spectra(axes: Axes, rows: DataFrame) -> None:
 def verdicts(collected: Collected) -> Iterator[Verdict]:
     """Hold both claims against counts of critical points."""
     measured = collected.measured
-    nets = select(measured, part="nets")
-    yield _independent_signs(nets, select(measured, part="spectra"))
-    yield _descent_finds_saddles(nets)
+    nets, share = select(measured, part="nets"), select(measured, part="share")
+    searched, trained = (pick(share, minimizes=name) for name in ("gradient_norm", "loss"))
+    yield _independent_signs(searched, select(nets, minimizes="gradient_norm"), select(measured, part="spectra"))
+    yield _descent_finds_saddles(trained, searched, nets)
+
+
+ALMOST_SURE = 0.9  # of critical points, with confidence
+
+
+def _independent_signs(row: Any, ends: DataFrame, starts: DataFrame) -> Verdict:
+    """E05: were signs independent, all critical points that small gradients lead to would be saddles."""
+    found = critical(ends)
+    rank = float(found["loss"].corr(found["index"], method="spearman"))
+    low, high = starts["estimate"].min(), starts["estimate"].max()
+    ratio = starts["spread"] / starts["independent"]
+    holds = row.ci_low > ALMOST_SURE
+    note = (
+        f"share of saddles among critical points found by minimizing |g|: {k_of_n(row)}; independent signs make it "
+        f"1 - 0.5^{_parameters()}. Their mean share of negative eigenvalues is {found['index'].mean():.2f}, not 1/2, "
+        f"and goes with the loss (rank correlation {rank:.2f}). Before training {low:.2f} to {high:.2f} of "
+        "eigenvalues are negative, by activation and weights, and their number spreads over nets "
+        f"{ratio.min():.2f} to {ratio.max():.2f} times as much as that of independent signs"
+    )
+    return judge("E05", row, holds, note)
+
+
+def _descent_finds_saddles(row: Any, other: Any, ends: DataFrame) -> Verdict:
+    """E06: what minimizers of the loss end at, beside what minimizers of the gradient end at."""
+    holds = row.ci_low > ALMOST_SURE
+    note = (
+        "share of saddles among critical points found by minimizing the loss from random starts: "
+        f"{k_of_n(row)}; by minimizing |g| {k_of_n(other)} [{other.ci_low:.3f}, {other.ci_high:.3f}]. All ends of the "
+        f"first: {_told(select(ends, minimizes='loss'))}; of the second: "
+        f"{_told(select(ends, minimizes='gradient_norm'))}"
+    )
+    return judge("E06", row, holds, note)
 
 
 def _told(rows: DataFrame) -> str:
     """Write how many ends are of which kind, but for those of which there are none."""
     return ", ".join(f"{count} {KINDS[name]}" for name, count in kinds_of(rows).items() if count)
-
-
-def _shares(rows: DataFrame, condition: Any, theory: float) -> Any:
-    """Return the share of critical points of which a condition holds, with its exact interval; NaN of none."""
-    held = condition(critical(rows))
-    if not len(held):
-        return SimpleNamespace(estimate=math.nan, ci_low=0.0, ci_high=1.0, nets=0, theory=theory)
-    return SimpleNamespace(**counted(held), theory=theory)
-
-
-def _independent_signs(nets: DataFrame, starts: DataFrame) -> Verdict:
-    """E05: of independent signs half are negative, with a binomial spread; Hessians have neither."""
-    searched = select(nets, minimizes="gradient_norm")
-    n = _parameters()
-    row = _shares(searched, lambda found: found["negative"] == 0, 0.5**n)
-    index = critical(searched)["index"]
-    low, high = starts["estimate"].min(), starts["estimate"].max()
-    ratio = starts["spread"] / starts["independent"]
-    rank = float(critical(searched)["loss"].corr(critical(searched)["index"], method="spearman"))
-    holds = row.ci_low <= row.theory <= row.ci_high and low < 0.5 < high and 0.8 < ratio.median() < 1.25
-    note = (
-        f"share of critical points without a negative eigenvalue among those found by minimizing |g|, beside 0.5^{n}: "
-        f"{k_of_n(row) if row.nets else 'none found'}. Their mean share of negative eigenvalues is {index.mean():.2f}, "
-        f"not 1/2, and goes with the loss (rank correlation {rank:.2f}). Before training {low:.2f} to {high:.2f} of "
-        "eigenvalues are negative, by activation and weights, and their number spreads over nets "
-        f"{ratio.min():.2f} to {ratio.max():.2f} times as much as of independent signs"
-    )
-    return judge("E05", row, bool(holds), note)
-
-
-def _descent_finds_saddles(nets: DataFrame) -> Verdict:
-    """E06: what minimizers of the loss end at, beside what minimizers of the gradient end at."""
-    trained, searched = select(nets, minimizes="loss"), select(nets, minimizes="gradient_norm")
-    row = _shares(trained, lambda found: found["negative"] > 0, math.nan)
-    other = _shares(searched, lambda found: found["negative"] > 0, math.nan)
-    note = (
-        f"share of saddles among critical points found by minimizing the loss from random starts: "
-        f"{k_of_n(row) if row.nets else 'none found'}; by minimizing |g| "
-        f"{k_of_n(other) if other.nets else 'none found'} [{other.ci_low:.3f}, {other.ci_high:.3f}]. All ends of the "
-        f"first: {_told(trained)}; of the second: {_told(searched)}"
-    )
-    return judge("E06", row, row.nets > 0 and row.ci_low > 0.9, note)
 
 
 study = Study(

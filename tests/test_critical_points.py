@@ -157,6 +157,12 @@ def test_a_minimum_at_infinity_is_not_critical(method: str) -> None:
         assert ends.counts["receding"] == 5 and ends.gradient_norms.max() < 1e-8
 
 
+def test_no_length_of_the_point_excuses_a_step() -> None:
+    """An exponential tail that begins at 1e5: Newton's step is 1 there, of a point 100,000 times as long."""
+    tail = (lambda x: np.exp(1e5 - x), lambda x: -np.exp(1e5 - x), lambda x: np.exp(1e5 - x))
+    assert classify(diagonal([tail, SQUARE]), [[1e5 + 25.0, 0.0]]).counts["receding"] == 1
+
+
 def test_what_is_not_finite_is_unfinished() -> None:
     def broken(x: Any) -> Any:
         return np.where(x[..., :1] > 0, x, np.nan)

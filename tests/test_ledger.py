@@ -362,6 +362,7 @@ NETS = {
     "gains": 64,
     "gradient_causes": 24,
     "gradient_clipping": 24,
+    "hessian_index": 8,
     "information_blocking": 64,
     "initializers": 8,
     "layer_speeds": 64,
