@@ -22,6 +22,8 @@ from stabsim.training.descent import named
 
 Floats = NDArray[np.float64]
 
+FEW = 10**6  # points x samples x parameters that one thread sees to
+
 
 class Landscape:
     """The loss of fully connected nets on given data, at any points of the space of their parameters.
@@ -194,7 +196,7 @@ class Landscape:
             here = at if len(at) == 1 else at[first:last]
             kernel(*self._problem, *self._data, chosen, here, along[first:last], not gauss_newton, out[first:last])
 
-        spread(piece, len(along), self.threads)
+        spread(piece, len(along), self._workers(len(along), self.samples))
         return out.reshape(shape)
 
     def outputs(self, points: ArrayLike) -> Floats:
@@ -207,7 +209,7 @@ class Landscape:
         def piece(first: int, last: int) -> None:
             kernel(*self._problem, self._data[0], flat[first:last], out[first:last])
 
-        spread(piece, len(flat), self.threads)
+        spread(piece, len(flat), self._workers(len(flat), self.samples))
         return out.reshape(*at.shape[:-1], *self.targets.shape)
 
     def accuracy(self, points: ArrayLike) -> Floats:
@@ -231,7 +233,7 @@ class Landscape:
             rows = chosen if len(chosen) == 1 else chosen[first:last]
             kernel(*self._problem, *self._data, rows, flat[first:last], loss[first:last], gradient[first:last])
 
-        spread(piece, len(flat), self.threads)
+        spread(piece, len(flat), self._workers(len(flat), chosen.shape[1]))
         return loss.reshape(at.shape[:-1]), gradient.reshape(at.shape) if slopes else gradient
 
     def _hessians(self, points: ArrayLike, whole: bool) -> Floats:
@@ -244,8 +246,12 @@ class Landscape:
         def piece(first: int, last: int) -> None:
             kernel(*self._problem, *self._data, chosen, flat[first:last], whole, out[first:last])
 
-        spread(piece, len(flat), self.threads)
+        spread(piece, len(flat), self._workers(len(flat), self.samples * self.parameters))
         return out.reshape(*at.shape, self.parameters)
+
+    def _workers(self, points: int, rows: int) -> int:
+        """Return how many threads are worth starting, which takes 0.2 ms; gradients take that of `FEW` numbers."""
+        return self.threads if points * rows * self.parameters > FEW else 1
 
     def _chosen(self, samples: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.int64]:
         """Return the numbers of samples (1 or points, rows)."""
