@@ -40,13 +40,13 @@ FORMATS = ("float32", "float64")
 NETWORK = Network((6, 4, 3), "tanh", "lecun_normal")
 SAMPLES, SEARCHES = 128, {"quick": 24, "paper": 150}
 SADDLES = {"quick": 3, "paper": 20}
-NET_WALKERS = {"quick": 100, "paper": 2000}
-BATCHES = {"quick": (1, 8, 64), "paper": (1, 2, 4, 8, 16, 32, 64, 128, 256)}
+NET_WALKERS = {"quick": 100, "paper": 1000}
+BATCHES = {"quick": (1, 8, 64), "paper": (1, 4, 16, 64, 256)}
 NET_RATES = (0.05, 0.1, 0.2, 0.4)
 NET_RATE, NET_BATCH, NET_DROP = 0.1, 8, 0.01
 TEACHER = Regression(Network((6, 8, 3), "tanh", Initializer("normal", gain=2.0, fan="in")), SAMPLES)
 STEEP = -0.15  # lowest eigenvalues up to which saddles are looked at
-NEAR = 0.1  # how far the mean slope may be from the linear law, which large steps leave
+NEAR = 0.2  # how far the mean slope may be from the linear law, which large steps leave
 DRAWS = 1000  # of the law of quadratic forms
 PATIENCE = 12.0  # steps times ln(1 + rate abs(lowest eigenvalue)) at saddles that noise may not leave
 NOISE = "weight_gradient_mean_square"
