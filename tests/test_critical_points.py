@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stabsim.landscape import METHODS, GaussianField, Kind, classify, find
+from stabsim import Network
+from stabsim.landscape import METHODS, GaussianField, Kind, Landscape, classify, find
 from stabsim.theory.saddle_index import bray_dean_energy, bray_dean_index
 from tests.checks import assert_agrees, assert_finite_differences, must_fail
 from tests.surfaces import QUARTIC, SQUARE, diagonal, fold, monkey_saddle, quadratic, scalar_net, separable
@@ -155,6 +156,37 @@ def test_a_minimum_at_infinity_is_not_critical(method: str) -> None:
     assert not ends.critical.any()
     if method != "newton_cg":  # which stops early
         assert ends.counts["receding"] == 5 and ends.gradient_norms.max() < 1e-8
+
+
+RIGHT = {
+    "logistic": [[1.0], [1.0], [1.0]],
+    "softmax_cross_entropy": np.eye(3)[[0, 1, 0]],
+}
+
+
+@pytest.mark.parametrize("loss", RIGHT)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_minimum_at_infinity_of_a_net_is_not_critical(method: str, loss: str) -> None:
+    """The same through the kernels: gradients must fall as Hessians do, to the last digit."""
+    targets = np.asarray(RIGHT[loss])
+    network = Network((2, targets.shape[1]), "linear", "lecun_normal")
+    surface = Landscape(network, ([[1.0, 2.0], [2.0, 1.0], [1.0, -0.3]], targets), loss)
+    ends = find(surface, normals(11, 5, surface.parameters), method=method)
+    assert not ends.critical.any()
+    if method in OF_GRADIENTS:
+        assert ends.counts["receding"] == 5 and ends.gradient_norms.max() < 1e-10
+
+
+@pytest.mark.parametrize("loss", RIGHT)
+def test_no_point_on_the_way_to_infinity_is_critical(loss: str) -> None:
+    """From where |g| is 1e-11 to where it is 1e-300: Newton's step stays a share of the weights."""
+    outputs = len(RIGHT[loss][0])
+    network = Network((1, outputs), "linear", "lecun_normal")
+    surface = Landscape(network, ([[1.0], [2.0]], np.eye(outputs)[[0, 0]]), loss, train_biases=False)
+    way = np.r_[np.linspace(25.0, 60.0, 36), 100.0, 300.0, 690.0]
+    ends = classify(surface, way[:, None] * np.eye(outputs)[0])
+    assert ends.counts["receding"] == len(way) and (np.diff(ends.gradient_norms) < 0).all()
+    np.testing.assert_allclose(ends.gradient_norms / ends.hessian_norms, 1.0, rtol=0.5)
 
 
 def test_no_length_of_the_point_excuses_a_step() -> None:

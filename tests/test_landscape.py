@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import hypothesis
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import strategies as st
@@ -119,6 +120,36 @@ def test_losses_far_out_are_finite_and_exact() -> None:
     assert (
         np.abs(Landscape(network, ([[1.0]], [[1.0, 0.0]]), loss, train_biases=False).gradient(outputs)).max() < 1e-300
     )
+
+
+def precise(loss: str, outputs: list[float], targets: list[float]) -> list[Any]:
+    """Return the loss of one sample and its derivatives by the outputs, from 700 digits."""
+    with mpmath.workdps(700):
+        z, y = ([mpmath.mpf(value) for value in each] for each in (outputs, targets))
+        if loss == "logistic":
+            shares = [1 / (1 + mpmath.exp(-value)) for value in z]
+            terms = [-b * mpmath.log(p) - (1 - b) * mpmath.log(1 - p) for p, b in zip(shares, y, strict=True)]
+            parts = [*terms, *(p - b for p, b in zip(shares, y, strict=True))]
+            return [float(sum(terms) / len(z)), *(float(part / len(z)) for part in parts[len(z) :])]
+        powers = [mpmath.exp(value) for value in z]
+        shares = [power / sum(powers) for power in powers]
+        total = -sum(b * mpmath.log(p) for p, b in zip(shares, y, strict=True))
+        return [float(total), *(float(p - b) for p, b in zip(shares, y, strict=True))]
+
+
+@pytest.mark.parametrize("loss", ["logistic", "softmax_cross_entropy"])
+def test_losses_and_gradients_far_out_keep_their_digits(loss: str) -> None:
+    """Where all is nearly right: at +-17 p - y is off by 4%, at +-40 it is 0.
+
+    A difference of outputs up to 700 is rounded by 1e-13.
+    """
+    network = Network((1, 3), "linear", "lecun_normal")
+    for far in (0.3, 5.0, 12.0, 17.0, 40.0, 150.0, 340.0):
+        for outputs in ([far, -far, -0.9 * far], [-far, -0.5 * far, far], [0.0, far, 0.0], [-far, -far, 0.1]):
+            for targets in ([1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.25, 0.0, 0.75]):
+                surface = Landscape(network, ([[1.0]], [targets]), loss, train_biases=False)
+                found = [surface.loss(outputs), *surface.gradient(outputs)]
+                np.testing.assert_allclose(found, precise(loss, outputs, targets), rtol=2e-13, atol=0)
 
 
 SHAPES = st.lists(st.integers(1, 4), min_size=2, max_size=5).map(tuple)
