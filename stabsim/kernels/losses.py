@@ -1,8 +1,7 @@
 """Losses of a batch: each writes, with the gradient and the Hessian by the outputs, sample by sample.
 
-A loss reaches the kernels as a function pointer. All are means over samples. None subtracts numbers that are nearly
-equal where outputs are far: on separable data, losses, gradients and curvatures keep their digits down to underflow, and
-fall alike.
+A loss reaches the kernels as a function pointer. All are means over samples. Those of shares keep their digits where
+nearly all is right, down to underflow: there the gradient must fall as the curvature does.
 """
 
 from __future__ import annotations
