@@ -104,9 +104,9 @@ class Optimizer:
             If they are no such array, or a setting is outside the normal range of float32.
         """
         dtype = _checked("points", points).dtype
-        tiny = float(np.finfo(dtype).tiny)
+        tiny, most = float(np.finfo(dtype).tiny), float(np.finfo(dtype).max)
         for key, value in self.parameters.items():
-            if isinstance(value, float) and 0.0 < abs(value) < tiny:
+            if isinstance(value, float) and value != 0.0 and not tiny <= abs(value) <= most:
                 raise ValueError(f"{key}={value!r} of {self.name}: outside the normal range of {dtype.name}")
         return State(0, tuple(np.zeros_like(points) for _ in range(RULES[self.rule].memories)))
 
@@ -231,7 +231,8 @@ def _adam(
     if epsilon_beside not in PLACES:
         raise names.unknown("epsilon_beside", epsilon_beside, PLACES)
     place = float(PLACES.index(epsilon_beside))
-    return _rate(learning_rate), checks.factor("beta1", beta1), checks.factor("beta2", beta2), _epsilon(epsilon), place, 0.0
+    factors = checks.factor("beta1", beta1), checks.factor("beta2", beta2)
+    return _rate(learning_rate), *factors, _epsilon(epsilon), place, 0.0
 
 
 def _adamw(
