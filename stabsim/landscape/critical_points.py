@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stabsim.checks import number, rows, whole_number
-from stabsim.landscape.ends import Ends, Tolerances, judged, length, reach
+from stabsim.checks import rows, whole_number
+from stabsim.landscape.ends import Ends, Tolerances, judged, length, reach, tolerances_of
 from stabsim.landscape.gradient_norm import Settings, levenberg_marquardt, newton_mr
 from stabsim.landscape.minimizers import gradient_descent, l_bfgs, newton_cg
 from stabsim.landscape.surface import Surface
@@ -107,11 +107,7 @@ def find(
     if method not in METHODS:
         raise unknown("method", method, METHODS)
     places = rows("starts", starts, "(points, parameters)", (surface.parameters,))
-    tolerances = Tolerances(
-        number("gradient_tolerance", gradient_tolerance, 0.0, 1.0),
-        number("step_tolerance", step_tolerance, 0.0, 1.0),
-        number("flat_tolerance", flat_tolerance, 0.0, 1.0),
-    )
+    tolerances = tolerances_of(gradient_tolerance, step_tolerance, flat_tolerance)
     settings = Settings(tolerances, whole_number("max_steps", max_steps), count_threads(threads))
     search, minimizes = METHODS[method]
     with single_threaded_blas():  # for all steps: to set it for each takes as long as a small net

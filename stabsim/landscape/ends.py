@@ -43,6 +43,15 @@ class Tolerances(NamedTuple):
     flat: float = 1e-5
 
 
+def tolerances_of(gradient: float, step: float, flat: float) -> Tolerances:
+    """Return three tolerances, checked."""
+    return Tolerances(
+        number("gradient_tolerance", gradient, 0.0, 1.0),
+        number("step_tolerance", step, 0.0, 1.0),
+        number("flat_tolerance", flat, 0.0, 1.0),
+    )
+
+
 @dataclass(frozen=True, repr=False)
 class Ends:
     """End points of searches, one after another, and what each is.
@@ -191,11 +200,7 @@ def classify(
     2 end points of 2 parameters: 1 critical, 1 unfinished; index 1 to 1
     """
     places = rows("points", points, "(points, parameters)", (surface.parameters,))
-    tolerances = Tolerances(
-        number("gradient_tolerance", gradient_tolerance, 0.0, 1.0),
-        number("step_tolerance", step_tolerance, 0.0, 1.0),
-        number("flat_tolerance", flat_tolerance, 0.0, 1.0),
-    )
+    tolerances = tolerances_of(gradient_tolerance, step_tolerance, flat_tolerance)
     taken = np.zeros(len(places), np.int64) if steps is None else np.asarray(steps)
     if taken.shape != (len(places),) or taken.dtype.kind not in "iu":
         raise ValueError(f"steps must be integers ({len(places)},), one a point, not {taken.dtype} {taken.shape}")
