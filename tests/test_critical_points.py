@@ -12,7 +12,7 @@ import pytest
 from stabsim import Network
 from stabsim.landscape import METHODS, GaussianField, Kind, Landscape, classify, find
 from stabsim.theory.saddle_index import bray_dean_energy, bray_dean_index
-from tests.checks import assert_agrees, assert_finite_differences, must_fail
+from tests.checks import WRONG, assert_agrees, assert_finite_differences, must_fail
 from tests.surfaces import QUARTIC, SQUARE, diagonal, fold, monkey_saddle, quadratic, scalar_net, separable
 
 MINIMIZERS = [name for name, method in METHODS.items() if method.minimizes == "loss"]
@@ -274,7 +274,10 @@ def test_fields_have_their_covariance() -> None:
 
 
 def test_the_index_of_a_field_grows_with_energy_as_bray_and_dean_say() -> None:
-    """At N = 20 the share of negative eigenvalues is within its own spread, 0.03, of the limit at each energy.
+    """At N = 20 the mean share of negative eigenvalues is that of the limit, within standard errors; 5% are found.
+
+    How it grows with energy is known to 5% of the slope only, over the narrow range of energies that searches find: a
+    law that is 0.6 or 1.4 times as steep is found.
 
     Reference values: the energies at which the index is 0.01 and 0.1 lie below all critical points that are found, as
     almost all are near energy 0; the law is held where they are.
@@ -285,9 +288,13 @@ def test_the_index_of_a_field_grows_with_energy_as_bray_and_dean_say() -> None:
     assert critical.sum() > 30 and ends.counts["gradient_flat"] > 20
     energies = ends.losses[critical] / (2 * n)
     theory = np.array([bray_dean_index(x) for x in energies])
-    difference = ends.index[critical] - theory
-    assert abs(difference.mean()) < 5 * difference.std() / math.sqrt(len(difference))
-    assert difference.std() < 0.05
-    slope = np.polyfit(theory, ends.index[critical], 1)[0]
-    assert slope == pytest.approx(1.0, abs=0.15)
+    index = ends.index[critical]
+    error = (index - theory).std(ddof=1) / math.sqrt(len(index))
+    assert_agrees(index.mean(), theory.mean(), error)
+    for factor in (2 - WRONG, WRONG):
+        must_fail(assert_agrees, index.mean(), factor * theory.mean(), error)
+    (slope, _), covariance = np.polyfit(theory, index, 1, cov=True)
+    assert_agrees(slope, 1.0, math.sqrt(covariance[0, 0]))
+    for factor in (0.6, 1.4):
+        must_fail(assert_agrees, slope, factor, math.sqrt(covariance[0, 0]))
     assert bray_dean_energy(0.1) < energies.min()
