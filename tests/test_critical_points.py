@@ -237,6 +237,20 @@ def test_one_step_is_one_step() -> None:
         assert find(SURFACES["field"], normals(14, 3, 3), method=method, max_steps=1).steps.max() <= 1
 
 
+def broken(**parts: Any) -> Any:
+    """Return a saddle with other parts."""
+    surface = quadratic(np.diag([1.0, -1.0]), [0.0, 0.0])
+    for name, part in parts.items():
+        setattr(surface, name, part)
+    return surface
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_searches_leave_no_warnings_where_numbers_overflow(method: str) -> None:
+    exponential = (np.exp, np.exp, np.exp)
+    assert not find(diagonal([exponential]), [[1.0], [-5.0], [700.0]], method=method).critical.any()
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -247,6 +261,20 @@ def test_one_step_is_one_step() -> None:
         (lambda s: find(s, [[0.0, 0.0]], gradient_tolerance=-1), ValueError, "gradient_tolerance must be .* not -1.0"),
         (lambda s: classify(s, [[0.0, 0.0]], step_tolerance=2), ValueError, "step_tolerance must be .* not 2.0"),
         (lambda s: classify(s, [[0.0, 0.0]], steps=[1, 2]), ValueError, r"steps must be integers \(1,\), one a point"),
+        (lambda s: classify(s, [[0.0, 0.0]], steps=[-1]), ValueError, "steps must be integers >= 0, not -1"),
+        (lambda s: find(None, [[0.0]]), TypeError, "surface must have the methods loss, gradient, .*, not None"),  # type: ignore[arg-type]  # shown
+        (
+            lambda s: find(broken(loss=lambda x: x), [[0.0, 0.0]]),
+            ValueError,
+            r"loss of the surface must have shape \(1,\) at these points, not \(1, 2\)",
+        ),
+        (lambda s: find(broken(parameters=0), [[0.0]]), ValueError, "parameters of the surface must be .* from 1"),
+        (
+            lambda s: classify(broken(hessian=lambda x: np.array([[[0.0, 3.0], [0.0, 0.0]]])), [[0.0, 0.0]]),
+            ValueError,
+            "hessian of the surface must be symmetric to 1e-08 of its largest entry, but differs .* by 3",
+        ),
+        (lambda s: classify(broken(gradient=lambda x: [["a"]]), [[0.0, 0.0]]), TypeError, "gradient of the surface"),
         (lambda s: GaussianField(0), ValueError, "dimensions must be an integer from 1"),
     ],
 )

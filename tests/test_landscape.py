@@ -286,6 +286,11 @@ DATA: Any = (np.zeros((4, 2)), np.zeros((4, 2)))
         (lambda: Landscape(NETWORK, DATA, "hinge"), "unknown loss 'hinge'"),
         (lambda: Landscape(NETWORK, DATA, 3), "loss must be one of mean_squared_error"),  # type: ignore[arg-type]  # shown
         (lambda: Landscape(NETWORK, DATA, "softmax_cross_entropy"), "targets of softmax_cross_entropy must be prob"),
+        (
+            lambda: Landscape(NETWORK, (DATA[0], DATA[1] + 1 / 3), "softmax_cross_entropy"),
+            r"with the sum 1 \+- 1e-6 in each row, not 0.666666667 in row 0",
+        ),
+        (lambda: Landscape(NETWORK, DATA).loss(np.zeros((0, 17))), r"with one point at least, not \(0, 17\)"),
         (lambda: Landscape(NETWORK, (DATA[0], DATA[1] + 2), "logistic"), "must be from 0 to 1, not 2 to 2"),
         (lambda: Landscape(NETWORK, DATA, output_activation="rleu"), "output_activation: unknown activation 'rleu'"),
         (lambda: Landscape(Network((2, 2), "tanh", "he_normal", 0.1), DATA, train_biases=False), "bias_std=0.1"),
@@ -295,7 +300,7 @@ DATA: Any = (np.zeros((4, 2)), np.zeros((4, 2)))
         ),
         (lambda: Landscape(NETWORK, (np.zeros((4, 3)), DATA[1])), "inputs must have shape"),
         (lambda: Landscape(NETWORK, DATA).loss(np.zeros(16)), r"points must have shape \(..., 17\), not \(16,\)"),
-        (lambda: Landscape(NETWORK, DATA).loss(np.full(17, np.nan)), "points must be a finite number, not nan"),
+        (lambda: Landscape(NETWORK, DATA).loss(np.full(17, np.nan)), r"points must be finite, but points\[0\] is nan"),
         (lambda: Landscape(NETWORK, DATA).loss(3.0), r"points must have shape \(..., 17\), not \(\)"),
         (lambda: Landscape(NETWORK, DATA).hessian_vector(np.zeros(17), np.zeros(3)), "vectors must have shape"),
         (lambda: Landscape(NETWORK, DATA).gradient(np.zeros(17), samples=[4]), "samples must be from 0 to 3, not 4"),
@@ -307,3 +312,8 @@ DATA: Any = (np.zeros((4, 2)), np.zeros((4, 2)))
 def test_errors(make: Any, message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         make()
+
+
+def test_probabilities_of_float32_are_probabilities() -> None:
+    thirds = np.full((4, 3), 1 / 3, np.float32)
+    assert Landscape(Network((2, 3), "tanh", "lecun_normal"), (DATA[0], thirds), "softmax_cross_entropy").samples == 4
