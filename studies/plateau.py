@@ -402,20 +402,17 @@ def verdicts(collected: Collected) -> Iterator[Verdict]:
 
 def ratios(measured: DataFrame, part: str, slope: float) -> dict[str, float]:
     """Return steps across a plateau by those off a saddle; where the budget ended first, by the closed form."""
-    found = {}
-    for name in OPTIMIZERS:
-        row = pick(measured, part=part, line=name, x=slope, quantity="steps")
-        off = pick(measured, part="saddle", line=name, x=slope, quantity="steps")
-        found[name] = (row.theory if math.isnan(row.estimate) else row.estimate) / off.estimate
-    return found
+    both = select(measured, part=(part, "saddle"), x=slope, quantity="steps")
+    across, off = (select(both, part=each).set_index("line") for each in (part, "saddle"))
+    steps = across["estimate"].fillna(across["theory"])
+    return {name: float(steps[name] / off["estimate"][name]) for name in OPTIMIZERS}
 
 
 def noisy_ratios(measured: DataFrame) -> dict[str, float]:
     """Return how many times as long noise takes across a plateau without slope as off a saddle, at least."""
-    flat, off = (
-        select(measured, part=part, x=0.0, quantity="steps").set_index("line") for part in ("noise", "noisy saddle")
-    )
-    return {name: float(flat["ci_low"][name] / off["ci_high"][name]) for name in OPTIMIZERS}
+    both = select(measured, part=("noise", "noisy saddle"), x=0.0, quantity="steps")
+    across, off = (select(both, part=part).set_index("line") for part in ("noise", "noisy saddle"))
+    return {name: float(across["ci_low"][name] / off["ci_high"][name]) for name in OPTIMIZERS}
 
 
 def listed(values: Mapping[str, Any], form: str = ".3g") -> str:
