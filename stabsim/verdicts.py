@@ -5,6 +5,7 @@ A rule compares hundreds of estimates at once, so it asks for |z| < 5, not for 9
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,6 +74,24 @@ def counted(held: Any) -> dict[str, float]:
     n, k = count.size, int(count.sum())
     low, high = exact_interval(k, n)
     return {"estimate": k / n, "ci_low": float(low), "ci_high": float(high), "nets": n}
+
+
+def mean_with_interval(values: Any) -> dict[str, float]:
+    """Return the mean of independent values, one a net, with Student's 95% interval, and how many they are.
+
+    A single value has no interval: it is NaN.
+
+    Examples
+    --------
+    >>> {name: round(value, 4) for name, value in mean_with_interval([1.0, 2.0, 3.0]).items()}
+    {'estimate': 2.0, 'ci_low': -0.4841, 'ci_high': 4.4841, 'nets': 3}
+    """
+    from scipy.special import stdtrit
+
+    each = np.asarray(values, np.float64).ravel()
+    n, mean = each.size, float(each.mean())
+    half = float(stdtrit(n - 1, 0.975)) * float(each.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
+    return {"estimate": mean, "ci_low": mean - half, "ci_high": mean + half, "nets": n}
 
 
 def k_of_n(row: Any) -> str:

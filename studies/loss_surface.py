@@ -147,9 +147,6 @@ def curvatures(surface: Landscape, points: Floats, scale: str) -> DataFrame:
                 "lowest eigenvalue": ends.lowest[0] / ends.highest[0],
                 "mean eigenvalue": mean / ends.highest[0],
                 "lowest curvature of slices": bent.min() / ends.highest[0],
-                "share of slices that are convex": np.mean(bent[:, 0] > 0),
-                "loss": surface.loss(point),
-                "accuracy": surface.accuracy(point),
             }
             rows += [(net, name, quantity, float(value)) for quantity, value in found.items()]
     return pandas.DataFrame(rows, columns=["net", "point", "quantity", "estimate"]).assign(part="curvature")
@@ -182,17 +179,13 @@ def spectrum(surface: Landscape, points: Floats, *, exact: bool) -> DataFrame:
         width = KERNEL * high
         grid = np.linspace(low - 3 * width, high + 3 * width, 400)
         density = found.density(grid, width)
-        law, share = np.full(len(grid), math.nan), math.nan
+        law = np.full(len(grid), math.nan)
         if exact:
             values = np.linalg.eigvalsh(surface.hessian(point))
             law = np.exp(-0.5 * ((grid[:, None] - values) / width) ** 2).mean(axis=1) / (width * math.sqrt(2 * math.pi))
-            share = float(np.mean(values < -width))
         columns = {"x": grid, "estimate": density.estimate, "ci_low": density.ci_low, "ci_high": density.ci_high}
-        parts.append(pandas.DataFrame({**columns, "theory": law, "quantity": "density"}))
-        below = found.share_below(-width)
-        row = {"estimate": below.estimate, "ci_low": below.ci_low, "ci_high": below.ci_high, "theory": share}
-        parts.append(pandas.DataFrame({**row, "quantity": "share below the kernel's width"}, index=[0]))
-        parts[-2:] = [each.assign(part="spectrum", point=name, parameters=surface.parameters) for each in parts[-2:]]
+        tags: Any = {"part": "spectrum", "point": name, "parameters": surface.parameters, "quantity": "density"}
+        parts.append(pandas.DataFrame({**columns, "theory": law}).assign(**tags))
     return pandas.concat(parts, ignore_index=True)
 
 
@@ -339,7 +332,10 @@ def draw_curvatures(rows: DataFrame) -> Drawing:
 
 
 def draw_ends(axes: Any, rows: DataFrame, point: str) -> None:
-    """Draw, relative to the highest eigenvalue, the lowest, the mean and the lowest curvature of random slices."""
+    """Draw, relative to the highest eigenvalue, the lowest, the mean and the lowest curvature of random slices.
+
+    Lines are no intervals: they reach from the lowest to the highest of the nets, the median of which is marked.
+    """
     names = rows["law"] + ", " + rows["depth"].astype(int).astype(str)
     seen = ("lowest eigenvalue", "lowest curvature of slices", "mean eigenvalue")
     table = select(rows.assign(name=names), quantity=seen)
@@ -347,8 +343,9 @@ def draw_ends(axes: Any, rows: DataFrame, point: str) -> None:
     dots = grouped.median().reset_index()
     dots = dots.assign(ci_low=grouped.min().to_numpy(), ci_high=grouped.max().to_numpy())
     figures.dot_plot(
-        axes, dots, rows="name", by="quantity", order=seen, xlabel=rf"$\lambda / \lambda_{{\max}}$, {point}"
-    )
+        axes, dots, rows="name", by="quantity", order=seen,
+        xlabel=rf"$\lambda / \lambda_{{\max}}$, {point} (median and range of nets)",
+    )  # fmt: skip
     axes.set_xscale("symlog", linthresh=1e-2, linscale=1.0)
     far = 10.0 if dots["ci_low"].min() < -1 else 0.1
     axes.set_xticks([-far, -0.01, 0, 0.01, far], labels=[f"\N{MINUS SIGN}{far:g}", "", "0", "", f"{far:g}"])
@@ -379,7 +376,7 @@ def draw_spectra(rows: DataFrame) -> Drawing:
     figure, axes = figures.panels(columns=len(sizes), width=figures.PAGE, height=2.4)
     for parameters, panel in zip(sizes, axes[0], strict=True):
         for index, point in enumerate(POINTS):
-            each = select(rows, parameters=parameters, point=point, quantity="density")
+            each = select(rows, parameters=parameters, point=point)
             looks = figures.line(3 * index) | {"marker": "none"}
             panel.plot(each["x"], each["estimate"], label=point, **looks)
             low = each["ci_low"].clip(lower=LEAST)

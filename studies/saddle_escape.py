@@ -19,7 +19,7 @@ from stabsim.network import Network
 from stabsim.study import Case, Collected, Drawing, Study, Verdict
 from stabsim.theory.escape import escape_probability, linear_covariance
 from stabsim.training import Regression
-from stabsim.verdicts import LARGEST_Z, counted, judge, largest_z, pick, select
+from stabsim.verdicts import LARGEST_Z, counted, judge, largest_z, mean_with_interval, pick, select
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,14 +47,14 @@ NET_RATES = (0.05, 0.1, 0.2, 0.4)
 NET_RATE, NET_BATCH, NET_DROP = 0.1, 8, 0.01
 TEACHER = Regression(Network((6, 8, 3), "tanh", Initializer("normal", gain=2.0, fan="in")), SAMPLES)
 STEEP = -0.1  # lowest eigenvalues up to which saddles are looked at: others hold nets for thousands of steps
-NEAR = 0.1  # how far the mean slope may be from the linear law, which large steps leave
+NEAR = 0.25  # all of the mean slope's interval is to be so near to the linear law, which a fall of NET_DROP leaves
 DRAWS = 1000  # of the law of quadratic forms
 PATIENCE = 12.0  # steps times ln(1 + rate abs(lowest eigenvalue)) at saddles that noise may not leave
 NOISE = "weight_gradient_mean_square"
 
 
 def cases(scale: str) -> Iterator[Case]:
-    """Yield random nets with batches of growing size: how the noise of the mean gradient falls."""
+    """Yield random nets with batches of growing size: how the mean gradient falls."""
     for batch in (1, 4, 16, 64):
         task = make_task(Network((16,) * 3, "tanh", "lecun_normal"), batch=batch, quantities=(NOISE,))
         yield Case(task, WALKERS[scale], {"batch": batch})
@@ -243,7 +243,7 @@ def escapes(surface: Landscape, saddle: Saddle, rate: float, batch: int, walkers
 
     last = horizon(saddle, rate, batch)
     checks = np.unique(np.linspace(0, last, min(last, 40) + 1).astype(int))
-    shares = walk(surface, saddle, rate, checks, walkers, batch=batch, seed=number)
+    shares = walk(surface, saddle, rate, checks, walkers, batch=batch, seed=number).mean(axis=1)
     law = linear_law(saddle, rate, batch, checks)
     tags = {"learning_rate": rate, "batch": batch, "saddle": number, "lowest": saddle.values[0], "setting": "net"}
     time = time_row(checks, shares, walkers, law).assign(part="net_time", **tags)
@@ -255,14 +255,15 @@ def escapes(surface: Landscape, saddle: Saddle, rate: float, batch: int, walkers
 def walk(
     surface: Landscape, saddle: Saddle, rate: float, checks: Any, walkers: int, *, batch: int = 0, noise: float = 0.0,
     seed: int = 0,
-) -> Floats:  # fmt: skip
-    """Return the share of nets below the saddle after some steps, of mini-batches or of all samples with noise added.
+) -> NDArray[np.bool_]:  # fmt: skip
+    """Return which nets are below the saddle after some steps, of mini-batches or of all samples with noise added.
 
-    The samples of a mini-batch are drawn independently, so that its noise is that of one sample over the batch.
+    Shape (checks, walkers). The samples of a mini-batch are drawn independently, so that its noise is that of one
+    sample over the batch.
     """
     generator = np.random.Generator(np.random.Philox([seed, batch]))
     points = np.tile(saddle.point, (walkers, 1))
-    shares, done = [], 0
+    below, done = [], 0
     for check in checks:
         for _ in range(int(check) - done):
             samples = generator.integers(SAMPLES, size=(walkers, batch)) if batch else None
@@ -270,8 +271,8 @@ def walk(
             if noise:
                 points -= rate * noise * generator.standard_normal(points.shape)
         done = int(check)
-        shares.append(np.mean(surface.loss(points) < saddle.loss - NET_DROP))
-    return np.array(shares)
+        below.append(surface.loss(points) < saddle.loss - NET_DROP)
+    return np.array(below)
 
 
 def plain(saddles: list[Saddle]) -> DataFrame:
@@ -332,8 +333,7 @@ def symmetric(surface: Landscape, name: str, saddle: Saddle, scale: str) -> Data
     along = math.sqrt(max(saddle.noise[0, 0], 0.0) / NET_BATCH)
     settings = (("mini-batches", along, NET_BATCH, 0.0), ("normal noise", size, 0, size))
     for setting, noise, batch, added in settings:
-        share = walk(surface, saddle, NET_RATE, [steps], walkers, batch=batch, noise=added)[0]
-        left = counted(np.arange(walkers) < round(share * walkers))
+        left = counted(walk(surface, saddle, NET_RATE, [steps], walkers, batch=batch, noise=added))
         rows.append({"setting": setting, "noise": noise, "lowest": saddle.values[0], "step": steps, **left})
     return pandas.DataFrame(rows).assign(part="symmetric", kind=name, learning_rate=NET_RATE, theory=math.nan)
 
@@ -358,18 +358,14 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     against_steps(axes[1, 0], net.assign(line=names), "line", "share below a saddle of nets")
     steps = select(measured, part="net_time", learning_rate=NET_RATE)
     few = select(steps, saddle=tuple(range(6)))
-    names = [rf"$\lambda_{{\min}} = ${lowest:.2f}".replace("-", "\N{MINUS SIGN}") for lowest in few["lowest"]]
+    names = [f"{lowest:.2f}".replace("-", "\N{MINUS SIGN}") for lowest in few["lowest"]]
     figures.against_depth(
         axes[1, 1], few.assign(layer=np.log2(few["batch"]), line=names), by="line", xlabel="log2 of the batch",
         ylabel="steps until half have left",
     )  # fmt: skip
+    axes[1, 1].text(1.08, 1.0, r"$\lambda_{\min}$", transform=axes[1, 1].transAxes, va="bottom")  # of the numbers below
     held = select(measured, part="symmetric")
-    seen = held.assign(
-        name=[f"{kind}\n({lowest:.2f})" for kind, lowest in zip(held["kind"], held["lowest"], strict=True)]
-    )
-    seen = seen.assign(name=seen["name"].str.replace("-", "\N{MINUS SIGN}"))
-    figures.dot_plot(axes[1, 2], seen.drop(columns="theory"), rows="name", by="setting", xlabel="share that has left")
-    axes[1, 2].legend(loc="center", handlelength=1.0, fontsize=6)
+    draw_symmetric(axes[1, 2], held)
     figures.panel_labels(axes.flat)
     yield Drawing(figure, pandas.concat([shares, times, net, steps, select(measured, part="net_time", saddle=0), held]))
 
@@ -399,6 +395,16 @@ def draw_times(axes: Axes, rows: DataFrame) -> None:
     axes.legend(loc="lower left", fontsize=6)
 
 
+def draw_symmetric(axes: Axes, rows: DataFrame) -> None:
+    """Draw shares that have left saddles of equal units, the legend in room of its own below them."""
+    names = [f"{kind}\n({lowest:.2f})" for kind, lowest in zip(rows["kind"], rows["lowest"], strict=True)]
+    seen = rows.drop(columns="theory").assign(name=[name.replace("-", "\N{MINUS SIGN}") for name in names])
+    figures.dot_plot(axes, seen, rows="name", by="setting", xlabel="share that has left")
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(bottom + 1.4, top)
+    axes.legend(loc="lower center", handlelength=1.0, fontsize=6)
+
+
 def law_time(rate: float, noise: float) -> float:
     """Return after how many steps half have left x1^2 - x2^2 by the exact law, a real number."""
     low, high = 0.0, 100.0 / math.log1p(rate * CURVATURE)
@@ -421,11 +427,11 @@ def draw_rates(axes: Axes, rows: DataFrame) -> None:
     axes.plot(
         rows["learning_rate"], rows["theory"], color="black", linestyle="dashed", linewidth=0.8, label="linear law"
     )
-    axes.set(xscale="log", xlabel="learning rate", ylabel=f"steps until half left, batch {NET_BATCH}")
+    axes.set(xscale="log", xlabel="learning rate", ylabel="steps until half have left")
     axes.set_xticks(NET_RATES, labels=[f"{rate:g}" for rate in NET_RATES])
     axes.minorticks_off()
     figures.set_scale(axes, "log")
-    axes.legend(loc="upper right")
+    axes.legend(loc="lower left", title=f"batch {NET_BATCH}", fontsize=6, title_fontsize=6)
 
 
 def slopes(rows: DataFrame) -> tuple[Floats, Floats]:
@@ -447,14 +453,13 @@ def taken(rows: DataFrame) -> str:
 def verdicts(collected: Collected) -> Iterator[Verdict]:
     """Hold E07 against the exact law, against saddles of nets, and against saddles of equal units."""
     import pandas
-    from scipy.special import stdtrit
 
     measured = collected.measured
     z = largest_z(select(measured, part="share"))
     steps = select(measured, part="net_time", learning_rate=NET_RATE)
     longer, law = slopes(steps)
-    ratio = longer / law
-    mean, half = ratio.mean(), stdtrit(max(len(ratio) - 1, 1), 0.975) * ratio.std(ddof=1) / math.sqrt(len(ratio))
+    ratio = mean_with_interval(longer / law)
+    near = abs(ratio["ci_low"] - 1.0) < NEAR and abs(ratio["ci_high"] - 1.0) < NEAR
     few, many = (select(steps, batch=batch) for batch in (steps["batch"].min(), steps["batch"].max()))
     grows = bool((many["ci_low"].to_numpy() > few["ci_high"].to_numpy()).all())
     waits = select(measured, part="plain")
@@ -464,25 +469,26 @@ def verdicts(collected: Collected) -> Iterator[Verdict]:
     batches, normal = (select(held, setting=setting) for setting in ("mini-batches", "normal noise"))
     ends = [exact_interval(each["estimate"] @ each["nets"], each["nets"].sum()) for each in (batches, normal)]
     helpless = bool(ends[0][1] < ends[1][0])
-    holds = z < LARGEST_Z and abs(mean - 1) < NEAR and grows and bool((waited > 1).all())
+    holds = z < LARGEST_Z and near and grows and bool((waited > 1).all())
     noise = select(collected.table, quantity=NOISE, layer=1)
     square = noise["estimate"].to_numpy() / noise["batch"].to_numpy() ** 2  # of the mean gradient
     ranges = [f"{each['estimate'].min():.0f} to {each['estimate'].max():.0f}" for each in (few, many)]
     note = (
         "steps that nets stay longer at a saddle for each e-fold of the batch, over what the linear law says (about "
-        f"1 / (2 ln(1 + eta abs(lambda)))), mean of {len(ratio)} saddles of nets {NETWORK.widths} on digits; half have "
+        f"1 / (2 ln(1 + eta abs(lambda)))), mean of {ratio['nets']} saddles of nets {NETWORK.widths} on digits, whose "
+        f"interval has to be within {NEAR:g} of 1; half have "
         f"left after {ranges[0]} steps at batch {few['batch'].iloc[0]:.0f}, after {ranges[1]} at "
         f"{many['batch'].iloc[0]:.0f}; without noise, by rounding alone, they stay {waited.min():.1f} times as long "
         f"and more, {stuck} of {len(waits)} longer than {waits['step'].iloc[0]:.0f} steps. "
-        f"Of random nets the mean square of this noise falls {square[0] / square[-1]:.1f} times over batches from "
-        f"{noise['batch'].iloc[0]} to {noise['batch'].iloc[-1]}. "
+        "Of random nets with random output gradients the mean square of the batch's mean gradient falls "
+        f"{square[0] / square[-1]:.1f} times from a batch of {noise['batch'].iloc[0]} to {noise['batch'].iloc[-1]}. "
         f"x1^2 - x2^2: as the exact law, logarithmic in 1 / noise (largest |z| {z:.1f}). From {len(batches)} saddles "
         f"whose units are alike (all weights 0, or a doubled unit; lowest eigenvalue below {STEEP:g}) mini-batches "
         f"took {taken(batches)} nets in "
         f"{PATIENCE:g} / ln(1 + eta abs(lambda)) steps, normal noise of the same size {taken(normal)}: that of "
         f"mini-batches is at most {batches['noise'].max():.1g} along the lowest eigenvector"
     )
-    row = pandas.DataFrame({"estimate": mean, "ci_low": mean - half, "ci_high": mean + half, "theory": 1.0}, index=[0])
+    row = pandas.DataFrame({**ratio, "theory": 1.0}, index=[0])
     when = "the noise has a part along a direction of descent" if helpless else ""
     yield judge("E07", pick(row), holds, note, when=when)
 

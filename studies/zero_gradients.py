@@ -113,7 +113,9 @@ def verdicts(collected: Collected) -> Iterator[Verdict]:
         f"smallest {SMALL:.0%}; independent: 10^{k * math.log10(SMALL):.0f}. Shuffled between nets, k of them follow "
         f"{SMALL:g}^k (|z| < {z:.1f}). Three at once: {of(three)}; {k} at once: {of(all_of)}. All {WEIGHTS} of a "
         f"narrow ReLU net are exactly 0 with probability {one.estimate:.4f} (law {one.theory:.4f}) of one sample and "
-        f"{many.estimate:.4f} of {SAMPLES}. More often than independent ones: {', '.join(dependent) or 'none'}"
+        f"{many.estimate:.4f} of {SAMPLES}. More often than independent ones: {', '.join(dependent) or 'none'}. "
+        "That it holds rests on shuffled components and on the law of one sample: arithmetic that nets cannot refute; "
+        "they decide only when it is about them"
     )
     when = "components are independent: those of saturated and of dying nets are not" if dependent else ""
     law = largest_z(zero(collected.table))

@@ -60,6 +60,8 @@ def of(part: str, **values: Any) -> Callable[[pandas.DataFrame], pandas.Series[b
     [
         (of("net_time"), "theory", lambda x: x, "holds when"),
         (of("net_time"), "theory", lambda x: 2 * x, "fails"),  # batches matter half as much as the law says
+        (of("net_time", saddle=0, batch=16), "theory", lambda x: 1.3 * x, "fails"),  # saddles differ too much to say
+        (of("net_time", batch=16), "theory", lambda x: 1.05 * x, "holds when"),
         (of("plain"), "estimate", lambda x: 0.01 * x, "fails"),  # without noise it leaves sooner
         (of("share"), "theory", lambda x: 0.9 * x, "fails"),  # walkers off the exact law
         (of("net_time", batch=16), "ci_low", lambda x: 0.5 * x, "fails"),  # the batch may not matter
@@ -85,13 +87,21 @@ def test_a_time_is_where_shares_reach_a_level(escape: Any) -> None:
     assert row.ci_low < row.estimate == row.theory < row.ci_high
 
 
-def test_the_linear_law_is_the_exact_one_of_two_parameters(escape: Any) -> None:
-    saddle = escape.Saddle(np.zeros(2), 0.0, np.array([-2.0, 2.0]), np.eye(2), 1e-4 * np.eye(2))
-    steps = [40, 60, 80]
-    found = escape.linear_law(saddle, 0.05, 1, steps)
+def linear(escape: Any, steps: list[int], noise: float = 1e-2, curvature: float = 2.0, rate: float = 0.05) -> Any:
+    """Return the linear law at x1^2 - x2^2."""
+    saddle = escape.Saddle(np.zeros(2), 0.0, curvature * np.array([-1.0, 1.0]), np.eye(2), noise**2 * np.eye(2))
+    return escape.linear_law(saddle, rate, 1, steps)
+
+
+def test_the_linear_law_is_the_exact_one_of_two_parameters(escape: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(escape, "DRAWS", 40_000)
+    steps = [40, 50, 60]
     exact = escape.escape_probability(steps, 0.05, 1e-2, drop=escape.NET_DROP)
-    np.testing.assert_allclose(found, exact, atol=5 * 0.5 / math.sqrt(escape.DRAWS))
+    error = np.sqrt(exact * (1 - exact) / escape.DRAWS)
     assert exact[0] < 0.5 < exact[-1]
+    assert (np.abs(linear(escape, steps) - exact) < 5 * error).all()
+    for wrong in ({"noise": 1.05e-2}, {"curvature": 2.1}, {"rate": 0.0525}):
+        assert (np.abs(linear(escape, steps, **wrong) - exact) > 5 * error).any(), wrong
 
 
 def test_a_doubled_unit_makes_a_saddle_that_noise_does_not_see(escape: Any) -> None:

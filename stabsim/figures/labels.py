@@ -26,14 +26,20 @@ _SPELLED = {
     "lecun": "LeCun",
     "glorot": "Glorot",
     "he": "He",
+    "sgd": "SGD",
+    "nesterov": "Nesterov",
+    "adagrad": "AdaGrad",
+    "rmsprop": "RMSProp",
+    "adam": "Adam",
+    "adamw": "AdamW",
 }
 
 
 def spelled(name: str) -> str:
-    """Return the name of an activation as texts spell it.
+    """Return the name of an activation, an initializer or an optimizer as texts spell it.
 
-    >>> spelled("leaky_relu"), spelled("tanh")
-    ('leaky ReLU', 'tanh')
+    >>> spelled("leaky_relu"), spelled("tanh"), spelled("adamw"), spelled("momentum")
+    ('leaky ReLU', 'tanh', 'AdamW', 'momentum')
     """
     return " ".join(_SPELLED.get(word, word) for word in name.split("_"))
 
