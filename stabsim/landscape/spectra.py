@@ -14,6 +14,7 @@ from stabsim import checks
 from stabsim.landscape.lanczos import PROBE, lanczos, normals, one_point
 from stabsim.landscape.surface import Surface
 from stabsim.task import LARGEST_SEED
+from stabsim.threads import single_threaded_blas
 
 Floats = NDArray[np.float64]
 
@@ -125,7 +126,8 @@ class SpectralDensity:
         matrices = self.diagonal[:, :, np.newaxis] * np.eye(steps)
         row = np.arange(steps - 1)
         matrices[:, row + 1, row] = self.beside[:, :-1]  # eigh reads the lower half
-        values, vectors = np.linalg.eigh(matrices)
+        with single_threaded_blas():
+            values, vectors = np.linalg.eigh(matrices)
         return values, vectors[:, 0] ** 2
 
     @property
