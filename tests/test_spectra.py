@@ -242,6 +242,11 @@ def test_a_probe_does_not_depend_on_the_others_and_fewer_steps_are_a_part() -> N
     assert not np.allclose(spectral_density(surface, ORIGIN, probes=2, steps=20, seed=4).diagonal, few.diagonal)
 
 
+def test_far_from_all_nodes_the_density_is_0() -> None:
+    found = spectral_density(rotated(BULK), ORIGIN, probes=2, steps=10).density([-1e300, 1.7e308], 1e-10)
+    np.testing.assert_array_equal(found.estimate, [0.0, 0.0])
+
+
 def test_one_probe_has_no_interval() -> None:
     found = spectral_density(rotated(BULK), ORIGIN, probes=1, steps=10)
     assert np.isnan(found.moment(2).std_error) and np.isfinite(found.moment(2).estimate)
@@ -274,7 +279,11 @@ def test_bad_arguments_of_extremes_and_results() -> None:
     found = spectral_density(surface, np.zeros(3))
     with pytest.raises(ValueError, match="order must be an integer from 1 to 5, not 6"):
         found.moment(6)
-    with pytest.raises(ValueError, match="width must be a finite number > 0"):
+    with pytest.raises(ValueError, match="width must be a finite number >= 2.22045e-16, not 0"):
         found.density([0.0], 0.0)
+    with pytest.raises(ValueError, match="width must be a finite number >= 2.22045e-16, not 1e-300"):
+        found.density([0.0], 1e-300)
+    with pytest.raises(MemoryError, match="random vectors need .* reduce number or probes"):
+        spectral_density(surface, np.zeros(3), probes=10**12)
     with pytest.raises(ValueError, match=r"grid must have shape \(n,\)"):
         found.density([[0.0]], 1.0)

@@ -36,7 +36,7 @@ def normals(number: int, parameters: int, seed: int, purpose: np.uint32, first: 
     MemoryError
         If they do not fit into memory.
     """
-    check_memory("random vectors", 8 * number * parameters, "their number")
+    check_memory("random vectors", 8 * number * parameters, "number or probes")
     out = np.empty((number, parameters))
     draw = laws.law("normal", np.dtype(np.float64))
     for net, row in enumerate(out, first):
