@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stabsim import landscape, theory, training
+    from stabsim import datasets, landscape, theory, training
     from stabsim.activations import Activation
     from stabsim.arguments import make_task
     from stabsim.clipping import Clipping
@@ -39,6 +39,7 @@ _HOMES = {
     "Trace": "stabsim.tracing",
     "trace": "stabsim.tracing",
     "make_task": "stabsim.arguments",
+    "datasets": "stabsim.datasets",
     "landscape": "stabsim.landscape",
     "theory": "stabsim.theory",
     "training": "stabsim.training",
@@ -46,7 +47,8 @@ _HOMES = {
 
 __all__ = [
     "Activation", "Cell", "Clipping", "Gate", "Initializer", "Network", "Normalization", "Quantity", "Result", "Skip",
-    "Stops", "Trace", "__version__", "landscape", "make_task", "simulate", "theory", "trace", "training", "what_stops",
+    "Stops", "Trace", "__version__", "datasets", "landscape", "make_task", "simulate", "theory", "trace", "training",
+    "what_stops",
 ]  # fmt: skip
 
 

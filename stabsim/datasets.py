@@ -71,9 +71,10 @@ def classification(
     Parameters
     ----------
     name : str
-        "digits".
+        "digits": each feature to mean 0 and variance 1 over all samples, whichever are kept.
     components : int, optional
-        As many principal components of the samples in place of the features, each to mean 0 and variance 1.
+        As many principal components of the samples that are kept in place of the features, each to mean 0 and variance
+        1 over these; at least one sample more than components.
     classes : sequence of int, optional
         The labels that are kept, in the order of the targets' columns; all unless told.
     samples : int, optional
@@ -102,6 +103,8 @@ def classification(
     inside = inside[: len(inside) if samples is None else whole_number("samples", samples, 1, len(inside))]
     inputs, targets = inputs[inside], labels[inside, np.newaxis] == np.array(chosen)
     if components is not None:
+        if len(inputs) < 2:
+            raise ValueError(f"components={brief(components)} need at least 2 samples, not {len(inputs)}")
         inputs = _principal(inputs, whole_number("components", components, 1, min(len(inputs) - 1, inputs.shape[1])))
     return np.ascontiguousarray(inputs), targets.astype(np.float64)
 

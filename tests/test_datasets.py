@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+import stabsim
 from stabsim.datasets import classification, dataset
 
 LABELS = load_digits().target
@@ -18,6 +19,13 @@ def test_all_digits_with_their_labels() -> None:
     np.testing.assert_array_equal(inputs, dataset("digits"))
     np.testing.assert_array_equal(targets.argmax(axis=1), LABELS)
     assert set(targets.sum(axis=1)) == {1.0} and targets.shape == (1797, 10)
+
+
+def test_features_are_standardized_over_all_samples() -> None:
+    inputs, _ = classification("digits", samples=50)
+    np.testing.assert_array_equal(inputs, dataset("digits")[:50])
+    assert abs(inputs.mean(axis=0)).max() > 0.1
+    assert stabsim.datasets.classification is classification
 
 
 def test_classes_and_samples_are_those_asked_for() -> None:
@@ -46,6 +54,7 @@ def test_components_are_principal() -> None:
         ({"classes": (3, 3)}, r"not \(3, 3\)"),
         ({"classes": 3}, "classes must be a sequence of integers"),
         ({"samples": 1798}, "samples must be an integer from 1 to 1797, not 1798"),
+        ({"samples": 1, "components": 1}, "components=1 need at least 2 samples, not 1"),
         ({"components": 65}, "components must be an integer from 1 to 64, not 65"),
         ({"components": 64}, "components must be up to the rank of the inputs, not 64"),  # three pixels are always 0
     ],

@@ -101,6 +101,37 @@ def test_a_unit_of_zeros_does_not_move() -> None:
     assert np.all(found[:, : 6 * 4 : 4] == 0.0) and np.count_nonzero(found) == found.size - 2 * 6
 
 
+@pytest.mark.parametrize("size", [1e300, 1e-300])
+def test_norms_of_filters_neither_overflow_nor_underflow(size: float) -> None:
+    surface: Any = Layers(NETWORK)
+    point = np.random.default_rng(0).standard_normal(surface.parameters)
+    np.testing.assert_allclose(directions(surface, size * point), size * directions(surface, point), rtol=1e-12)
+
+
+def test_what_does_not_fit_into_memory_is_refused() -> None:
+    surface, origin = Cubic(), np.zeros(3)
+    layered: Any = Layers(NETWORK)
+    with pytest.raises(MemoryError, match="losses of a plane need .* reduce resolution"):
+        plane(surface, origin, origin, origin, resolution=10**8)
+    with pytest.raises(MemoryError, match="points of a line need .* reduce resolution"):
+        line(surface, origin, origin, resolution=10**12)
+    with pytest.raises(MemoryError, match="random vectors need .* reduce number or probes"):
+        directions(layered, np.ones(layered.parameters), number=10**12)
+
+
+def test_points_beyond_floats_are_refused() -> None:
+    surface, origin, one = Cubic(), np.zeros(3), np.ones(3)
+    layered: Any = Layers(NETWORK)
+    with pytest.raises(ValueError, match=r"low=-1e\+308 to high=1e\+308 must lead to points that are finite"):
+        line(surface, origin, one, low=-1e308, high=1e308)
+    with pytest.raises(ValueError, match="low=0 to high=20 must lead to points that are finite"):
+        line(surface, origin, 1e307 * one, high=20.0)
+    with pytest.raises(ValueError, match=r"reach=1e\+200 times first and second must lead to points that are finite"):
+        plane(surface, origin, one, 1e200 * one, reach=1e200)
+    with pytest.raises(ValueError, match=r"point must have directions within floats, and has entries of 1.7e\+308"):
+        directions(layered, np.full(layered.parameters, 1.7e308))
+
+
 def test_planes_and_lines_have_the_losses_of_their_points() -> None:
     surface = Cubic()
     point, first, second = np.array([[1.0, 2.0, 3.0], [0.5, 0.0, 1.0], [0.0, -1.0, 2.0]])

@@ -11,7 +11,9 @@ import pytest
 from numpy.typing import NDArray
 
 from stabsim.landscape.extremes import Extremes, extreme_eigenvalues
+from stabsim.landscape.landscape import Landscape
 from stabsim.landscape.spectra import SpectralDensity, spectral_density
+from stabsim.network import Network
 from tests.checks import WRONG, assert_agrees, must_fail
 
 Floats = NDArray[np.float64]
@@ -107,6 +109,57 @@ def test_one_end_only_and_the_count_of_products() -> None:
     assert found.products == again.products > 20
 
 
+REPEATED = [
+    np.r_[-2.0, -2.0, -1.0, np.linspace(0.0, 1.0, 97), 3.0, 4.0, 4.0],
+    np.r_[np.full(6, -5.0), np.linspace(-4.9, 1.0, 20), np.full(3, 1.5), 1.5 + 1e-6, 2.0],
+    np.r_[np.full(60, 7.0)],
+    np.zeros(60),
+    np.r_[np.zeros(150), np.linspace(0.1, 1.0, 10)],
+    np.r_[[-3e-100] * 2, [1e-100] * 30, [2e-100] * 2],
+]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 4])
+@pytest.mark.parametrize("eigenvalues", REPEATED)
+def test_repeated_eigenvalues_are_found_as_often_as_they_are(eigenvalues: Floats, seed: int) -> None:
+    surface = rotated(eigenvalues, seed)
+    for lowest, highest in ((2, 3), (7, 2)):
+        found = extreme_eigenvalues(surface, np.zeros(len(eigenvalues)), lowest, highest, seed=seed)
+        assert_ends(found, surface, lowest, highest)
+        for vectors in (found.lowest_vectors, found.highest_vectors):
+            np.testing.assert_allclose(vectors @ vectors.T, np.eye(len(vectors)), atol=1e-7)
+
+
+@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "mean_squared_error"])
+def test_a_symmetric_point_of_a_net(loss: str) -> None:
+    generator = np.random.default_rng(0)
+    data = generator.standard_normal((20, 5)), np.eye(3)[generator.integers(0, 3, 20)]
+    surface = Landscape(Network((5, 16, 3), "tanh", "lecun_normal"), data, loss)
+    origin = np.zeros(surface.parameters)
+    exact = np.linalg.eigvalsh(surface.hessian(origin))
+    found = extreme_eigenvalues(surface, origin, 12, 8)
+    np.testing.assert_allclose(found.lowest, exact[:12], rtol=0, atol=1e-10)
+    np.testing.assert_allclose(found.highest, exact[::-1][:8], rtol=0, atol=1e-10)
+    assert np.diff(exact[:12]).min() < 1e-12  # there are copies
+
+
+@pytest.mark.parametrize("parameters", [1, 2, 20, 21, 25])
+def test_as_many_eigenvalues_as_parameters(parameters: int) -> None:
+    surface = rotated(np.arange(parameters) - 3.0)
+    point = np.zeros(parameters)
+    assert_ends(extreme_eigenvalues(surface, point), surface, 1, 1)
+    assert_ends(extreme_eigenvalues(surface, point, parameters, parameters), surface, parameters, parameters)
+
+
+def test_copies_that_cannot_be_excluded_are_told() -> None:
+    surface = rotated(np.r_[-3.0, -2.0, np.linspace(0.0, 0.01, 198)])
+    with pytest.warns(
+        RuntimeWarning, match="2 lowest eigenvalues converged and are the outermost if none is repeated: .* more"
+    ):
+        found = extreme_eigenvalues(surface, ORIGIN, lowest=2, highest=0, restarts=2, tolerance=1e-12)
+    np.testing.assert_allclose(found.lowest, [-3.0, -2.0], rtol=1e-10)
+
+
 def test_what_does_not_converge_is_nan_and_told() -> None:
     surface = rotated(np.linspace(-1.0, 1.0, 200))
     with pytest.warns(RuntimeWarning, match=r"of 5 lowest eigenvalues converged to tolerance=1e-14 within restarts=1"):
@@ -189,6 +242,11 @@ def test_a_probe_does_not_depend_on_the_others_and_fewer_steps_are_a_part() -> N
     assert not np.allclose(spectral_density(surface, ORIGIN, probes=2, steps=20, seed=4).diagonal, few.diagonal)
 
 
+def test_far_from_all_nodes_the_density_is_0() -> None:
+    found = spectral_density(rotated(BULK), ORIGIN, probes=2, steps=10).density([-1e300, 1.7e308], 1e-10)
+    np.testing.assert_array_equal(found.estimate, [0.0, 0.0])
+
+
 def test_one_probe_has_no_interval() -> None:
     found = spectral_density(rotated(BULK), ORIGIN, probes=1, steps=10)
     assert np.isnan(found.moment(2).std_error) and np.isfinite(found.moment(2).estimate)
@@ -210,17 +268,22 @@ def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
 
 def test_bad_arguments_of_extremes_and_results() -> None:
     surface = Quadratic(np.eye(3))
-    for name, number in (("lowest", 3), ("highest", -1)):
-        with pytest.raises(ValueError, match=f"{name} must be an integer from 0 to 2, not {number}"):
+    for name, number in (("lowest", 4), ("highest", -1)):
+        with pytest.raises(ValueError, match=f"{name} must be an integer from 0 to 3, not {number}"):
             extreme_eigenvalues(surface, np.zeros(3), **{name: number})
     with pytest.raises(ValueError, match="tolerance must be a finite number >= 2"):
         extreme_eigenvalues(surface, np.zeros(3), tolerance=0.0)
-    with pytest.raises(ValueError, match="hessian_vector must be finite at point"):
-        extreme_eigenvalues(Quadratic(np.full((3, 3), np.nan)), np.zeros(3))
+    for size in (3, 30):
+        with pytest.raises(ValueError, match="hessian_vector must be finite at point"):
+            extreme_eigenvalues(Quadratic(np.full((size, size), np.nan)), np.zeros(size))
     found = spectral_density(surface, np.zeros(3))
     with pytest.raises(ValueError, match="order must be an integer from 1 to 5, not 6"):
         found.moment(6)
-    with pytest.raises(ValueError, match="width must be a finite number > 0"):
+    with pytest.raises(ValueError, match="width must be a finite number >= 2.22045e-16, not 0"):
         found.density([0.0], 0.0)
+    with pytest.raises(ValueError, match="width must be a finite number >= 2.22045e-16, not 1e-300"):
+        found.density([0.0], 1e-300)
+    with pytest.raises(MemoryError, match="random vectors need .* reduce number or probes"):
+        spectral_density(surface, np.zeros(3), probes=10**12)
     with pytest.raises(ValueError, match=r"grid must have shape \(n,\)"):
         found.density([[0.0]], 1.0)

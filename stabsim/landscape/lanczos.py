@@ -28,11 +28,18 @@ def one_point(surface: Surface, argument: str, value: Any) -> Floats:
     return point
 
 
-def normals(number: int, parameters: int, seed: int, purpose: np.uint32) -> Floats:
-    """Return standard normal vectors (number, parameters); each is a function of the seed and its number."""
+def normals(number: int, parameters: int, seed: int, purpose: np.uint32, first: int = 0) -> Floats:
+    """Return standard normal vectors (number, parameters); each is a function of the seed and its number.
+
+    Raises
+    ------
+    MemoryError
+        If they do not fit into memory.
+    """
+    check_memory("random vectors", 8 * number * parameters, "number or probes")
     out = np.empty((number, parameters))
     draw = laws.law("normal", np.dtype(np.float64))
-    for net, row in enumerate(out):
+    for net, row in enumerate(out, first):
         draw(row[np.newaxis], np.uint64(0), np.uint64(seed), purpose, np.uint32(0), np.uint32(net), 1.0)
     return out
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stabsim import names
-from stabsim.checks import number, whole_number
+from stabsim.checks import brief, number, whole_number
 from stabsim.counting import exact_interval
 from stabsim.kernels.matrix_index import count_index
 from stabsim.task import LARGEST_SEED
@@ -53,6 +53,7 @@ _WITH_PARAMETERS: dict[str, tuple[tuple[str, ...], Callable[..., Ensemble]]] = {
     "wishart": (("columns",), _wishart),
     "wigner_wishart": (("columns", "energy"), _wigner_wishart),
 }
+_EXAMPLES = {"wishart": "wishart(columns=20)", "wigner_wishart": "wigner_wishart(columns=20, energy=0.1)"}
 ENSEMBLES = (*_PLAIN, *_WITH_PARAMETERS)
 
 
@@ -80,6 +81,8 @@ def ensemble_of(text: str, n: int) -> Ensemble:
     >>> ensemble_of("wigner_wishart(columns=20, energy=0.1)", 10)
     Ensemble(name='wigner_wishart(columns=20, energy=0.1)', variance=0.02, diagonal_variance=0.04, columns=20)
     """
+    if not isinstance(text, str):
+        raise TypeError(f"ensemble must be a str such as 'goe' or '{_EXAMPLES['wishart']}', not {brief(text)}")
     name, given = names.parse(text)
     if name not in ENSEMBLES:
         raise names.unknown("ensemble", name, ENSEMBLES)
@@ -89,7 +92,7 @@ def ensemble_of(text: str, n: int) -> Ensemble:
     known, build = _WITH_PARAMETERS[name]
     names.check_parameters(name, given, known)
     if missing := [parameter for parameter in known if parameter not in given]:
-        raise ValueError(f"{name} needs {' and '.join(missing)}, as in wigner_wishart(columns=20, energy=0.1)")
+        raise ValueError(f"{name} needs {' and '.join(missing)}, as in {_EXAMPLES[name]}")
     parameters: dict[str, float] = {}
     for parameter, value in given.items():
         whole = isinstance(value, float) and value.is_integer()

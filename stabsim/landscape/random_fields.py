@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from stabsim.checks import whole_number
+from stabsim.landscape.surface import check_points
 from stabsim.task import LARGEST_SEED
 
 Floats = NDArray[np.float64]
@@ -54,30 +55,35 @@ class GaussianField:
         self._directions = draw.standard_normal((waves, self.parameters)) / math.sqrt(self.parameters)
         self._cosines, self._sines = draw.standard_normal((2, waves)) * math.sqrt(self.parameters / waves)
 
-    def loss(self, points: Floats) -> Floats:
+    def loss(self, points: ArrayLike) -> Floats:
         """Return values (...)."""
         cosines, _ = self._waves(points)
         return np.asarray(np.sum(cosines, axis=-1))
 
-    def gradient(self, points: Floats) -> Floats:
+    def gradient(self, points: ArrayLike) -> Floats:
         """Return gradients (..., N)."""
         _, slopes = self._waves(points)
         return np.asarray((slopes[..., None, :] @ self._directions)[..., 0, :])
 
-    def hessian(self, points: Floats) -> Floats:
+    def hessian(self, points: ArrayLike) -> Floats:
         """Return Hessians (..., N, N)."""
         waves, _ = self._waves(points)
         found = (-waves[..., None, :] * self._directions.T) @ self._directions
         return np.asarray(0.5 * (found + np.swapaxes(found, -1, -2)))
 
-    def hessian_vector(self, points: Floats, vectors: Floats) -> Floats:
-        """Return Hessians times vectors (..., N)."""
-        waves, _ = self._waves(points)
-        along = (self._directions @ vectors[..., None])[..., 0]
+    def hessian_vector(self, points: ArrayLike, vectors: ArrayLike) -> Floats:
+        """Return Hessians times vectors (..., N): points and vectors broadcast."""
+        at, moved = check_points(points, self.parameters), check_points(vectors, self.parameters, "vectors")
+        try:
+            np.broadcast_shapes(at.shape, moved.shape)
+        except ValueError:
+            raise ValueError(f"points {at.shape} and vectors {moved.shape} must broadcast") from None
+        waves, _ = self._waves(at)
+        along = (self._directions @ moved[..., None])[..., 0]
         return np.asarray((-(waves * along)[..., None, :] @ self._directions)[..., 0, :])
 
-    def _waves(self, points: Floats) -> tuple[Floats, Floats]:
+    def _waves(self, points: ArrayLike) -> tuple[Floats, Floats]:
         """Return each wave and its derivative by its phase, (..., waves), point by point."""
-        phases = (self._directions @ points[..., None])[..., 0]
+        phases = (self._directions @ check_points(points, self.parameters)[..., None])[..., 0]
         cosine, sine = np.cos(phases), np.sin(phases)
         return self._cosines * cosine + self._sines * sine, self._sines * cosine - self._cosines * sine

@@ -13,6 +13,7 @@ from stabsim.landscape.surface import Surface
 from stabsim.names import unknown
 from stabsim.network import Network
 from stabsim.task import LARGEST_SEED
+from stabsim.threads import check_memory
 
 Floats = NDArray[np.float64]
 
@@ -65,7 +66,9 @@ def directions(
     Raises
     ------
     TypeError, ValueError
-        If an argument is not allowed.
+        If an argument is not allowed, or the directions are beyond every float.
+    MemoryError
+        If they do not fit into memory.
 
     Notes
     -----
@@ -83,8 +86,13 @@ def directions(
         if biases == "fixed":
             moved[:, fan_in:] = 0.0
             units = units[:fan_in]
-        moved *= np.linalg.norm(units, axis=0) / np.linalg.norm(moved, axis=1, keepdims=True)
+        size = np.abs(units).max(axis=0)
+        lengths = np.linalg.norm(units / np.where(size > 0, size, 1.0), axis=0)  # squares stay within floats
+        with np.errstate(over="ignore"):
+            moved *= lengths / np.linalg.norm(moved, axis=1, keepdims=True) * size
         found[:, layer] = moved.reshape(number, -1)
+    if not np.isfinite(found).all():
+        raise ValueError(f"point must have directions within floats, and has entries of {np.abs(point).max():g}")
     return found
 
 
@@ -118,7 +126,9 @@ def plane(
     Raises
     ------
     TypeError, ValueError
-        If an argument is not allowed.
+        If an argument is not allowed, or a point of the plane is beyond every float.
+    MemoryError
+        If the losses, or the points of one row, do not fit into memory.
 
     Examples
     --------
@@ -136,9 +146,17 @@ def plane(
         one_point(surface, name, value) for name, value in (("point", point), ("first", first), ("second", second))
     )
     reach = checks.number("reach", reach, 0.0, open_ends=True)
-    steps = np.linspace(-reach, reach, checks.whole_number("resolution", resolution, 2))
-    row = point + steps[:, np.newaxis] * first
-    losses = np.stack([surface.loss(row + step * second) for step in steps])  # a row at a time: memory
+    number = checks.whole_number("resolution", resolution, 2)
+    check_memory("losses of a plane", 8 * number * (number + 3 * surface.parameters), "resolution")
+    with np.errstate(over="ignore", invalid="ignore"):
+        steps = np.linspace(-reach, reach, number)
+        row = point + steps[:, np.newaxis] * first
+        corners = row[[0, -1], np.newaxis] + steps[[0, -1], np.newaxis] * second
+    if not np.isfinite(corners).all():
+        raise ValueError(f"reach={reach:g} times first and second must lead to points that are finite, and does not")
+    losses = np.empty((number, number))
+    for place, step in enumerate(steps):  # a row at a time: memory
+        losses[place] = surface.loss(row + step * second)
     return Plane(steps, steps, losses)
 
 
@@ -166,13 +184,21 @@ def line(
     Raises
     ------
     TypeError, ValueError
-        If an argument is not allowed.
+        If an argument is not allowed, or a point of the line is beyond every float.
+    MemoryError
+        If its points do not fit into memory.
     """
     start, end = one_point(surface, "start", start), one_point(surface, "end", end)
     low = checks.number("low", low)
     high = checks.number("high", high, low, open_ends=True)
-    places = np.linspace(low, high, checks.whole_number("resolution", resolution, 2))
-    return places, surface.loss(start + places[:, np.newaxis] * (end - start))
+    number = checks.whole_number("resolution", resolution, 2)
+    check_memory("points of a line", 24 * number * surface.parameters, "resolution")
+    with np.errstate(over="ignore", invalid="ignore"):
+        places = np.linspace(low, high, number)
+        points = start + places[:, np.newaxis] * (end - start)
+    if not np.isfinite(points).all():
+        raise ValueError(f"low={low:g} to high={high:g} must lead to points that are finite, and does not")
+    return places, surface.loss(points)
 
 
 def principal_curvatures(surface: Surface, points: ArrayLike, first: ArrayLike, second: ArrayLike) -> Floats:

@@ -14,6 +14,7 @@ from stabsim import checks
 from stabsim.landscape.lanczos import PROBE, lanczos, normals, one_point
 from stabsim.landscape.surface import Surface
 from stabsim.task import LARGEST_SEED
+from stabsim.threads import single_threaded_blas
 
 Floats = NDArray[np.float64]
 
@@ -125,7 +126,8 @@ class SpectralDensity:
         matrices = self.diagonal[:, :, np.newaxis] * np.eye(steps)
         row = np.arange(steps - 1)
         matrices[:, row + 1, row] = self.beside[:, :-1]  # eigh reads the lower half
-        values, vectors = np.linalg.eigh(matrices)
+        with single_threaded_blas():
+            values, vectors = np.linalg.eigh(matrices)
         return values, vectors[:, 0] ** 2
 
     @property
@@ -186,7 +188,7 @@ class SpectralDensity:
             Where.
         width : float
             Standard deviation of that law, in units of eigenvalues: about what is between two neighboring nodes, or
-            lone nodes show instead of a density.
+            lone nodes show instead of a density; at least eps times the largest abs(node).
 
         Returns
         -------
@@ -194,11 +196,13 @@ class SpectralDensity:
             Of shape (n,): of the *smoothed* density. See `truncated` for what more steps may change.
         """
         where = checks.rows("grid", grid, "(n,)", ())
-        width = checks.number("width", width, 0.0, open_ends=True)
+        finest = _FINEST * float(np.abs(self.nodes).max())  # no node is known any better
+        width = checks.number("width", width, max(finest, float(np.finfo(np.float64).tiny)))
         values = np.empty((len(self.nodes), len(where)))
         for place, (nodes, weights) in enumerate(zip(self.nodes, self.weights, strict=True)):
-            distance = (where[:, np.newaxis] - nodes) / width
-            values[place] = np.exp(-0.5 * distance**2) @ weights
+            with np.errstate(over="ignore"):  # what is that far away is 0
+                distance = (where[:, np.newaxis] - nodes) / width
+                values[place] = np.exp(-0.5 * distance**2) @ weights
         return _over_probes(values / (width * math.sqrt(2 * math.pi)))
 
 
