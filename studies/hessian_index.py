@@ -318,7 +318,8 @@ def _independent_signs(row: Any, ends: DataFrame, starts: DataFrame) -> Verdict:
     """E05: were signs independent, all critical points that small gradients lead to would be saddles."""
     found = critical(ends)
     index = mean_with_interval(found["index"])
-    rank = float(found["loss"].corr(found["index"], method="spearman"))
+    varies = found["index"].nunique() > 1  # or it has no correlation
+    rank = float(found["loss"].corr(found["index"], method="spearman")) if varies else math.nan
     half, spread = (select(starts, quantity=name) for name in ("negative", "spread"))
     ratio = spread["estimate"] / spread["theory"]
     distances = {

@@ -129,7 +129,7 @@ def random_points(scale: str) -> Iterator[DataFrame]:
                 for first in range(0, total, TOGETHER)
             ]
             negative, zero = (np.concatenate([getattr(each, name) for each in found]) for name in ("negative", "zero"))
-            yield _signs(negative, zero, loss.parameters).assign(part="points", law=data)
+            yield shares_of(negative, zero, loss.parameters).assign(part="points", law=data)
 
 
 def critical_points(scale: str) -> Iterator[DataFrame]:
@@ -146,10 +146,10 @@ def critical_points(scale: str) -> Iterator[DataFrame]:
                 yield pandas.DataFrame([reached]).assign(theory=math.nan, **tags)
                 if ends.critical.any():
                     signs = ends.negative[ends.critical], ends.zero[ends.critical]
-                    yield _signs(*signs, loss.parameters).assign(**tags)
+                    yield shares_of(*signs, loss.parameters).assign(**tags)
 
 
-def _signs(negative: NDArray[Any], zero: NDArray[Any], n: int) -> DataFrame:
+def shares_of(negative: NDArray[Any], zero: NDArray[Any], n: int) -> DataFrame:
     """Return the share of points with positive eigenvalues only, and the mean share of negative ones.
 
     Degenerate points, with none negative and some 0, are told apart: they are in neither part of the first share.
