@@ -79,7 +79,7 @@ def counted(held: Any) -> dict[str, float]:
 def mean_with_interval(values: Any) -> dict[str, float]:
     """Return the mean of independent values, one a net, with Student's 95% interval, and how many they are.
 
-    A single value has no interval: it is NaN.
+    What is not defined is NaN: the interval of a single value, and the mean of none.
 
     Examples
     --------
@@ -89,7 +89,8 @@ def mean_with_interval(values: Any) -> dict[str, float]:
     from scipy.special import stdtrit
 
     each = np.asarray(values, np.float64).ravel()
-    n, mean = each.size, float(each.mean())
+    n = each.size
+    mean = float(each.mean()) if n else math.nan
     half = float(stdtrit(n - 1, 0.975)) * float(each.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
     return {"estimate": mean, "ci_low": mean - half, "ci_high": mean + half, "nets": n}
 

@@ -5,6 +5,7 @@ Points that minimize the loss and points that minimize the norm of the gradient;
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -14,12 +15,17 @@ import numpy as np
 from stabsim import figures
 from stabsim.arguments import make_task
 from stabsim.cli import run_script
+from stabsim.counting import exact_z
 from stabsim.datasets import classification
-from stabsim.landscape import METHODS, Ends, GaussianField, Kind, Landscape, find, inertia
+from stabsim.landscape import METHODS, Ends, GaussianField, Kind, Landscape, Surface, find, inertia
+from stabsim.landscape.ends import Tolerances
+from stabsim.landscape.gradient_norm import Settings
+from stabsim.landscape.minimizers import gradient_descent
 from stabsim.network import Network
 from stabsim.study import Case, Collected, Drawing, Study, Verdict
 from stabsim.theory.saddle_index import bray_dean_index, wigner_wishart_index
-from stabsim.verdicts import counted, judge, k_of_n, pick, select
+from stabsim.threads import count_threads
+from stabsim.verdicts import LARGEST_Z, counted, judge, k_of_n, largest_z, mean_with_interval, pick, select
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,18 +34,18 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-NETS = {"quick": 8, "paper": 60}  # that are searched from
-STEPS = {"quick": 300, "paper": 1500}  # of a search for small gradients
-DRAWN = {"quick": 10, "paper": 300}  # of which spectra are taken before training
-FIELDS = {"quick": 20, "paper": 300}  # starts in a Gaussian field
+NETS = {"quick": 4, "paper": 30}  # that are drawn for each search
+STEPS = {"quick": 150, "paper": 1000}  # of a search for small gradients
+DRAWN = {"quick": 6, "paper": 200}  # of which spectra are taken before training
+FIELDS = {"quick": 20, "paper": 300}  # starts in a Gaussian field, for each number of steps
 DIMENSIONS, WAVES, DESCENTS = 20, 1000, (0, 3, 6, 10)
 
 NETWORK = Network((4, 3, 4), "tanh", "lecun_normal")  # 31 parameters
 SAMPLES, CLASSES = 720, 4  # all digits 0 to 3 that there are
 HIDDEN = NETWORK.widths[1]
 MINIMIZING = {  # steps
-    "quick": {"gradient_descent": 1000, "l_bfgs": 1500, "newton_cg": 300},
-    "paper": {"gradient_descent": 20_000, "l_bfgs": 5000, "newton_cg": 1000},
+    "quick": {"gradient_descent": 500, "l_bfgs": 1500, "newton_cg": 300},
+    "paper": {"gradient_descent": 5000, "l_bfgs": 5000, "newton_cg": 1000},
 }
 SIZES = (0.3, 1.0)  # of random starts, in those of the law
 PATH = (50, 150, 500)  # steps of gradient descent, after which a search for small gradients starts
@@ -78,19 +84,20 @@ def measure(scale: str) -> DataFrame:
 
 
 def searches(scale: str) -> Iterator[DataFrame]:
-    """Yield the ends of each search in the loss of small nets."""
+    """Yield the ends of each search in the loss of small nets; no start serves two, so that ends are independent."""
     surface = Landscape(NETWORK, data(NETWORK.widths[0], CLASSES))
-    draws = surface.draw(NETS[scale], seed=1)
+    fresh = (surface.draw(NETS[scale], seed=seed) for seed in itertools.count(1))
     for method, steps in MINIMIZING[scale].items():
-        yield _row(find(surface, draws, method=method, max_steps=steps), method=method, starts="random")
+        yield _row(find(surface, next(fresh), method=method, max_steps=steps), method=method, starts="random")
     generator = np.random.Generator(np.random.Philox(1))
     for name, points in (
-        ("random", np.concatenate([size * draws for size in SIZES])),
-        ("path", np.concatenate(list(along_paths(surface, draws)))),
-        ("reduced", np.concatenate(list(reduced(surface, draws)))),
+        ("random", [size * next(fresh) for size in SIZES]),
+        ("path", [descended(surface, size * next(fresh), steps) for size in SIZES for steps in PATH]),
+        ("reduced", [reduced(surface, next(fresh), off) for off in range(1, HIDDEN + 1)]),
     ):
-        shaken = points * (1 + (name != "random") * SHAKEN * generator.standard_normal(points.shape))
-        shaken += (name == "reduced") * SHAKEN * generator.standard_normal(points.shape)  # zeros, too
+        shaken = np.concatenate(points)
+        shaken *= 1 + (name != "random") * SHAKEN * generator.standard_normal(shaken.shape)
+        shaken += (name == "reduced") * SHAKEN * generator.standard_normal(shaken.shape)  # zeros, too
         yield _row(find(surface, shaken, max_steps=STEPS[scale]), method="levenberg_marquardt", starts=name)
 
 
@@ -98,65 +105,65 @@ def _row(ends: Ends, **tags: Any) -> DataFrame:
     return ends.table.assign(part="nets", minimizes=METHODS[tags["method"]].minimizes, **tags)
 
 
-def along_paths(surface: Landscape, points: Floats) -> Iterator[Floats]:
-    """Yield where gradient descent is after some steps."""
-    for size in SIZES:
-        here, before = size * points, 0
-        for steps in PATH:
-            here = find(surface, here, method="gradient_descent", max_steps=steps - before).points
-            before = steps
-            yield here
+def descended(surface: Surface, points: Floats, steps: int) -> Floats:
+    """Return where gradient descent is after some steps."""
+    return gradient_descent(surface, points, Settings(Tolerances(), steps, count_threads(None)))[0]
 
 
-def reduced(surface: Landscape, points: Floats) -> Iterator[Floats]:
-    """Yield minima of nets without 1, 2, ... of the hidden units: critical points, since such units get no gradient."""
-    for off in range(1, HIDDEN + 1):
-        stays = np.ones(surface.parameters)
-        stays[surface.layers[0]].reshape(-1, HIDDEN)[:, :off] = 0.0  # weights and biases of these units
-        stays[surface.layers[1]].reshape(-1, CLASSES)[:off] = 0.0  # and what the next layer makes of them
-        yield find(surface, stays * points, method="l_bfgs", max_steps=1000).points
+def reduced(surface: Landscape, points: Floats, off: int) -> Floats:
+    """Return minima of nets without some of the hidden units: critical points, since such units get no gradient."""
+    stays = np.ones(surface.parameters)
+    stays[surface.layers[0]].reshape(-1, HIDDEN)[:, :off] = 0.0  # weights and biases of these units
+    stays[surface.layers[1]].reshape(-1, CLASSES)[:off] = 0.0  # and what the next layer makes of them
+    return find(surface, stays * points, method="l_bfgs", max_steps=1000).points
 
 
 def field(scale: str) -> Iterator[DataFrame]:
     """Yield critical points of a Gaussian field, searched from where gradient descent is after some steps."""
     surface = GaussianField(DIMENSIONS, WAVES, seed=1)
     generator = np.random.Generator(np.random.Philox(2))
-    starts = 3 * math.sqrt(DIMENSIONS) * generator.standard_normal((FIELDS[scale], DIMENSIONS))
     for steps in DESCENTS:
-        points = find(surface, starts, method="gradient_descent", max_steps=steps).points if steps else starts
-        ends = find(surface, points, max_steps=300)
+        starts = 3 * math.sqrt(DIMENSIONS) * generator.standard_normal((FIELDS[scale], DIMENSIONS))
+        ends = find(surface, descended(surface, starts, steps), max_steps=300)
         found = ends.table.assign(part="field", method="levenberg_marquardt", minimizes="gradient_norm")
         yield found.assign(loss=found["loss"] / (2 * DIMENSIONS))  # in units of the threshold
 
 
 def spectra(scale: str) -> DataFrame:
-    """Return shares of negative and zero eigenvalues of nets before training, and how they spread over nets."""
+    """Return shares of negative eigenvalues of nets before training, and how they spread over nets."""
     import pandas
 
     given, rows = data(DRAWN_WIDTHS[0], DRAWN_WIDTHS[-1]), []
     for name in ACTIVATIONS:
         for law in LAWS:
             surface = Landscape(Network(DRAWN_WIDTHS, name, law), given, loss="softmax_cross_entropy")
-            found = inertia(surface.hessian(surface.draw(DRAWN[scale], seed=2)))
-            share = found.negative / surface.parameters
-            error = share.std(ddof=1) / math.sqrt(len(share))
-            rows.append({
-                "activation": name, "weights": law, "estimate": share.mean(), "ci_low": share.mean() - 1.96 * error,
-                "ci_high": share.mean() + 1.96 * error, "spread": share.std(ddof=1),
-                "independent": 0.5 / math.sqrt(surface.parameters), "zeros": found.zero.mean(), "nets": len(share),
-            })  # fmt: skip
+            share = inertia(surface.hessian(surface.draw(DRAWN[scale], seed=2))).negative / surface.parameters
+            tags = {"activation": name, "weights": law}
+            independent = 0.5 / math.sqrt(surface.parameters)
+            rows.append({**tags, "quantity": "negative", **mean_with_interval(share), "theory": 0.5})
+            rows.append({**tags, "quantity": "spread", **spread_with_interval(share), "theory": independent})
     return pandas.DataFrame(rows).assign(part="spectra")
 
 
+def spread_with_interval(values: Floats) -> dict[str, float]:
+    """Return the standard deviation of normal values, with its 95% interval by chi-square, and how many they are."""
+    from scipy.special import chdtri
+
+    n, spread = len(values), float(values.std(ddof=1))
+    low, high = (spread * math.sqrt((n - 1) / float(chdtri(n - 1, tail))) for tail in (0.025, 0.975))
+    return {"estimate": spread, "ci_low": low, "ci_high": high, "nets": n}
+
+
 def shares(ends: DataFrame) -> DataFrame:
-    """Return the share of saddles among critical points, with its exact interval, by what searches minimize."""
+    """Return the share of saddles among saddles and minima, with its exact interval, by what searches minimize."""
     import pandas
 
     rows = []
     for minimizes, part in ends.groupby("minimizes"):
-        held = critical(part)["negative"] > 0
-        found = counted(held) if len(held) else {"estimate": math.nan, "ci_low": 0.0, "ci_high": 1.0, "nets": 0}
-        rows.append(found | {"minimizes": minimizes, "theory": 1 - 0.5 ** _parameters()})
+        found = critical(part)
+        held = found["negative"][(found["negative"] > 0) | (found["zero"] == 0)] > 0
+        share = counted(held) if len(held) else {"estimate": math.nan, "ci_low": 0.0, "ci_high": 1.0, "nets": 0}
+        rows.append(share | {"minimizes": minimizes, "theory": 1 - 0.5 ** _parameters()})
     return pandas.DataFrame(rows).assign(part="share")
 
 
@@ -267,12 +274,14 @@ def draw_kinds(axes: Axes, rows: DataFrame) -> None:
 
 def draw_field(axes: Axes, rows: DataFrame) -> None:
     """Draw the mean energy of critical points of a Gaussian field at each index, beside its limit."""
+    import pandas
+
     found = critical(rows)
-    mean = found.groupby("index")["loss"].agg(["mean", "std", "count"])
+    mean = found.groupby("index")["loss"].apply(lambda each: pandas.Series(mean_with_interval(each))).unstack()
     looks: Any = figures.line(0) | {"linestyle": "none"}
     axes.plot(found["loss"], found["index"], color="#b0b0b0", marker=".", linestyle="none", markersize=2)
-    half = 1.96 * mean["std"] / np.sqrt(mean["count"])
-    axes.errorbar(mean["mean"], mean.index, xerr=half, label="mean at each index", capsize=2, **looks)
+    half = mean["ci_high"] - mean["estimate"]
+    axes.errorbar(mean["estimate"], mean.index, xerr=half, label="mean at each index", capsize=2, **looks)
     grid = np.linspace(-1, 0.5, 200)
     axes.plot(grid, [bray_dean_index(float(x)) for x in grid], color="black", label="Bray & Dean, N → ∞", marker="")
     axes.set(xlabel=f"energy / threshold, Gaussian field, N = {DIMENSIONS}", ylabel="index / N")
@@ -282,11 +291,11 @@ def draw_field(axes: Axes, rows: DataFrame) -> None:
 def draw_spectra(axes: Axes, rows: DataFrame) -> None:
     """Draw the share of negative eigenvalues before training, with its spread over nets."""
     for number, law in enumerate(LAWS):
-        part = select(rows, weights=law)
+        part, spread = (select(rows, weights=law, quantity=name) for name in ("negative", "spread"))
         looks: Any = figures.line(number) | {"linestyle": "none"}
         places = np.arange(len(part)) + 0.2 * (number - 1)
-        axes.errorbar(places, part["estimate"], part["spread"], capsize=2, label=figures.spelled(law), **looks)
-    half = float(rows["independent"].iloc[0])
+        axes.errorbar(places, part["estimate"], spread["estimate"], capsize=2, label=figures.spelled(law), **looks)
+    half = float(select(rows, quantity="spread")["theory"].iloc[0])
     axes.axhspan(0.5 - half, 0.5 + half, color="#d9d9d9", label="independent signs")
     axes.set_xticks(range(len(ACTIVATIONS)), [figures.spelled(name) for name in ACTIVATIONS], rotation=30)
     axes.set(ylabel="share of negative eigenvalues\nat the start, ± spread over nets", ylim=(0.36, 0.65))
@@ -308,28 +317,41 @@ ALMOST_SURE = 0.9  # of critical points, with confidence
 def _independent_signs(row: Any, ends: DataFrame, starts: DataFrame) -> Verdict:
     """E05: were signs independent, all critical points that small gradients lead to would be saddles."""
     found = critical(ends)
-    rank = float(found["loss"].corr(found["index"], method="spearman"))
-    low, high = starts["estimate"].min(), starts["estimate"].max()
-    ratio = starts["spread"] / starts["independent"]
-    holds = row.ci_low > ALMOST_SURE
+    index = mean_with_interval(found["index"])
+    varies = found["index"].nunique() > 1  # or it has no correlation
+    rank = float(found["loss"].corr(found["index"], method="spearman")) if varies else math.nan
+    half, spread = (select(starts, quantity=name) for name in ("negative", "spread"))
+    ratio = spread["estimate"] / spread["theory"]
+    distances = {
+        "the share of saddles": float(exact_z(round((1 - row.estimate) * row.nets), row.nets, 1 - row.theory))
+        if row.nets else math.inf,
+        "the share of negative signs before training": largest_z(half),
+        "their spread over nets": largest_z(spread),
+    }  # fmt: skip
+    off = [name for name, z in distances.items() if not z < LARGEST_Z]
     note = (
-        f"share of saddles among critical points found by minimizing |g|: {k_of_n(row)}; independent signs make it "
-        f"1 - 0.5^{_parameters()}. Their mean share of negative eigenvalues is {found['index'].mean():.2f}, not 1/2, "
-        f"and goes with the loss (rank correlation {rank:.2f}). Before training {low:.2f} to {high:.2f} of "
+        f"share of saddles among saddles and minima found by minimizing |g|: {k_of_n(row)}; independent signs make it "
+        f"1 - 0.5^{_parameters()}. The mean share of negative eigenvalues there is {index['estimate']:.3f} "
+        f"[{index['ci_low']:.3f}, {index['ci_high']:.3f}], of independent signs 1/2, and goes with the loss (rank "
+        f"correlation {rank:.2f}). Before training {half['estimate'].min():.2f} to {half['estimate'].max():.2f} of "
         "eigenvalues are negative, by activation and weights, and their number spreads over nets "
-        f"{ratio.min():.2f} to {ratio.max():.2f} times as much as that of independent signs"
+        f"{ratio.min():.2f} to {ratio.max():.2f} times as much as that of independent signs. Largest |z| of "
+        + ", of ".join(f"{name} {z:.1f}" for name, z in distances.items())
     )
-    return judge("E05", row, holds, note)
+    when = f"it says no more than 'almost surely': {', '.join(off)} are not those of independent signs" if off else ""
+    return judge("E05", row, row.ci_low > ALMOST_SURE, note, when=when)
 
 
 def _descent_finds_saddles(row: Any, other: Any, ends: DataFrame) -> Verdict:
     """E06: what minimizers of the loss end at, beside what minimizers of the gradient end at."""
     holds = row.ci_low > ALMOST_SURE
+    trained, searched = (select(ends, minimizes=name) for name in ("loss", "gradient_norm"))
+    left_out = [kinds_of(part)["degenerate"] for part in (trained, searched)]
     note = (
-        "share of saddles among critical points found by minimizing the loss from random starts: "
-        f"{k_of_n(row)}; by minimizing |g| {k_of_n(other)} [{other.ci_low:.3f}, {other.ci_high:.3f}]. All ends of the "
-        f"first: {_told(select(ends, minimizes='loss'))}; of the second: "
-        f"{_told(select(ends, minimizes='gradient_norm'))}"
+        "share of saddles among saddles and minima found by minimizing the loss from random starts: "
+        f"{k_of_n(row)}; by minimizing |g| {k_of_n(other)} [{other.ci_low:.3f}, {other.ci_high:.3f}]. Each search has "
+        f"a start of its own; {left_out[0]} and {left_out[1]} degenerate critical points (no eigenvalue negative, some "
+        f"0) do not count. All ends of the first: {_told(trained)}; of the second: {_told(searched)}"
     )
     return judge("E06", row, holds, note)
 

@@ -11,7 +11,7 @@ import numpy as np
 from stabsim import figures
 from stabsim.arguments import make_task
 from stabsim.cli import run_script
-from stabsim.counting import Rules
+from stabsim.counting import Rules, exact_z
 from stabsim.datasets import classification
 from stabsim.landscape import Landscape, classify, find, index_counts, inertia, positive_definite_estimate
 from stabsim.network import Network
@@ -20,7 +20,17 @@ from stabsim.theory.random_matrix import log_positive_definite_probability
 from stabsim.theory.saddle_index import critical_energy, wigner_wishart_index
 from stabsim.threads import single_threaded_blas
 from stabsim.training import Regression
-from stabsim.verdicts import LARGEST_Z, counted, judge, k_of_n, largest_z, pick, select, with_interval
+from stabsim.verdicts import (
+    LARGEST_Z,
+    counted,
+    judge,
+    k_of_n,
+    largest_z,
+    mean_with_interval,
+    pick,
+    select,
+    with_interval,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,12 +39,12 @@ if TYPE_CHECKING:
 
 PARTICLES = {"quick": 100, "paper": 2000}
 MATRICES = {"quick": 200, "paper": 5000}  # whose negative eigenvalues are counted
-POINTS = {"quick": (2000, 50), "paper": (400_000, 5000)}  # random ones, of few parameters and of many
+POINTS = {"quick": (2000, 50), "paper": (200_000, 2000)}  # random ones, of few parameters and of many
 FEW, TOGETHER = 20, 10_000
-STARTS = {"quick": {"loss": 5, "gradient norm": 40}, "paper": {"loss": 60, "gradient norm": 300}}
+STARTS = {"quick": {"loss": 5, "gradient norm": 40}, "paper": {"loss": 60, "gradient norm": 200}}
 SEARCHED = {"quick": (1, 2), "paper": (1, 2, 3, 4, 6)}  # widths
 METHODS = {"loss": "l_bfgs", "gradient norm": "levenberg_marquardt"}
-MOST_STEPS = {"quick": 200, "paper": 1000}  # of a search
+MOST_STEPS = {"quick": 200, "paper": 500}  # of a search
 WIDTHS = {"regression": (1, 2, 3, 4, 6, 9, 14, 22, 36), "digits": (1, 2, 3, 5, 8, 12, 18, 29)}
 ROWS = (2, 3, 5, 8, 12, 20, 30, 40)  # of random matrices
 COLUMNS = 2  # of the Wishart part, for each row
@@ -44,6 +54,7 @@ LAWS = {
     "independent_signs": "independent signs", "wigner_wishart": "Wigner + Wishart",
     "equal_variance": "equal variances", "goe": "GOE",
 }  # fmt: skip
+DECISIVE = {"law": "regression", "way": "gradient norm", "n": 5}  # the smallest net
 COINS = -math.log10(2.0)
 SADDLES = 200
 OUTPUT = "activation_mean_square"
@@ -88,36 +99,37 @@ def matrices(scale: str) -> DataFrame:
     """Estimate how rarely random matrices are positive definite, and which share of their eigenvalues is negative."""
     import pandas
 
-    rows = []
+    logs, means = [], []
     for law in LAWS:
-        share = wigner_wishart_index(1 / COLUMNS, ENERGY) if law == "wigner_wishart" else 0.5
+        share = math.nan if law == "wigner_wishart" else 0.5
         for n in ROWS:
             found = positive_definite_estimate(n, ensemble(law, n), particles=PARTICLES[scale], repetitions=16)
             exact = math.nan
             if law in ("goe", "independent_signs") or (law == "equal_variance" and n <= 3):
                 exact = log_positive_definite_probability(n, law)
-            logs = np.array([found.log_estimate, found.log_ci_low, found.log_ci_high, exact]) / math.log(10.0)
-            rows.append((law, n, "log10_probability", *logs, len(found.logs) * found.particles))
-            mean, error = index_counts(n, ensemble(law, n), matrices=MATRICES[scale]).index
-            ends = mean - 1.96 * error, mean + 1.96 * error
-            limit = math.nan if law == "wigner_wishart" else share
-            rows.append((law, n, "index", mean, *ends, limit, MATRICES[scale]))
-    columns = ["law", "n", "quantity", "estimate", "ci_low", "ci_high", "theory", "nets"]
-    return pandas.DataFrame(rows, columns=columns).assign(part="matrices")
+            numbers = np.array([found.log_estimate, found.log_ci_low, found.log_ci_high, exact]) / math.log(10.0)
+            logs.append((law, n, "log10_probability", *numbers, len(found.logs) * found.particles))
+            counts = index_counts(n, ensemble(law, n), matrices=MATRICES[scale])
+            means.append((law, n, "index", *counts.index, share, counts.matrices))
+    tags = ["law", "n", "quantity", "estimate"]
+    table = pandas.DataFrame(logs, columns=[*tags, "ci_low", "ci_high", "theory", "nets"])
+    index = with_interval(pandas.DataFrame(means, columns=[*tags, "std_error", "theory", "nets"]))
+    return pandas.concat([table, index], ignore_index=True).assign(part="matrices")
 
 
 def random_points(scale: str) -> Iterator[DataFrame]:
-    """Yield, of nets at their starting points, the share without negative curvature, and of negative eigenvalues."""
+    """Yield, of nets as they start, the share with positive curvature only, and the share of negative eigenvalues."""
     few, many = POINTS[scale]
     for data, widths in WIDTHS.items():
         for width in widths:
             loss = surface(data, width)
             total = few if loss.parameters <= FEW else many
-            negative = [
-                inertia(loss.hessian(loss.draw(min(TOGETHER, total - first), seed=first))).negative
+            found = [
+                inertia(loss.hessian(loss.draw(min(TOGETHER, total - first), seed=first)))
                 for first in range(0, total, TOGETHER)
             ]
-            yield _signs(np.concatenate(negative), loss.parameters).assign(part="points", law=data)
+            negative, zero = (np.concatenate([getattr(each, name) for each in found]) for name in ("negative", "zero"))
+            yield shares_of(negative, zero, loss.parameters).assign(part="points", law=data)
 
 
 def critical_points(scale: str) -> Iterator[DataFrame]:
@@ -127,24 +139,31 @@ def critical_points(scale: str) -> Iterator[DataFrame]:
     for data in WIDTHS:
         for width in SEARCHED[scale]:
             loss = surface(data, width)
-            for way, method in METHODS.items():
-                ends = find(loss, loss.draw(STARTS[scale][way], seed=1), method=method, max_steps=MOST_STEPS[scale])
+            for seed, (way, method) in enumerate(METHODS.items()):
+                ends = find(loss, loss.draw(STARTS[scale][way], seed=seed), method=method, max_steps=MOST_STEPS[scale])
                 tags = {"part": "critical", "law": data, "way": way}
                 reached = {"n": loss.parameters, "quantity": "critical", **counted(ends.critical)}
                 yield pandas.DataFrame([reached]).assign(theory=math.nan, **tags)
-                if ends.critical.sum() > 1:
-                    yield _signs(ends.negative[ends.critical], loss.parameters).assign(**tags)
+                if ends.critical.any():
+                    signs = ends.negative[ends.critical], ends.zero[ends.critical]
+                    yield shares_of(*signs, loss.parameters).assign(**tags)
 
 
-def _signs(negative: NDArray[Any], n: int) -> DataFrame:
-    """Return the share of points without negative eigenvalues, and the mean share of these."""
+def shares_of(negative: NDArray[Any], zero: NDArray[Any], n: int) -> DataFrame:
+    """Return the share of points with positive eigenvalues only, and the mean share of negative ones.
+
+    Degenerate points, with none negative and some 0, are told apart: they are in neither part of the first share.
+    """
     import pandas
 
-    shares = negative / n
-    mean = {"estimate": shares.mean(), "std_error": shares.std(ddof=1) / math.sqrt(len(shares)), "nets": len(shares)}
-    index = with_interval(pandas.DataFrame([{"quantity": "index", **mean}]))
-    none = pandas.DataFrame([{"quantity": "positive_definite", **counted(negative == 0), "theory": 0.5**n}])
-    return pandas.concat([none, index], ignore_index=True).assign(n=n)
+    degenerate = (negative == 0) & (zero > 0)
+    rows = [
+        {"quantity": "degenerate", **counted(degenerate)},
+        {"quantity": "index", **mean_with_interval(negative / n)},
+    ]
+    if not degenerate.all():
+        rows.append({"quantity": "positive_definite", **counted(negative[~degenerate] == 0), "theory": 0.5**n})
+    return pandas.DataFrame(rows).assign(n=n)
 
 
 class Saddle:
@@ -248,7 +267,7 @@ def _draw_nets(axes: Axes, measured: DataFrame) -> None:
     goe = np.exp([log_positive_definite_probability(int(each)) for each in n[:12]])
     axes.plot(n[:12], goe, color="black", linestyle=":", linewidth=1.0)
     axes.set(xscale="log", yscale="log", xlim=(4, 170), ylim=(1e-6, 2), xlabel="parameters n",
-             ylabel="share without negative eigenvalue")  # fmt: skip
+             ylabel="share with positive eigenvalues only")  # fmt: skip
     axes.text(20, 3e-6, "$0.5^n$", fontsize=7)
     axes.text(6.6, 3e-6, "GOE", fontsize=7)
 
@@ -291,46 +310,49 @@ def _saddle(measured: DataFrame) -> Verdict:
     return judge("E04", next(checks[checks["law"].str.startswith("a net")].itertuples()), holds, note)
 
 
-def _outside(rows: DataFrame, of: str = "theory") -> Any:
-    """Return which intervals do not hold what coins say."""
-    return (rows[of] < rows["ci_low"]) | (rows[of] > rows["ci_high"])
+def _distance(rows: DataFrame) -> float:
+    """Return the largest |z| of counts from 0.5^n, by exact tails: intervals end near any tiny probability."""
+    return float(np.max(exact_z((rows["estimate"] * rows["nets"]).round(), rows["nets"], rows["theory"])))
 
 
 def _coins(table: DataFrame, measured: DataFrame) -> Verdict:
-    """E05: 0.5^n, of coins, against all that has other eigenvalues."""
-    logs = select(measured, part="matrices", quantity="log10_probability").assign(coins=lambda rows: rows["n"] * COINS)
-    fair = largest_z(select(logs, law="independent_signs")) < LARGEST_Z
-    others = logs[logs["law"] != "independent_signs"]
-    nets = select(measured, quantity="positive_definite")
-    points, critical = select(nets, part="points"), select(nets, part="critical")
-    off = [bool(_outside(others, "coins").any()), bool(_outside(points).any()), bool(_outside(critical).any())]
-    agree = fair and not any(off)
-    goe = select(logs, law="goe")
+    """E05: 0.5^n, which is arithmetic where signs are independent, against nets; the row is of the smallest net."""
+    logs = select(measured, part="matrices", quantity="log10_probability")
+    coins, goe = (largest_z(select(logs, law=law)) for law in ("independent_signs", "goe"))
+    distances = {name: _distance(rows) for name, rows in _settings(measured, "positive_definite") if len(rows)}
+    off = [name for name, z in distances.items() if not z < LARGEST_Z]
+    when = f"signs of eigenvalues are independent; they are not at: {'; '.join(off)}" if off else ""
+    points = select(measured, part="points", quantity="positive_definite")
+    critical = select(measured, part="critical")
+    row = pick(critical, quantity="positive_definite", **DECISIVE)
     far = "; ".join(
         f"{LAWS[law]} 10^{pick(logs, law=law, n=ROWS[-1]).estimate:.1f}" for law in LAWS if law != "independent_signs"
     )
     found = "; ".join(
-        f"{row.law}, n = {row.n}: {k_of_n(row)}, coins {row.theory:.2g}"
-        for row in points[points["n"] < FEW].itertuples()
+        f"{each.law}, n = {each.n}: {k_of_n(each)}, coins {each.theory:.2g}"
+        for each in points[points["n"] < FEW].itertuples()
     )
-    ways = []
-    for way in METHODS:
-        rows = select(critical, way=way)
-        minima, total = float((rows["estimate"] * rows["nets"]).sum()), int(rows["nets"].sum())
-        ways.append(f"{minima:.0f} of {total} critical points found by minimizing the {way} are minima")
-    farthest = select(critical, way="gradient norm").assign(beyond=lambda rows: rows["ci_low"] - rows["theory"])
-    row = next(farthest.sort_values("beyond", kind="stable")[-1:].itertuples())
     outputs = select(table, quantity=OUTPUT, layer=2)["estimate"]
     note = (
-        f"share of minima among critical points of nets of {row.n} parameters ({row.law}), found by minimizing the "
-        f"norm of the gradient: {k_of_n(row)}; theory: 0.5^n. Independent signs agree with 0.5^n up to n = {ROWS[-1]} "
-        f"(10^{ROWS[-1] * COINS:.1f}); there, by importance splitting, {far}. GOE estimates are within "
-        f"{largest_z(goe):.1f} standard errors of the exact ones. Random points of nets (as they start: outputs have "
-        f"a mean square of {outputs.min():.2f} to {outputs.max():.2f}) without negative eigenvalue: {found}; over all "
-        f"n, {int(_outside(points).sum())} of {len(points)} intervals exclude 0.5^n. " + ", ".join(ways)
+        f"share of minima among saddles and minima of nets of {row.n} parameters ({row.law}), found by minimizing the "
+        f"{row.way}: {k_of_n(row)}; theory: 0.5^n. Largest |z| of counts in nets: "
+        + ", ".join(f"{name} {z:.1f}" for name, z in distances.items())
+        + f". Independent signs give 0.5^n by arithmetic, and by importance splitting up to n = {ROWS[-1]} "
+        f"(|z| < {coins:.1f}; of GOE, beside its exact law, {goe:.1f}); there, at 10^{ROWS[-1] * COINS:.1f}, {far}. "
+        f"Random points of nets (as they start: outputs have a mean square of {outputs.min():.2f} to "
+        f"{outputs.max():.2f}) with positive eigenvalues only: {found}. "
+        + ", ".join(_minima(select(critical, way=way), way) for way in METHODS)
     )
-    when = "" if agree else "the signs of eigenvalues are independent, as of diagonal matrices with independent entries"
-    return judge("E05", row, fair, note, when=when)
+    return judge("E05", row, coins < LARGEST_Z, note, when=when)
+
+
+def _minima(rows: DataFrame, way: str) -> str:
+    """Write how many critical points are minima, and how many are degenerate."""
+    kinds = (select(rows, quantity=name) for name in ("positive_definite", "degenerate"))
+    minima, degenerate = (float((each["estimate"] * each["nets"]).sum()) for each in kinds)
+    total = select(rows, quantity="index")["nets"].sum()
+    told = f"{minima:.0f} of {total:.0f} critical points found by minimizing the {way} are minima"
+    return f"{told}, {degenerate:.0f} degenerate"
 
 
 study = Study(
