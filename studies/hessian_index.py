@@ -204,6 +204,7 @@ def draw_index(axes: Axes, rows: DataFrame) -> None:
             axes.plot(grid, [curve(loss) for loss in grid], color="black", linestyle=style, label=label, marker="")
     least = 0.7 * found["loss"].min() if len(found) else 0.0
     axes.set(xlabel="loss at the critical point", ylabel="index / parameters", ylim=(-0.02, None), xlim=(least, None))
+    axes.locator_params(axis="x", nbins=5)  # or labels touch
     axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=2, fontsize=6)
 
 
