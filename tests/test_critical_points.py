@@ -158,7 +158,7 @@ def test_a_minimum_at_infinity_is_not_critical(method: str) -> None:
         assert ends.counts["receding"] == 5 and ends.gradient_norms.max() < 1e-8
 
 
-RIGHT = {
+RIGHT: dict[str, Any] = {
     "logistic": [[1.0], [1.0], [1.0]],
     "softmax_cross_entropy": np.eye(3)[[0, 1, 0]],
 }

@@ -246,9 +246,12 @@ def test_a_bad_argument_is_refused(given_: dict[str, Any], fragment: str) -> Non
         (("sgd", {"learning_rate": -1}, 1.0, 1.0), "learning_rate must be a finite number >= 0, not -1.0"),
         (("momentum", {"learning_rate": 1, "momentum": 1}, 1.0, 1.0), "momentum must be a finite number >= 0 and < 1"),
         (("adagrad", {"learning_rate": 1, "epsilon": 0}, 1.0, 1.0), "epsilon must be a finite number > 0, not 0.0"),
-        (("adam", optimizer("adam").parameters | {"epsilon_beside": "g"}, 1.0, 1.0), "unknown epsilon_beside 'g'"),
         (
-            ("adamw", optimizer("adamw").parameters | {"weight_decay": 3e3}, 1.0, 1.0),
+            ("adam", dict(optimizer("adam").parameters) | {"epsilon_beside": "g"}, 1.0, 1.0),
+            "unknown epsilon_beside 'g'",
+        ),
+        (
+            ("adamw", dict(optimizer("adamw").parameters) | {"weight_decay": 3e3}, 1.0, 1.0),
             "learning_rate times weight_decay must be a finite number >= 0 and <= 2, not 3.0",
         ),
     ],

@@ -61,7 +61,7 @@ def find(
         Where searches begin.
     method : str
         "gradient_descent", "l_bfgs" or "newton_cg" minimize the loss, "levenberg_marquardt" (unless told) or
-        "newton_mr" the norm of the gradient.
+        "newton_mr" the norm of the gradient: these end at saddles more often than at minima.
     max_steps : int
         Of each search; 500 unless told.
     gradient_tolerance, step_tolerance, flat_tolerance : float

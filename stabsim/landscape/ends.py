@@ -180,9 +180,10 @@ def classify(
     to the larger of ||H|| and 1, the point is *receding*. Else, where H g is small, it is *gradient-flat*: |g|^2 is
     stationary there, which ends methods that minimize it and has been mistaken for a critical point (Frye, Simon,
     Wadia, Ligeralde, DeWeese & Bouchard 2021, Neural Computation 33). All else is *unfinished*, also what is not
-    finite. Which points are critical does not depend on the unit of the loss; the unit of a parameter is 1. What falls
-    to infinity with slopes below rounding, such as weights of units that are saturated to the last bit, cannot be told
-    from a zero eigenvalue.
+    finite. Whether a point is critical does not depend on the unit of the loss, but how far searches come does, and so
+    does what counts as receding where ||H|| is below 1; the unit of a parameter is 1. What falls to infinity with
+    slopes below every float, such as weights of units that are saturated to the last bit, cannot be told from a zero
+    eigenvalue.
 
     The band of zero eigenvalues is n eps ||H|| plus twice the change of the Hessian (its Frobenius norm) by Newton's
     step, which bounds, to first order, how far eigenvalues are from those at the critical point itself (Weyl); twice

@@ -34,11 +34,12 @@ class Landscape:
     Parameters
     ----------
     network : Network
-        Widths and activation; of its weights and biases only `draw` makes use.
+        Widths and activation, which must have a second derivative; of weights and biases only `draw` makes use.
     data : pair of arrays or Regression
         Inputs (samples, widths[0]) and targets (samples, widths[-1]); of a regression, the draw of seed 0 and net 0.
     loss : str, default "mean_squared_error"
-        Or "softmax_cross_entropy" (targets are probabilities, one-hot rows say) or "logistic" (targets from 0 to 1).
+        Mean over samples and outputs. Or "softmax_cross_entropy" (targets are probabilities, one-hot rows say; mean
+        over samples) or "logistic" (targets from 0 to 1; mean over samples and outputs).
     output_activation : str or Activation, default "linear"
         f of the last layer, in the place of the network's.
     train_biases : bool, default True

@@ -82,7 +82,8 @@ LOSSES = {
         ),
         Loss(
             "softmax_cross_entropy", losses.softmax_cross_entropy,
-            "probabilities: >= 0, with the sum 1 +- 1e-6 in each row", _distributions, "Bridle 1990, Neurocomputing, NATO ASI F68; over samples, in nats",
+            "probabilities: >= 0, with the sum 1 +- 1e-6 in each row", _distributions,
+            "Bridle 1990, Neurocomputing, NATO ASI F68; over samples, in nats",
         ),
         Loss(
             "logistic", losses.logistic, "from 0 to 1", _unit,

@@ -63,7 +63,8 @@ def l_bfgs(surface: Surface, starts: Floats, settings: Settings) -> tuple[Floats
 def newton_cg(surface: Surface, starts: Floats, settings: Settings) -> tuple[Floats, Counts]:
     """Return where SciPy's Newton-CG ends (Nocedal & Wright 2006, section 7.1), from one start after another.
 
-    Conjugate gradients on Hessian-vector products, cut off where the curvature is negative.
+    Conjugate gradients on Hessian-vector products, cut off where the curvature is negative, or below 3 eps along a
+    gradient, whatever the unit of the loss: it ends early where losses are small.
     """
 
     def options(_: Floats) -> dict[str, Any]:
