@@ -54,6 +54,20 @@ def number(
     return found + 0.0  # zero without a sign: one value, one spelling, one hash
 
 
+def factor(argument: str, value: Any) -> float:
+    """Return a factor by which something is remembered: from 0, below 1.
+
+    Examples
+    --------
+    >>> factor("momentum", 1.0)
+    Traceback (most recent call last):
+    ValueError: momentum must be a finite number >= 0 and < 1, not 1.0
+    """
+    if number(argument, value, 0.0, 1.0) == 1.0:
+        raise ValueError(f"{argument} must be a finite number >= 0 and < 1, not {value!r}")
+    return float(value)
+
+
 def whole_number(argument: str, value: Any, least: int = 1, most: int = LARGEST_WHOLE_NUMBER) -> int:
     """Return an integer in its range.
 

@@ -15,6 +15,7 @@ from stabsim import Network
 from stabsim.landscape import METHODS, GaussianField, Kind, Landscape, classify, find
 from stabsim.theory.landscape import autoencoder_critical_point, chain_hessian
 from stabsim.theory.saddle_index import bray_dean_energy
+from tests.checks import must_fail
 
 MINIMIZERS = [name for name, method in METHODS.items() if method.minimizes == "loss"]
 FILE = Path(__file__).parents[1] / "data" / "reference_values.csv"
@@ -133,9 +134,14 @@ def test_all_critical_points_of_a_chain() -> None:
 # --- Gaussian fields at low energy --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("index", "n", "descent", "tolerance"), [("0.1", 20, (3, 6, 10), 0.05)])
-def test_the_energy_of_low_saddles_of_a_field(index: str, n: int, descent: tuple[int, ...], tolerance: float) -> None:
-    """Searched from where descent has come after some steps, since almost all saddles are near energy 0."""
+def test_the_energy_of_low_saddles_of_a_field() -> None:
+    """Searched from where descent has come after some steps, since almost all saddles are near energy 0.
+
+    The law is a limit: at N = 20 energies are within 1 / N of it (6% off, by 3 standard errors), so that no error of 5%
+    could be told from its distance. What is held is that two negative eigenvalues have the energy of two, and not that
+    of one or of three.
+    """
+    index, n, descent = "0.1", 20, (3, 6, 10)
     field = GaussianField(n, waves=1000, seed=1)
     begin = 3 * np.sqrt(n) * normals(25, 40, n)
     points = [find(field, begin, method="gradient_descent", max_steps=steps).points for steps in descent]
@@ -144,4 +150,10 @@ def test_the_energy_of_low_saddles_of_a_field(index: str, n: int, descent: tuple
     assert there.sum() >= 10
     energy = float(reference("9.bd.eps.")[index])
     assert bray_dean_energy(float(index)) == pytest.approx(energy, rel=1e-12)
-    assert ends.losses[there].mean() / (2 * n) == pytest.approx(energy, abs=tolerance)
+
+    def check(expected: float) -> None:
+        assert abs(ends.losses[there].mean() / (2 * n) - expected) < 1 / n
+
+    check(energy)
+    for other in (1, 3):
+        must_fail(check, bray_dean_energy(other / n))

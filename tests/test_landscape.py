@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import hypothesis
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import strategies as st
@@ -119,6 +120,36 @@ def test_losses_far_out_are_finite_and_exact() -> None:
     assert (
         np.abs(Landscape(network, ([[1.0]], [[1.0, 0.0]]), loss, train_biases=False).gradient(outputs)).max() < 1e-300
     )
+
+
+def precise(loss: str, outputs: list[float], targets: list[float]) -> list[Any]:
+    """Return the loss of one sample and its derivatives by the outputs, from 700 digits."""
+    with mpmath.workdps(700):
+        z, y = ([mpmath.mpf(value) for value in each] for each in (outputs, targets))
+        if loss == "logistic":
+            shares = [1 / (1 + mpmath.exp(-value)) for value in z]
+            terms = [-b * mpmath.log(p) - (1 - b) * mpmath.log(1 - p) for p, b in zip(shares, y, strict=True)]
+            parts = [*terms, *(p - b for p, b in zip(shares, y, strict=True))]
+            return [float(sum(terms) / len(z)), *(float(part / len(z)) for part in parts[len(z) :])]
+        powers = [mpmath.exp(value) for value in z]
+        shares = [power / sum(powers) for power in powers]
+        total = -sum(b * mpmath.log(p) for p, b in zip(shares, y, strict=True))
+        return [float(total), *(float(p - b) for p, b in zip(shares, y, strict=True))]
+
+
+@pytest.mark.parametrize("loss", ["logistic", "softmax_cross_entropy"])
+def test_losses_and_gradients_far_out_keep_their_digits(loss: str) -> None:
+    """Where all is nearly right: at +-17 p - y is off by 4%, at +-40 it is 0.
+
+    A difference of outputs up to 700 is rounded by 1e-13.
+    """
+    network = Network((1, 3), "linear", "lecun_normal")
+    for far in (0.3, 5.0, 12.0, 17.0, 40.0, 150.0, 340.0):
+        for outputs in ([far, -far, -0.9 * far], [-far, -0.5 * far, far], [0.0, far, 0.0], [-far, -far, 0.1]):
+            for targets in ([1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.25, 0.0, 0.75]):
+                surface = Landscape(network, ([[1.0]], [targets]), loss, train_biases=False)
+                found = [surface.loss(outputs), *surface.gradient(outputs)]
+                np.testing.assert_allclose(found, precise(loss, outputs, targets), rtol=2e-13, atol=0)
 
 
 SHAPES = st.lists(st.integers(1, 4), min_size=2, max_size=5).map(tuple)
@@ -255,6 +286,11 @@ DATA: Any = (np.zeros((4, 2)), np.zeros((4, 2)))
         (lambda: Landscape(NETWORK, DATA, "hinge"), "unknown loss 'hinge'"),
         (lambda: Landscape(NETWORK, DATA, 3), "loss must be one of mean_squared_error"),  # type: ignore[arg-type]  # shown
         (lambda: Landscape(NETWORK, DATA, "softmax_cross_entropy"), "targets of softmax_cross_entropy must be prob"),
+        (
+            lambda: Landscape(NETWORK, (DATA[0], DATA[1] + 1 / 3), "softmax_cross_entropy"),
+            r"with the sum 1 \+- 1e-6 in each row, not 0.666666667 in row 0",
+        ),
+        (lambda: Landscape(NETWORK, DATA).loss(np.zeros((0, 17))), r"with one point at least, not \(0, 17\)"),
         (lambda: Landscape(NETWORK, (DATA[0], DATA[1] + 2), "logistic"), "must be from 0 to 1, not 2 to 2"),
         (lambda: Landscape(NETWORK, DATA, output_activation="rleu"), "output_activation: unknown activation 'rleu'"),
         (lambda: Landscape(Network((2, 2), "tanh", "he_normal", 0.1), DATA, train_biases=False), "bias_std=0.1"),
@@ -264,7 +300,7 @@ DATA: Any = (np.zeros((4, 2)), np.zeros((4, 2)))
         ),
         (lambda: Landscape(NETWORK, (np.zeros((4, 3)), DATA[1])), "inputs must have shape"),
         (lambda: Landscape(NETWORK, DATA).loss(np.zeros(16)), r"points must have shape \(..., 17\), not \(16,\)"),
-        (lambda: Landscape(NETWORK, DATA).loss(np.full(17, np.nan)), "points must be a finite number, not nan"),
+        (lambda: Landscape(NETWORK, DATA).loss(np.full(17, np.nan)), r"points must be finite, but points\[0\] is nan"),
         (lambda: Landscape(NETWORK, DATA).loss(3.0), r"points must have shape \(..., 17\), not \(\)"),
         (lambda: Landscape(NETWORK, DATA).hessian_vector(np.zeros(17), np.zeros(3)), "vectors must have shape"),
         (lambda: Landscape(NETWORK, DATA).gradient(np.zeros(17), samples=[4]), "samples must be from 0 to 3, not 4"),
@@ -276,3 +312,8 @@ DATA: Any = (np.zeros((4, 2)), np.zeros((4, 2)))
 def test_errors(make: Any, message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         make()
+
+
+def test_probabilities_of_float32_are_probabilities() -> None:
+    thirds = np.full((4, 3), 1 / 3, np.float32)
+    assert Landscape(Network((2, 3), "tanh", "lecun_normal"), (DATA[0], thirds), "softmax_cross_entropy").samples == 4

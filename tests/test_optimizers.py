@@ -248,4 +248,7 @@ def test_a_state_of_another_optimizer_is_refused() -> None:
 def test_float32_does_not_take_what_it_cannot_hold() -> None:
     with pytest.raises(ValueError, match="epsilon=1e-50 of adam: outside the normal range of float32"):
         optimizer("adam(epsilon=1e-50)").start(np.zeros(3, np.float32))
+    with pytest.raises(ValueError, match=r"learning_rate=1e\+39 of sgd: outside the normal range of float32"):
+        optimizer("sgd(learning_rate=1e39)").start(np.zeros(3, np.float32))
+    assert optimizer("sgd(learning_rate=1e39)").start(np.zeros(3)).steps == 0
     assert isinstance(optimizer("adam(epsilon=1e-50)"), Optimizer)

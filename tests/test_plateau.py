@@ -58,6 +58,30 @@ def test_crossings_from_rest_have_a_closed_form(name: str, slope: float) -> None
         must_fail(check, WRONG * expected)
 
 
+@pytest.mark.parametrize("slope", [1e-6, 1e-9])
+def test_crossings_know_the_place_of_epsilon(slope: float) -> None:
+    """Beside the uncorrected root it counts as 1 / sqrt(1 - beta2^t) times as much: 1581 steps, not 1100."""
+    chosen = optimizer("adam(learning_rate=0.01, epsilon_beside=uncorrected)")
+    expected = theory.crossing_steps("adam", chosen.parameters, 1.0, slope)
+    steps = passages(f"plateau(slope={slope!r})", chosen, [[0.0]], [1.0], most_steps=10_000).steps[0, 0]
+    assert 100 < steps == expected
+    beside = theory.crossing_steps("adam", fixed("adam").parameters, 1.0, slope)
+    assert expected > (1.2 if slope < 1e-8 else 1.0) * beside
+
+
+@pytest.mark.parametrize("decay", [1e-9, 0.3, 70.0, 100.0, 150.0, 199.0, 200.0])
+def test_crossings_under_any_decay_are_those_of_passages(decay: float) -> None:
+    """A step keeps 1 - 0.01 decay of the way, which may be none of it, or less."""
+    chosen = optimizer(f"adamw(learning_rate=0.01, weight_decay={decay!r})")
+    furthest = 0.01 / (0.01 * decay)
+    for width in (0.3 * furthest, 0.9 * furthest, 1.05 * furthest, 1.6 * furthest, 3.0 * furthest):
+        if width > 10:
+            continue
+        expected = theory.crossing_steps("adamw", chosen.parameters, width, 0.5)
+        found = passages(f"plateau(width={width!r}, slope=0.5)", chosen, [[0.0]], [width], most_steps=5000).steps[0, 0]
+        assert found == (-1 if math.isinf(expected) else expected)
+
+
 @pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name != "adamw"])  # whose start is not the origin
 @pytest.mark.parametrize("slope", [0.1, 1e-3, 1e-5])
 def test_crossings_with_a_memory_of_steep_slopes_have_a_closed_form(name: str, slope: float) -> None:
@@ -95,8 +119,9 @@ def test_saddles_are_left_after_the_logarithm_of_the_distance(momentum: float) -
         expected = theory.saddle_escape_steps(start, 1.0, 2.0, 0.01, momentum)
         steps = passages("saddle", spec, [[1.0, start], [0.3, -start]], [1.0], most_steps=10_000).steps
         assert np.all(steps == steps[0, 0]) and 0 <= steps[0, 0] - expected < 1.01
-    twice = theory.saddle_escape_steps(1e-8, 1.0, 2.0, 0.01, momentum) - expected
-    assert twice == pytest.approx(0.0, abs=1e-9)
+    far, near = (theory.saddle_escape_steps(start, 1.0, 2.0, 0.01, momentum) for start in (1e-4, 1e-8))
+    factor = np.roots([1.0, -(1.02 + momentum), momentum]).max()  # the growth of a step
+    assert near - far == pytest.approx(math.log(1e4) / math.log(factor), rel=1e-9)
 
 
 def test_the_escape_from_a_saddle_is_the_logarithm_without_momentum() -> None:
@@ -216,8 +241,23 @@ def test_a_bad_argument_is_refused(given_: dict[str, Any], fragment: str) -> Non
         (("sdg", {}, 1.0, 1.0), "unknown rule 'sdg'; known, nearest first: sgd"),
         (("sgd", {"learning_rate": 0.1}, 0.0, 1.0), "width must be a finite number > 0, not 0.0"),
         (("sgd", {"learning_rate": 0.1}, 1.0, -1.0), "slope must be a finite number >= 0, not -1.0"),
+        (("sgd", {}, 1.0, 1.0), "parameters of sgd must be learning_rate: learning_rate is missing"),
+        (("sgd", {"rate": 0.1}, 1.0, 1.0), "unknown parameter of sgd 'rate'; known, nearest first: learning_rate"),
+        (("sgd", {"learning_rate": -1}, 1.0, 1.0), "learning_rate must be a finite number >= 0, not -1.0"),
+        (("momentum", {"learning_rate": 1, "momentum": 1}, 1.0, 1.0), "momentum must be a finite number >= 0 and < 1"),
+        (("adagrad", {"learning_rate": 1, "epsilon": 0}, 1.0, 1.0), "epsilon must be a finite number > 0, not 0.0"),
+        (("adam", optimizer("adam").parameters | {"epsilon_beside": "g"}, 1.0, 1.0), "unknown epsilon_beside 'g'"),
+        (
+            ("adamw", optimizer("adamw").parameters | {"weight_decay": 3e3}, 1.0, 1.0),
+            "learning_rate times weight_decay must be a finite number >= 0 and <= 2, not 3.0",
+        ),
     ],
 )
 def test_what_theory_does_not_know_is_refused(arguments: Any, fragment: str) -> None:
     with pytest.raises(ValueError, match=re.escape(fragment)):
         theory.crossing_steps(*arguments)
+
+
+def test_momentum_of_a_saddle_is_below_1() -> None:
+    with pytest.raises(ValueError, match=r"momentum must be a finite number >= 0 and < 1, not 1\.0"):
+        theory.saddle_escape_steps(1e-3, 1.0, 2.0, 0.1, momentum=1.0)

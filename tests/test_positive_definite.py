@@ -64,17 +64,20 @@ def test_goe(n: int) -> None:
     must_fail(assert_probability, found, expected + math.log(WRONG))
 
 
-@pytest.mark.parametrize(("n", "particles"), [(20, 500), (40, 200)])
-def test_goe_far_below_every_float(n: int, particles: int) -> None:
-    found = positive_definite_estimate(n, particles=particles, repetitions=16)
+@pytest.mark.parametrize(("n", "particles", "repetitions", "wrong"), [(20, 1500, 32, WRONG), (40, 200, 16, 2.0)])
+def test_goe_with_many_rows(n: int, particles: int, repetitions: int, wrong: float) -> None:
+    """With 40 rows, P = e^-455, to a factor of 2 only: 5% would take a minute."""
+    found = positive_definite_estimate(n, particles=particles, repetitions=repetitions)
     assert_probability(found, log_positive_definite_probability(n))
-    must_fail(assert_probability, found, WRONG * log_positive_definite_probability(n))
+    must_fail(assert_probability, found, log_positive_definite_probability(n) + math.log(wrong))
 
 
-@pytest.mark.parametrize(("n", "value"), rows_of(r"9\.goe\.(?:pd|lnP)\.n(\d+)"))
+PUBLISHED = rows_of(r"9\.goe\.(?:pd|lnP)\.n(\d+)")
+
+
+@pytest.mark.parametrize(("n", "value"), [row for row in PUBLISHED if int(str(row.values[0])) <= 40])
 def test_goe_as_published(n: str, value: float) -> None:
-    if int(n) > 40:  # half a minute: benchmarks/positive_definite.py has it
-        return
+    """The last, of 60 rows, takes half a minute: benchmarks/positive_definite.py has it. For twins see above."""
     found = positive_definite_estimate(int(n), particles=200, repetitions=16, seed=1)
     assert_probability(found, value if value < 0 else math.log(value))
 

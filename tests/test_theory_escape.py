@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy.integrate import quad
+from scipy.special import ndtr
 
 from stabsim.theory.escape import escape_probability, linear_covariance, saddle_variances
 from tests.checks import WRONG, assert_agrees, must_fail
@@ -33,6 +36,25 @@ def test_walkers_leave_as_the_law_says() -> None:
     assert_agrees(share, escape_probability(steps, rate, noise, drop=0.2), error)
     must_fail(assert_agrees, share, escape_probability(steps, rate, WRONG * noise, drop=0.2), error)
     assert escape_probability([0, 10], rate, 0.0).tolist() == [0.0, 0.0]  # without noise nobody leaves
+
+
+@pytest.mark.parametrize("noise", [1e-3, 0.3, 3.0, 100.0, 1e6])
+@pytest.mark.parametrize("steps", [1, 10, 60])
+def test_the_law_is_its_integral_at_any_noise(steps: int, noise: float) -> None:
+    """Over x_1, in pieces about the kink of sqrt(R^2 + x_1^2); 60 Gauss-Hermite nodes are off by 4e-3 there."""
+    ascent, descent = saddle_variances(steps, 0.1, noise)
+
+    def density(x: float) -> float:
+        return float(4 * np.exp(-x * x / 2) / np.sqrt(2 * np.pi) * ndtr(-np.sqrt((1 + ascent * x * x) / descent)))
+
+    ends = sorted({0.0, 40.0, *(min(factor / float(np.sqrt(ascent)), 40.0) for factor in (0.01, 0.1, 1, 10, 100))})
+    parts = [quad(density, low, high, epsabs=1e-14, epsrel=1e-12)[0] for low, high in itertools.pairwise(ends)]
+    assert escape_probability(steps, 0.1, noise) == pytest.approx(sum(parts), rel=1e-11, abs=1e-300)
+
+
+def test_the_law_far_out() -> None:
+    assert escape_probability([10**4, 10**6], 0.1, 1.0) == pytest.approx([1.0, 1.0], abs=1e-15)
+    assert np.isnan(escape_probability(10**6, 3.0, 1.0))  # both variances overflow
 
 
 def test_the_time_is_logarithmic_in_the_noise() -> None:

@@ -1,7 +1,7 @@
 """Losses of a batch: each writes, with the gradient and the Hessian by the outputs, sample by sample.
 
-A loss reaches the kernels as a function pointer. All are means over samples; ``rows`` says how many there are in all,
-of which a call may see a part.
+A loss reaches the kernels as a function pointer. All are means over samples. Those of shares keep their digits where
+nearly all is right, down to underflow: there the gradient must fall as the curvature does.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from numba import float64, int64
+from numba import float64
 
 from stabsim.kernels import blocks
 from stabsim.kernels.compile import kernel
 from stabsim.kernels.views import flat
 
-# float64 (outputs (B, k), targets (B, k), rows, gradient (B, k), curvature (B, k, k)): the loss
-SIGNATURE: Any = float64(float64[:, ::1], float64[:, ::1], int64, float64[:, ::1], float64[:, :, ::1])
+# float64 (outputs (B, k), targets (B, k), gradient (B, k), curvature (B, k, k)): the loss
+SIGNATURE: Any = float64(float64[:, ::1], float64[:, ::1], float64[:, ::1], float64[:, :, ::1])
 
 
-def mean_squared_error(z, y, rows, gradient, curvature):
+def mean_squared_error(z, y, gradient, curvature):
     """Mean of (z - y)^2 over samples and outputs."""
-    share = 1.0 / (rows * z.shape[1])
+    share = 1.0 / z.size
     total = 0.0
     blocks.fill(flat(curvature), 0.0)
     for b in range(z.shape[0]):
@@ -35,46 +35,50 @@ def mean_squared_error(z, y, rows, gradient, curvature):
     return share * total
 
 
-def softmax_cross_entropy(z, y, rows, gradient, curvature):
+def softmax_cross_entropy(z, y, gradient, curvature):
     """Mean over samples of -sum y log softmax(z), y being probabilities."""
-    share = 1.0 / rows
+    share = 1.0 / z.shape[0]
     total = 0.0
     for b in range(z.shape[0]):
-        highest = z[b, 0]
+        most = 0
         for j in range(1, z.shape[1]):
-            highest = max(highest, z[b, j])
-        partition, whole = 0.0, 0.0
+            most = j if z[b, j] > z[b, most] else most
+        rest, whole = 0.0, 0.0  # the others by the largest, and all targets
         for j in range(z.shape[1]):
-            gradient[b, j] = math.exp(z[b, j] - highest)
-            partition += gradient[b, j]
+            gradient[b, j] = 1.0 if j == most else math.exp(z[b, j] - z[b, most])
+            rest += 0.0 if j == most else gradient[b, j]
             whole += y[b, j]
-        level = highest + math.log(partition)
         for j in range(z.shape[1]):
-            total += y[b, j] * (level - z[b, j])
-            gradient[b, j] /= partition
+            total += y[b, j] * ((z[b, most] - z[b, j]) + math.log1p(rest))
+            gradient[b, j] /= 1 + rest
         for i in range(z.shape[1]):
+            others = 0.0  # 1 - p
             for j in range(z.shape[1]):
                 curvature[b, i, j] = -share * whole * gradient[b, i] * gradient[b, j]
-            others = 0.0  # 1 - p, without cancellation
-            for j in range(z.shape[1]):
                 others += gradient[b, j] if j != i else 0.0
-            curvature[b, i, i] = share * whole * gradient[b, i] * others
+            curvature[b, i, i] = others
         for j in range(z.shape[1]):
-            gradient[b, j] = share * (whole * gradient[b, j] - y[b, j])
+            p, others = gradient[b, j], curvature[b, j, j]
+            gradient[b, j] = share * (p * (whole - y[b, j]) - y[b, j] * others)
+            curvature[b, j, j] = share * whole * p * others
     return share * total
 
 
-def logistic(z, y, rows, gradient, curvature):
+def logistic(z, y, gradient, curvature):
     """Mean over samples and outputs of -y log s(z) - (1 - y) log(1 - s(z)), s being the sigmoid and y from 0 to 1."""
-    share = 1.0 / (rows * z.shape[1])
+    share = 1.0 / z.size
     total = 0.0
     blocks.fill(flat(curvature), 0.0)
     for b in range(z.shape[0]):
         for j in range(z.shape[1]):
             tail = math.exp(-abs(z[b, j]))
             less = tail / (1 + tail)  # of s(z) and 1 - s(z)
-            total += math.log1p(tail) + (max(z[b, j], 0.0) - y[b, j] * z[b, j])
-            gradient[b, j] = share * ((1 - less if z[b, j] > 0 else less) - y[b, j])
+            if z[b, j] > 0:
+                total += math.log1p(tail) + (1 - y[b, j]) * z[b, j]
+                gradient[b, j] = share * ((1 - y[b, j]) - less)
+            else:
+                total += math.log1p(tail) - y[b, j] * z[b, j]
+                gradient[b, j] = share * (less - y[b, j])
             curvature[b, j, j] = share * less * (1 - less)
     return share * total
 

@@ -176,7 +176,7 @@ def evaluate(problem, signals, y, vector, at, curved):
     rows = y.shape[0]
     pass_forward(problem, signals, vector, at, rows, curved)
     outputs = part(problem, signals.delta, problem.widths.size - 1, rows)
-    return problem.loss(outputs, y, rows, signals.gradient, signals.curvature)
+    return problem.loss(outputs, y, signals.gradient, signals.curvature)
 
 
 def _evaluate_points(

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stabsim.checks import number, rows, whole_number
-from stabsim.landscape.ends import Ends, Tolerances, judged, length, reach
+from stabsim.checks import rows, whole_number
+from stabsim.landscape.ends import Ends, Tolerances, judged, length, reach, tolerances_of
 from stabsim.landscape.gradient_norm import Settings, levenberg_marquardt, newton_mr
 from stabsim.landscape.minimizers import gradient_descent, l_bfgs, newton_cg
-from stabsim.landscape.surface import Surface
+from stabsim.landscape.surface import Surface, check_surface, check_values
 from stabsim.names import unknown
 from stabsim.threads import count_threads, single_threaded_blas
 
@@ -106,15 +106,15 @@ def find(
     """
     if method not in METHODS:
         raise unknown("method", method, METHODS)
+    check_surface(surface)
     places = rows("starts", starts, "(points, parameters)", (surface.parameters,))
-    tolerances = Tolerances(
-        number("gradient_tolerance", gradient_tolerance, 0.0, 1.0),
-        number("step_tolerance", step_tolerance, 0.0, 1.0),
-        number("flat_tolerance", flat_tolerance, 0.0, 1.0),
-    )
+    tolerances = tolerances_of(gradient_tolerance, step_tolerance, flat_tolerance)
     settings = Settings(tolerances, whole_number("max_steps", max_steps), count_threads(threads))
     search, minimizes = METHODS[method]
-    with single_threaded_blas():  # for all steps: to set it for each takes as long as a small net
+    # BLAS is set for all steps: for each it takes as long as a small net. What they try may overflow.
+    with single_threaded_blas(), np.errstate(all="ignore"):
+        check_values("loss", surface.loss(places), places.shape[:1])
+        check_values("gradient", surface.gradient(places), places.shape)
         ends, steps = search(surface, places, settings)
         if minimizes == "loss":
             ends = _polished(surface, ends, settings)

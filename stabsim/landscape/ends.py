@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stabsim.checks import number, rows
-from stabsim.landscape.inertia import EPSILON, eigensystems, signs
-from stabsim.landscape.surface import Surface
+from stabsim.landscape.inertia import ASYMMETRY, EPSILON, eigensystems, signs
+from stabsim.landscape.surface import Surface, check_surface, check_values
 from stabsim.threads import count_threads
 
 if TYPE_CHECKING:
@@ -41,6 +41,15 @@ class Tolerances(NamedTuple):
     gradient: float = 1e-10
     step: float = 1e-4
     flat: float = 1e-5
+
+
+def tolerances_of(gradient: float, step: float, flat: float) -> Tolerances:
+    """Return three tolerances, checked."""
+    return Tolerances(
+        number("gradient_tolerance", gradient, 0.0, 1.0),
+        number("step_tolerance", step, 0.0, 1.0),
+        number("flat_tolerance", flat, 0.0, 1.0),
+    )
 
 
 @dataclass(frozen=True, repr=False)
@@ -190,15 +199,14 @@ def classify(
     >>> classify(Saddle(), [[0.0, 0.0], [1.0, 0.0]])
     2 end points of 2 parameters: 1 critical, 1 unfinished; index 1 to 1
     """
+    check_surface(surface)
     places = rows("points", points, "(points, parameters)", (surface.parameters,))
-    tolerances = Tolerances(
-        number("gradient_tolerance", gradient_tolerance, 0.0, 1.0),
-        number("step_tolerance", step_tolerance, 0.0, 1.0),
-        number("flat_tolerance", flat_tolerance, 0.0, 1.0),
-    )
+    tolerances = tolerances_of(gradient_tolerance, step_tolerance, flat_tolerance)
     taken = np.zeros(len(places), np.int64) if steps is None else np.asarray(steps)
     if taken.shape != (len(places),) or taken.dtype.kind not in "iu":
         raise ValueError(f"steps must be integers ({len(places)},), one a point, not {taken.dtype} {taken.shape}")
+    if taken.min() < 0:
+        raise ValueError(f"steps must be integers >= 0, not {taken.min()}")
     return judged(surface, places, taken, tolerances, count_threads(threads))
 
 
@@ -230,7 +238,12 @@ def reach(points: Floats) -> Floats:
 def _look(surface: Surface, points: Floats, tolerances: Tolerances, threads: int) -> tuple[NDArray[Any], ...]:
     """Return what `Ends` has of a piece, between points and steps."""
     n = points.shape[1]
-    losses, gradients, hessians = surface.loss(points), surface.gradient(points), surface.hessian(points)
+    losses, gradients = surface.loss(points), surface.gradient(points)
+    losses, gradients = (
+        check_values("loss", losses, points.shape[:1]),
+        check_values("gradient", gradients, points.shape),
+    )
+    hessians = _symmetric(check_values("hessian", surface.hessian(points), (*points.shape, n)))
     finite = np.isfinite(losses) & np.isfinite(gradients).all(-1) & np.isfinite(hessians).all((-2, -1))
     gradients, hessians = np.where(finite[:, None], gradients, 0.0), np.where(finite[:, None, None], hessians, 0.0)
     values, vectors = eigensystems(hessians, threads)
@@ -257,6 +270,25 @@ def _look(surface: Surface, points: Floats, tolerances: Tolerances, threads: int
     unknown = np.where(finite, 0.0, np.nan)
     found = (losses, norm, size, step, residual, flatness)
     return *(np.asarray(each + unknown) for each in found), kinds, *counts, bands + unknown
+
+
+def _symmetric(hessians: Floats) -> Floats:
+    """Return Hessians that are symmetric but for rounding.
+
+    Raises
+    ------
+    ValueError
+        If they are not: eigenvalues are read off one half alone.
+    """
+    with np.errstate(invalid="ignore"):  # infinite ones are unfinished, whatever they are
+        apart = np.abs(hessians - np.swapaxes(hessians, -1, -2)).max(axis=(-2, -1))
+        limit = ASYMMETRY * np.abs(hessians).max(axis=(-2, -1))
+    if (apart > limit).any():
+        raise ValueError(
+            f"hessian of the surface must be symmetric to {ASYMMETRY:g} of its largest entry, but differs from its "
+            f"transpose by {apart[apart > limit][0]:.3g}"
+        )
+    return hessians
 
 
 def _change(

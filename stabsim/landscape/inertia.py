@@ -85,7 +85,10 @@ def eigenvalues(matrices: Any, *, threads: int | None = None) -> Floats:
     >>> eigenvalues([[0.0, 1.0], [1.0, 0.0]])
     array([-1.,  1.])
     """
-    given = np.asarray(matrices)
+    try:
+        given = np.asarray(matrices)
+    except ValueError:  # of several sizes
+        given = np.empty(0, object)
     if given.dtype.kind not in "iuf" or given.ndim < 2 or given.shape[-1] != given.shape[-2] or given.size == 0:
         shape = f"an array of shape {given.shape}" if given.dtype.kind in "iuf" else brief(matrices)
         raise ValueError(f"matrices must be an array of numbers (..., n, n) with n >= 1, not {shape}")
@@ -118,7 +121,8 @@ def _check(given: NDArray[Any], values: Floats, differences: Floats) -> None:
     leading = given.shape[:-2]
     if len(wrong):
         place = [int(i) for i in np.unravel_index(wrong[0], leading)] if leading else []
-        raise ValueError(f"matrices must be finite, but matrices{place or ''} is not")
+        fault = "has eigenvalues beyond every float" if np.isfinite(given[tuple(place)]).all() else "is not"
+        raise ValueError(f"matrices must be finite, but matrices{place or ''} {fault}")
     wrong = np.flatnonzero(differences > ASYMMETRY)
     if len(wrong):
         place = [int(i) for i in np.unravel_index(wrong[0], leading)] if leading else []

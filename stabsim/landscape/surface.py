@@ -56,13 +56,60 @@ class Surface(Protocol):
         """Return Hessians times vectors (..., P)."""
 
 
+def check_surface(surface: Any, needed: tuple[str, ...] = ("loss", "gradient", "hessian", "hessian_vector")) -> None:
+    """Refuse what has not the methods that are needed, or no parameters.
+
+    Raises
+    ------
+    TypeError, ValueError
+        What is missing.
+
+    Examples
+    --------
+    >>> check_surface(None)
+    Traceback (most recent call last):
+    TypeError: surface must have the methods loss, gradient, hessian, hessian_vector, and parameters, not None
+    """
+    from stabsim import checks
+
+    if not all(callable(getattr(surface, name, None)) for name in needed) or not hasattr(surface, "parameters"):
+        raise TypeError(
+            f"surface must have the methods {', '.join(needed)}, and parameters, not {checks.brief(surface)}"
+        )
+    checks.whole_number("parameters of the surface", surface.parameters)
+
+
+def check_values(name: str, values: Any, shape: tuple[int, ...]) -> Floats:
+    """Return what a method of a surface has returned, which must have that shape.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no array of numbers, or of another shape.
+
+    Examples
+    --------
+    >>> check_values("loss", np.zeros((3, 2)), (3,))
+    Traceback (most recent call last):
+    ValueError: loss of the surface must have shape (3,) at these points, not (3, 2)
+    """
+    from stabsim import checks
+
+    found = np.asarray(values)
+    if found.dtype.kind not in "iuf":
+        raise TypeError(f"{name} of the surface must return an array of numbers, not {checks.brief(values)}")
+    if found.shape != shape:
+        raise ValueError(f"{name} of the surface must have shape {shape} at these points, not {found.shape}")
+    return found.astype(np.float64, copy=False)
+
+
 def check_points(points: ArrayLike, parameters: int, argument: str = "points") -> Floats:
     """Return points as a float64 array (..., P).
 
     Raises
     ------
     TypeError, ValueError
-        If they are no finite numbers, or their last side is not P.
+        If they are no finite numbers (then the first that is none is told), or their last side is not P.
 
     Examples
     --------
@@ -71,7 +118,16 @@ def check_points(points: ArrayLike, parameters: int, argument: str = "points") -
     """
     from stabsim import checks
 
-    found = np.ascontiguousarray(checks.array(argument, points))
+    if np.size(points) == 0:
+        raise ValueError(
+            f"{argument} must have shape (..., {parameters}), with one point at least, not {np.shape(points)}"
+        )
+    try:
+        found = np.ascontiguousarray(checks.array(argument, points))
+    except ValueError:
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(points))[0])
+        place = f"{argument}[{', '.join(map(str, where))}]"
+        raise ValueError(f"{argument} must be finite, but {place} is {np.asarray(points)[where]}") from None
     if np.ndim(points) == 0 or found.shape[-1] != parameters:
         raise ValueError(f"{argument} must have shape (..., {parameters}), not {np.shape(points)}")
     return found

@@ -13,11 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stabsim import names
-from stabsim.checks import number, whole_number
+from stabsim.checks import factor, number, whole_number
 
 Floats = NDArray[np.float64]
 
-RULES = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw")
+_ADAM = ("learning_rate", "beta1", "beta2", "epsilon")
+RULES = {  # and what each takes
+    "sgd": ("learning_rate",),
+    "momentum": ("learning_rate", "momentum"),
+    "nesterov": ("learning_rate", "momentum"),
+    "adagrad": ("learning_rate", "epsilon"),
+    "rmsprop": ("learning_rate", "decay", "epsilon"),
+    "adam": _ADAM,
+    "adamw": (*_ADAM, "weight_decay"),
+}
+PLACES = ("corrected", "uncorrected")  # of epsilon, which adam may be told
 _FORGOTTEN = 1e-10  # by how much steps may still change where they are taken as constant
 _SUMMED = 2000  # steps of adagrad, whose memory does not end: an integral takes over
 _MOST_SUMMED = 10**7
@@ -39,7 +49,8 @@ def crossing_steps(
     rule : str
         One of `RULES`.
     parameters : mapping
-        Its hyperparameters, by the names of the registry.
+        All its hyperparameters, by the names of `stabsim.training.OPTIMIZERS`; ``epsilon_beside`` of adam may be left
+        out. Of adamw, learning_rate weight_decay may be up to 2: beyond, points swing further and further.
     width, slope : float
         > 0, and from 0.
     outside, steps_outside : float, int
@@ -53,7 +64,7 @@ def crossing_steps(
     Raises
     ------
     TypeError, ValueError
-        If the rule is unknown, or an argument is outside its range.
+        If the rule or a hyperparameter is unknown or missing, or an argument is outside its range.
 
     Notes
     -----
@@ -74,13 +85,15 @@ def crossing_steps(
         raise names.unknown("rule", rule, RULES)
     far, g = number("width", width, 0.0, open_ends=True), number("slope", slope, 0.0)
     steep, before = number("outside", outside, 0.0), whole_number("steps_outside", steps_outside, 0)
-    given = {key: float(value) for key, value in parameters.items() if not isinstance(value, str)}
+    given = _checked(rule, parameters)
     done = _summed(rule, given, g, steep)
     k = np.arange(1.0, done + 1)
     sizes = _sizes(rule, given, g, steep, before, k)
     if rule == "adamw":
+        from scipy.signal import lfilter
+
         kept = 1.0 - given["learning_rate"] * given["weight_decay"]
-        come = _decayed(sizes, kept)
+        come = lfilter([1.0], [1.0, -kept], sizes)  # x = kept x + size
         limit = sizes[-1] / (1.0 - kept) if kept < 1.0 else math.inf
     else:
         come, kept, limit = np.cumsum(sizes), 1.0, math.inf
@@ -90,11 +103,33 @@ def crossing_steps(
     if rule == "adagrad":
         return _beyond_by_adagrad(given, g, far - float(come[-1]), float(steep**2 * before), done)
     last = float(sizes[-1])
-    if g == 0.0 or last == 0.0 or far >= limit:  # what is left of a memory leads no further
+    if g == 0.0 or last == 0.0 or far >= limit or kept <= 0.0:  # what is left leads no further: swings become smaller
         return math.inf
     if kept < 1.0:
         return done + math.log((limit - far) / (limit - float(come[-1]))) / math.log(kept)
     return done + (far - float(come[-1])) / last
+
+
+def _checked(rule: str, parameters: Mapping[str, float | str]) -> dict[str, float]:
+    """Return the hyperparameters of a rule as numbers; of the places of epsilon, the number."""
+    optional = {"epsilon_beside": PLACES[0]} if rule == "adam" else {}
+    names.check_parameters(rule, parameters, (*RULES[rule], *optional))
+    missing = [key for key in RULES[rule] if key not in parameters]
+    if missing:
+        raise ValueError(f"parameters of {rule} must be {', '.join(RULES[rule])}: {missing[0]} is missing")
+    given = {}
+    for key, value in (optional | dict(parameters)).items():
+        if key == "epsilon_beside":
+            if value not in PLACES:
+                raise names.unknown(key, value, PLACES)
+            given[key] = float(PLACES.index(str(value)))
+        elif key in ("learning_rate", "weight_decay", "epsilon"):
+            given[key] = number(key, value, 0.0, open_ends=key == "epsilon")
+        else:
+            given[key] = factor(key, value)
+    if rule == "adamw":
+        number("learning_rate times weight_decay", given["learning_rate"] * given["weight_decay"], 0.0, 2.0)
+    return given
 
 
 def _summed(rule: str, given: Mapping[str, float], g: float, steep: float) -> int:
@@ -126,6 +161,8 @@ def _sizes(rule: str, given: Mapping[str, float], g: float, steep: float, before
     beta1, beta2 = given["beta1"], given["beta2"]
     m = _mean(beta1, g, steep, before, k) / (1.0 - beta1 ** (before + k))
     v = _mean(beta2, g * g, steep**2, before, k) / (1.0 - beta2 ** (before + k))
+    if given.get("epsilon_beside"):
+        return np.asarray(rate * m / (np.sqrt(v) + epsilon / np.sqrt(1.0 - beta2 ** (before + k))))
     return np.asarray(rate * m / (np.sqrt(v) + epsilon))
 
 
@@ -133,18 +170,6 @@ def _mean(decay: float, now: float, then: float, before: int, k: Floats) -> Floa
     """Return the running mean, from 0, of ``before`` numbers and then k others."""
     remembered = decay**k
     return np.asarray(now * (1.0 - remembered) + then * (1.0 - decay**before) * remembered)
-
-
-def _decayed(sizes: Floats, kept: float) -> Floats:
-    """Return x after each step of x = kept x + size, from 0, in blocks that do not overflow."""
-    found, x, block = np.empty_like(sizes), 0.0, 1000
-    powers = kept ** np.arange(1.0, block + 1)
-    for first in range(0, len(sizes), block):
-        part = sizes[first : first + block]
-        scale = powers[: len(part)]
-        found[first : first + len(part)] = scale * (x + np.cumsum(part / scale))
-        x = float(found[first + len(part) - 1])
-    return found
 
 
 def _beyond_by_adagrad(given: Mapping[str, float], g: float, far: float, h: float, done: int) -> float:
@@ -238,8 +263,8 @@ def saddle_escape_steps(start: float, end: float, curvature: float, rate: float,
     697.66
     """
     near, far = number("start", start, 0.0, open_ends=True), number("end", end, 0.0, open_ends=True)
+    mu = factor("momentum", momentum)
     product = number("rate", rate, 0.0, open_ends=True) * number("curvature", curvature, 0.0, open_ends=True)
-    mu = number("momentum", momentum, 0.0, 1.0)
     double = 1.0 + mu + product
     root = math.sqrt(double**2 - 4.0 * mu)
     larger, smaller = 0.5 * (double + root), 0.5 * (double - root)

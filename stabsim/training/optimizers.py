@@ -104,9 +104,9 @@ class Optimizer:
             If they are no such array, or a setting is outside the normal range of float32.
         """
         dtype = _checked("points", points).dtype
-        tiny = float(np.finfo(dtype).tiny)
+        tiny, most = float(np.finfo(dtype).tiny), float(np.finfo(dtype).max)
         for key, value in self.parameters.items():
-            if isinstance(value, float) and 0.0 < abs(value) < tiny:
+            if isinstance(value, float) and value != 0.0 and not tiny <= abs(value) <= most:
                 raise ValueError(f"{key}={value!r} of {self.name}: outside the normal range of {dtype.name}")
         return State(0, tuple(np.zeros_like(points) for _ in range(RULES[self.rule].memories)))
 
@@ -201,13 +201,6 @@ def _rate(value: float) -> float:
     return checks.number("learning_rate", value, 0.0)
 
 
-def _factor(argument: str, value: float) -> float:
-    """Return a factor by which something is remembered."""
-    if checks.number(argument, value, 0.0, 1.0) == 1.0:
-        raise ValueError(f"{argument} must be a finite number >= 0 and < 1, not {value!r}")
-    return float(value)
-
-
 def _epsilon(value: float) -> float:
     return checks.number("epsilon", value, 0.0, open_ends=True)
 
@@ -217,7 +210,7 @@ def _sgd(learning_rate: float = 0.01) -> Settings:
 
 
 def _momentum(learning_rate: float = 0.01, momentum: float = 0.9) -> Settings:
-    return _rate(learning_rate), _factor("momentum", momentum)
+    return _rate(learning_rate), checks.factor("momentum", momentum)
 
 
 def _adagrad(learning_rate: float = 0.01, epsilon: float = 1e-10) -> Settings:
@@ -225,7 +218,7 @@ def _adagrad(learning_rate: float = 0.01, epsilon: float = 1e-10) -> Settings:
 
 
 def _rmsprop(learning_rate: float = 0.001, decay: float = 0.9, epsilon: float = 1e-8) -> Settings:
-    return _rate(learning_rate), _factor("decay", decay), _epsilon(epsilon)
+    return _rate(learning_rate), checks.factor("decay", decay), _epsilon(epsilon)
 
 
 PLACES = ("corrected", "uncorrected")
@@ -238,7 +231,8 @@ def _adam(
     if epsilon_beside not in PLACES:
         raise names.unknown("epsilon_beside", epsilon_beside, PLACES)
     place = float(PLACES.index(epsilon_beside))
-    return _rate(learning_rate), _factor("beta1", beta1), _factor("beta2", beta2), _epsilon(epsilon), place, 0.0
+    factors = checks.factor("beta1", beta1), checks.factor("beta2", beta2)
+    return _rate(learning_rate), *factors, _epsilon(epsilon), place, 0.0
 
 
 def _adamw(
