@@ -121,11 +121,11 @@ def test_norms_of_filters_neither_overflow_nor_underflow(size: float) -> None:
 def test_what_does_not_fit_into_memory_is_refused() -> None:
     surface, origin = Cubic(), np.zeros(3)
     layered: Any = Layers(NETWORK)
-    with pytest.raises(MemoryError, match="losses of a plane need .* reduce resolution"):
+    with pytest.raises(MemoryError, match=r"losses of a plane need .* reduce resolution"):
         plane(surface, origin, origin, origin, resolution=10**8)
-    with pytest.raises(MemoryError, match="points of a line need .* reduce resolution"):
+    with pytest.raises(MemoryError, match=r"points of a line need .* reduce resolution"):
         line(surface, origin, origin, resolution=10**12)
-    with pytest.raises(MemoryError, match="random vectors need .* reduce number or probes"):
+    with pytest.raises(MemoryError, match=r"random vectors need .* reduce number or probes"):
         directions(layered, np.ones(layered.parameters), number=10**12)
 
 
@@ -200,7 +200,7 @@ def test_what_is_no_surface_and_what_a_surface_must_not_return() -> None:
         lambda surface: line(surface, origin, np.ones(3)),
         lambda surface: principal_curvatures(surface, origin, [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]),
     ):
-        with pytest.raises(TypeError, match="surface must have the methods .* not None"):
+        with pytest.raises(TypeError, match=r"surface must have the methods .* not None"):
             call(nothing)
         with pytest.raises(ValueError, match=r"(loss|hessian_vector) of the surface must have shape .* not "):
             call(Wide())
