@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -36,6 +36,16 @@ class Cubic:
 
     def hessian_vector(self, points: Floats, vectors: Floats) -> Floats:
         return np.asarray(np.einsum("...pq,...q->...p", self.hessian(points), vectors))
+
+
+class Wide(Cubic):
+    """Losses and products with a side too many."""
+
+    def loss(self, points: Floats) -> Floats:
+        return points
+
+    def hessian_vector(self, points: Floats, vectors: Floats) -> Floats:
+        return super().hessian_vector(points, vectors)[..., np.newaxis]
 
 
 @dataclass
@@ -111,11 +121,11 @@ def test_norms_of_filters_neither_overflow_nor_underflow(size: float) -> None:
 def test_what_does_not_fit_into_memory_is_refused() -> None:
     surface, origin = Cubic(), np.zeros(3)
     layered: Any = Layers(NETWORK)
-    with pytest.raises(MemoryError, match="losses of a plane need .* reduce resolution"):
+    with pytest.raises(MemoryError, match=r"losses of a plane need .* reduce resolution"):
         plane(surface, origin, origin, origin, resolution=10**8)
-    with pytest.raises(MemoryError, match="points of a line need .* reduce resolution"):
+    with pytest.raises(MemoryError, match=r"points of a line need .* reduce resolution"):
         line(surface, origin, origin, resolution=10**12)
-    with pytest.raises(MemoryError, match="random vectors need .* reduce number or probes"):
+    with pytest.raises(MemoryError, match=r"random vectors need .* reduce number or probes"):
         directions(layered, np.ones(layered.parameters), number=10**12)
 
 
@@ -167,7 +177,7 @@ def test_bad_arguments() -> None:
         principal_curvatures(surface, origin, [1.0, 2.0, 3.0], [2.0, 4.0, 6.0])
     with pytest.raises(ValueError, match="span a plane"):
         principal_curvatures(surface, origin, [0.0, 0.0, 0.0], [2.0, 4.0, 6.0])
-    with pytest.raises(ValueError, match=r"points must have shape \(..., parameters\) = \(..., 3\), not \(2,\)"):
+    with pytest.raises(ValueError, match=r"points must have shape \(..., 3\), not \(2,\)"):
         principal_curvatures(surface, origin[:2], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0])
     with pytest.raises(ValueError, match=r"first must have shape \(parameters,\)"):
         plane(surface, origin, [1.0], origin)
@@ -179,3 +189,21 @@ def test_bad_arguments() -> None:
         line(surface, origin, origin, high=0)
     with pytest.raises(ValueError, match="unknown biases 'none'; known, nearest first"):
         directions(layered, np.zeros(layered.parameters), biases="none")
+
+
+def test_what_is_no_surface_and_what_a_surface_must_not_return() -> None:
+    origin, nothing = np.zeros(3), cast(Any, None)
+    with pytest.raises(TypeError, match="landscape must be a Landscape, whose points are nets, not Cubic"):
+        directions(cast(Any, Cubic()), origin)
+    for call in (
+        lambda surface: plane(surface, origin, np.ones(3), np.ones(3)),
+        lambda surface: line(surface, origin, np.ones(3)),
+        lambda surface: principal_curvatures(surface, origin, [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]),
+    ):
+        with pytest.raises(TypeError, match=r"surface must have the methods .* not None"):
+            call(nothing)
+        with pytest.raises(ValueError, match=r"(loss|hessian_vector) of the surface must have shape .* not "):
+            call(Wide())
+    for bad, message in (([0.0, np.nan, 0.0], r"start\[1\] is nan"), ([[1.0], [1.0, 2.0]], "start must be an array")):
+        with pytest.raises((TypeError, ValueError), match=message):
+            line(Cubic(), bad, origin)

@@ -287,3 +287,21 @@ def test_bad_arguments_of_extremes_and_results() -> None:
         spectral_density(surface, np.zeros(3), probes=10**12)
     with pytest.raises(ValueError, match=r"grid must have shape \(n,\)"):
         found.density([[0.0]], 1.0)
+
+
+@pytest.mark.parametrize("find", [extreme_eigenvalues, spectral_density])
+def test_what_is_no_surface_and_what_a_surface_must_not_return(find: Any) -> None:
+    with pytest.raises(TypeError, match="surface must have the methods hessian_vector, and parameters, not None"):
+        find(None, np.zeros(3))
+    for size in (3, 30):
+        surface: Any = Quadratic(np.eye(size))
+        for returned, error, message in (
+            (np.ones((2, size)), ValueError, "hessian_vector of the surface must have shape .* not "),
+            (None, TypeError, "hessian_vector of the surface must return an array of numbers, not None"),
+        ):
+            surface.hessian_vector = lambda _points, _vectors, returned=returned: returned
+            with pytest.raises(error, match=message):
+                find(surface, np.zeros(size))
+    surface.parameters = 0
+    with pytest.raises(ValueError, match="parameters of the surface must be an integer from 1 .* not 0"):
+        find(surface, np.zeros(0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,8 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stabsim import checks
-from stabsim.landscape.lanczos import PROBE, lanczos, normals, one_point
-from stabsim.landscape.surface import Surface
+from stabsim.landscape.lanczos import PROBE, lanczos, normals, one_point, products_at
+from stabsim.landscape.surface import Surface, check_surface
 from stabsim.task import LARGEST_SEED
 from stabsim.threads import check_memory, single_threaded_blas
 
@@ -108,6 +109,7 @@ def extreme_eigenvalues(
     >>> found.lowest.round(6), found.highest.round(6), bool(found.lowest_residuals.max() < 1e-7)
     (array([-2. ,  0.5]), array([2.]), True)
     """
+    check_surface(surface, ("hessian_vector",))
     point = one_point(surface, "point", point)
     numbers = {
         name: checks.whole_number(name, value, 0, surface.parameters)
@@ -116,15 +118,15 @@ def extreme_eigenvalues(
     tolerance = checks.number("tolerance", tolerance, float(np.finfo(np.float64).eps))
     limit = 10 * surface.parameters if restarts is None else checks.whole_number("restarts", restarts)
     seed = checks.whole_number("seed", seed, 0, LARGEST_SEED)
-    count = _Counted(surface, point)
+    count = _Counted(products_at(surface, point))
     if surface.parameters <= _least_basis(max(numbers.values())):
-        low, high = _ends_of_all(count, *numbers.values())
+        low, high = _ends_of_all(count, surface.parameters, *numbers.values())
         return Extremes(low[0], high[0], low[1], high[1], low[2], high[2], count.products)
     start = normals(1, surface.parameters, seed, PROBE)
     diagonal, beside = lanczos(count.product, start, min(_STEPS_FOR_NORM, surface.parameters))
     shift = 1.1 * float(np.abs(diagonal).max() + 2 * beside.max()) or 1.0  # no less than what is seen of that norm
     ends = (
-        _End(count, seed, sign * shift, tolerance, limit, name).find(number)
+        _End(count, surface.parameters, seed, sign * shift, tolerance, limit, name).find(number)
         for (name, number), sign in zip(numbers.items(), (-1.0, 1.0), strict=True)
     )
     low, high = ends
@@ -138,15 +140,14 @@ def _least_basis(number: int) -> int:
 
 @dataclass
 class _Counted:
-    """A surface at one point that counts products."""
+    """Products of a Hessian with vectors, counted."""
 
-    surface: Surface
-    point: Floats
+    multiply: Callable[[Floats], Floats]
     products: int = 0
 
     def product(self, vectors: Floats) -> Floats:
         self.products += int(np.prod(vectors.shape[:-1]))
-        return np.asarray(self.surface.hessian_vector(self.point, vectors))
+        return self.multiply(vectors)
 
     def residuals(self, values: Floats, vectors: Floats) -> Floats:
         if not len(values):
@@ -154,10 +155,8 @@ class _Counted:
         return np.asarray(np.linalg.norm(self.product(vectors) - values[:, np.newaxis] * vectors, axis=1))
 
 
-def _ends_of_all(count: _Counted, lowest: int, highest: int) -> list[tuple[Floats, Floats, Floats]]:
-    whole = count.product(np.eye(count.surface.parameters))
-    if not np.isfinite(whole).all():
-        raise ValueError("hessian_vector must be finite at point, and is not")
+def _ends_of_all(count: _Counted, parameters: int, lowest: int, highest: int) -> list[tuple[Floats, Floats, Floats]]:
+    whole = count.product(np.eye(parameters))
     with single_threaded_blas():
         values, columns = np.linalg.eigh(0.5 * whole + 0.5 * whole.T)
     found = []
@@ -172,6 +171,7 @@ class _End:
     """The search at one end: the largest eigenvalues of abs(shift) + sign(shift) H."""
 
     count: _Counted
+    parameters: int
     seed: int
     shift: float
     tolerance: float
@@ -180,8 +180,7 @@ class _End:
 
     def find(self, number: int) -> tuple[Floats, Floats, Floats]:
         """Return eigenvalues of H from the end on, eigenvectors and residuals; NaN where they did not converge."""
-        parameters = self.count.surface.parameters
-        shifted, vectors = np.empty(0), np.empty((0, parameters))
+        shifted, vectors = np.empty(0), np.empty((0, self.parameters))
         if number:
             shifted, vectors = self._largest(number, vectors)
             if len(shifted) == number > 1:  # of one, a copy is the same
@@ -194,14 +193,14 @@ class _End:
         gap = np.full(missing, np.nan)
         return (
             np.concatenate([values, gap]),
-            np.concatenate([vectors, np.full((missing, parameters), np.nan)]),
+            np.concatenate([vectors, np.full((missing, self.parameters), np.nan)]),
             np.concatenate([self.count.residuals(values, vectors), gap]),
         )
 
     def _with_copies(self, shifted: Floats, vectors: Floats) -> tuple[Floats, Floats]:
         """Add eigenvalues, largest first, of what is orthogonal to those known, while they are among the largest."""
         number, least = len(shifted), self.tolerance * abs(self.shift)
-        while len(shifted) < len(vectors[0]):
+        while len(shifted) < self.parameters:
             further, vector = self._largest(1, vectors)
             if not len(further):
                 self._warn(
@@ -225,7 +224,7 @@ class _End:
             bent = self.count.product(vector)
             return outside(abs(self.shift) * vector + math.copysign(1.0, self.shift) * bent)
 
-        parameters, size = known.shape[1], _least_basis(number)
+        parameters, size = self.parameters, _least_basis(number)
         check_memory("vectors of Lanczos", 8 * parameters * (size + 2 * len(known)), "lowest or highest")
         start = outside(normals(1, parameters, self.seed, PROBE, first=len(known))[0])
         operator: Any = LinearOperator((parameters, parameters), matvec=product, dtype=np.float64)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stabsim import checks
+from stabsim.checks import brief
 from stabsim.kernels import laws
-from stabsim.landscape.surface import Surface
+from stabsim.landscape.surface import Surface, check_points, check_values
 from stabsim.threads import check_memory, single_threaded_blas
 
 Floats = NDArray[np.float64]
@@ -20,12 +20,25 @@ PROBE, DIRECTION = np.uint32(17), np.uint32(18)  # purposes of random numbers
 
 def one_point(surface: Surface, argument: str, value: Any) -> Floats:
     """Return a point (or a direction) of a surface, checked: finite numbers of shape (parameters,)."""
-    point = checks.array(argument, value)
-    if point.shape != (surface.parameters,):
-        raise ValueError(
-            f"{argument} must have shape (parameters,) = ({surface.parameters},), not {tuple(point.shape)}"
-        )
-    return point
+    try:
+        shape = np.shape(value)
+    except ValueError:  # lists of different lengths
+        raise TypeError(f"{argument} must be an array of numbers (parameters,), not {brief(value)}") from None
+    if shape != (surface.parameters,):
+        raise ValueError(f"{argument} must have shape (parameters,) = ({surface.parameters},), not {shape}")
+    return check_points(value, surface.parameters, argument)
+
+
+def products_at(surface: Surface, point: Floats) -> Callable[[Floats], Floats]:
+    """Return the function that takes vectors (..., parameters) and returns H v of each, checked."""
+
+    def product(vectors: Floats) -> Floats:
+        found = check_values("hessian_vector", surface.hessian_vector(point, vectors), vectors.shape)
+        if not np.isfinite(found).all():
+            raise ValueError("hessian_vector must be finite at point, and is not")
+        return found
+
+    return product
 
 
 def normals(number: int, parameters: int, seed: int, purpose: np.uint32, first: int = 0) -> Floats:
@@ -67,8 +80,6 @@ def lanczos(product: Callable[[Floats], Floats], starts: Floats, steps: int) -> 
         for step in range(steps):
             basis[:, step] = vectors
             products = product(vectors)
-            if not np.isfinite(products).all():
-                raise ValueError("hessian_vector must be finite at point, and is not")
             diagonal[:, step] = np.einsum("kp,kp->k", vectors, products)
             scale = np.maximum(scale, np.linalg.norm(products, axis=1))
             known = basis[:, : step + 1]

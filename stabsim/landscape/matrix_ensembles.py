@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 LARGEST_MATRIX = 200  # rows
 MOST_MATRICES = 2**32 - 1  # or particles: numbers of nets in counters
 MOST_COLUMNS = 10**6
-LARGEST_ENERGY = 1e9
+LEAST_ENERGY, LARGEST_ENERGY = 1e-16, 1e9  # less is lost in rounding beside X X^T, and zeros of it count as positive
 
 
 class Ensemble(NamedTuple):
@@ -41,6 +41,13 @@ class Ensemble(NamedTuple):
 
 def _wishart(n: int, columns: int) -> Ensemble:
     return Ensemble(f"wishart(columns={columns})", 0.0, 0.0, columns)
+
+
+def _energy(value: float | str) -> float:
+    found = number("energy", value, 0.0, LARGEST_ENERGY)
+    if 0 < found < LEAST_ENERGY:
+        raise ValueError(f"energy must be 0 or a number from {LEAST_ENERGY:g} to {LARGEST_ENERGY:g}, not {found:g}")
+    return found
 
 
 def _wigner_wishart(n: int, columns: int, energy: float) -> Ensemble:
@@ -66,7 +73,7 @@ def ensemble_of(text: str, n: int) -> Ensemble:
         ``"goe"``, ``"equal_variance"`` and ``"independent_signs"`` as in
         `stabsim.theory.random_matrix.positive_definite_probability`; ``"wishart(columns=20)"``, X X^T / columns with
         independent standard normal X (n, columns); ``"wigner_wishart(columns=20, energy=0.1)"``, such a one plus a GOE
-        matrix with entries of variance 2 energy / n off the diagonal, as in
+        matrix with entries of variance 2 energy / n off the diagonal (energy 0, or 1e-16 to 1e9), as in
         `stabsim.theory.saddle_index.wigner_wishart_index` with ratio = n / columns.
     n : int
         Rows.
@@ -99,7 +106,7 @@ def ensemble_of(text: str, n: int) -> Ensemble:
         parameters[parameter] = (
             whole_number("columns", int(value) if whole else value, 1, MOST_COLUMNS)
             if parameter == "columns"
-            else number("energy", value, 0.0, LARGEST_ENERGY)
+            else _energy(value)
         )
     return build(n, **parameters)
 

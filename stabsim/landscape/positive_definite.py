@@ -21,6 +21,7 @@ Floats = NDArray[np.float64]
 PILOTS = 3  # repetitions, one after the other, that only settle the tilt
 FEWEST_REPETITIONS = 8  # for Student's interval
 LARGEST_SPREAD = 1.0  # standard deviation by mean, of repetitions
+LEAST_ENERGY = 0.01  # of a Wigner matrix beside a Wishart one of a lower rank
 LEAST_TILT = 0.05  # in standard deviations of a diagonal entry: where nearly all matrices are positive definite
 GOE_MEAN = 4 / 27**0.5  # of eigenvalues of positive definite matrices, by sqrt(n variance), many rows
 
@@ -80,7 +81,8 @@ def positive_definite_estimate(
         Rows, up to 200.
     ensemble : str
         As in `stabsim.landscape.matrix_ensembles.ensemble_of`; "goe" unless told. Of a Wishart matrix it is known: 1
-        with at least as many columns as rows, 0 with fewer. That is returned, with an error of 0.
+        with at least as many columns as rows, 0 with fewer. That is returned, with an error of 0. With fewer, a
+        wigner_wishart one needs an energy of at least 0.01.
     particles : int
         Matrices that are grown together, at least 2; 1000 unless told.
     repetitions : int
@@ -114,6 +116,8 @@ def positive_definite_estimate(
     the effective number falls below half). The estimate is unbiased whatever the tilt; it may exceed 1. Of the GOE,
     32 x 1000 matrices have a relative standard error of 0.7% at n = 10 (P = 2e-14) and 4% at n = 60 (P = e^-1012).
     Intervals cover in 94 to 96% of repetitions where repetitions differ by up to 0.4 times their mean, in 92% at 0.8.
+    With fewer columns than rows the weights get heavy tails as the energy falls, which few particles see: intervals
+    covered in 87 of 100 runs at an energy of 0.01, n from 2 to 6, and in 5 of 12 and less at 1e-6, which is refused.
 
     Examples
     --------
@@ -135,6 +139,12 @@ def positive_definite_estimate(
     if law.diagonal_variance == 0:
         known = 0.0 if law.columns >= rows else -math.inf
         return PositiveDefiniteEstimate(rows, law.name, known, known, known, 0.0, np.empty(0), size)
+    energy = law.diagonal_variance * rows / 4
+    if 0 < law.columns < rows and energy < LEAST_ENERGY * (1 - 1e-12):
+        raise ValueError(
+            f"energy must be 0 or at least {LEAST_ENERGY:g} with fewer columns than rows, not {energy:g}: "
+            "weights have tails that too few particles see; index_counts takes less"
+        )
     logs = _repetitions(rows, law, size, number, key, workers)
     if not (spread := _summary(logs)[3] * math.sqrt(number)) <= LARGEST_SPREAD:
         warnings.warn(

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from stabsim import checks
 from stabsim.landscape.lanczos import DIRECTION, normals, one_point
-from stabsim.landscape.surface import Surface
+from stabsim.landscape.surface import Surface, check_points, check_surface, check_values
 from stabsim.names import unknown
 from stabsim.network import Network
 from stabsim.task import LARGEST_SEED
@@ -75,6 +75,8 @@ def directions(
     Li, Xu, Taylor, Studer & Goldstein 2018 (arXiv:1712.09913), section 4. Nets that differ by the scales of ReLU
     layers have the same slices with it.
     """
+    if not (hasattr(landscape, "layers") and hasattr(landscape, "network")):
+        raise TypeError(f"landscape must be a Landscape, whose points are nets, not {checks.brief(landscape)}")
     point = one_point(landscape, "point", point)
     if biases not in BIASES:
         raise unknown("biases", biases, BIASES)
@@ -142,6 +144,7 @@ def plane(
            [ 1.,  0.,  1.],
            [ 0., -1.,  0.]])
     """
+    check_surface(surface, ("loss",))
     point, first, second = (
         one_point(surface, name, value) for name, value in (("point", point), ("first", first), ("second", second))
     )
@@ -156,7 +159,7 @@ def plane(
         raise ValueError(f"reach={reach:g} times first and second must lead to points that are finite, and does not")
     losses = np.empty((number, number))
     for place, step in enumerate(steps):  # a row at a time: memory
-        losses[place] = surface.loss(row + step * second)
+        losses[place] = check_values("loss", surface.loss(row + step * second), (number,))
     return Plane(steps, steps, losses)
 
 
@@ -188,6 +191,7 @@ def line(
     MemoryError
         If its points do not fit into memory.
     """
+    check_surface(surface, ("loss",))
     start, end = one_point(surface, "start", start), one_point(surface, "end", end)
     low = checks.number("low", low)
     high = checks.number("high", high, low, open_ends=True)
@@ -198,7 +202,7 @@ def line(
         points = start + places[:, np.newaxis] * (end - start)
     if not np.isfinite(points).all():
         raise ValueError(f"low={low:g} to high={high:g} must lead to points that are finite, and does not")
-    return places, surface.loss(points)
+    return places, check_values("loss", surface.loss(points), (number,))
 
 
 def principal_curvatures(surface: Surface, points: ArrayLike, first: ArrayLike, second: ArrayLike) -> Floats:
@@ -229,14 +233,14 @@ def principal_curvatures(surface: Surface, points: ArrayLike, first: ArrayLike, 
     Li, Xu, Taylor, Studer & Goldstein 2018 (arXiv:1712.09913), section 6, compare both ends of the whole spectrum
     for that reason.
     """
-    places = checks.array("points", points)
-    if places.shape[-1:] != (surface.parameters,):
-        raise ValueError(f"points must have shape (..., parameters) = (..., {surface.parameters}), not {places.shape}")
+    check_surface(surface, ("hessian_vector",))
+    places = check_points(points, surface.parameters)
     pair = np.stack([one_point(surface, name, v) for name, v in (("first", first), ("second", second))])
     across, triangle = np.linalg.qr(pair.T)
     length = np.linalg.norm(pair, axis=1)
     if abs(triangle[1, 1]) <= surface.parameters * np.finfo(np.float64).eps * length[1] or length[0] == 0:
         raise ValueError("first and second must span a plane: one is 0, or they are parallel")
     basis = np.ascontiguousarray(across.T)
-    bent = surface.hessian_vector(places[..., np.newaxis, :], basis) @ across
+    shape = (*places.shape[:-1], *basis.shape)
+    bent = check_values("hessian_vector", surface.hessian_vector(places[..., np.newaxis, :], basis), shape) @ across
     return np.linalg.eigvalsh(0.5 * (bent + np.swapaxes(bent, -1, -2)))

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stabsim import checks
-from stabsim.landscape.lanczos import PROBE, lanczos, normals, one_point
-from stabsim.landscape.surface import Surface
+from stabsim.landscape.lanczos import PROBE, lanczos, normals, one_point, products_at
+from stabsim.landscape.surface import Surface, check_surface
 from stabsim.task import LARGEST_SEED
 from stabsim.threads import single_threaded_blas
 
@@ -96,12 +96,13 @@ def spectral_density(
     >>> bool(share.ci_low < 0.5 < share.ci_high), abs(found.moment(2).estimate - 2.5) < 0.1
     (True, True)
     """
+    check_surface(surface, ("hessian_vector",))
     point = one_point(surface, "point", point)
     size = surface.parameters
     probes = checks.whole_number("probes", probes)
     steps = min(STEPS, size) if steps is None else checks.whole_number("steps", steps, 1, size)
     starts = normals(probes, size, checks.whole_number("seed", seed, 0, LARGEST_SEED), PROBE)
-    return SpectralDensity(size, *lanczos(partial(surface.hessian_vector, point), starts, steps))
+    return SpectralDensity(size, *lanczos(products_at(surface, point), starts, steps))
 
 
 @dataclass(frozen=True)
