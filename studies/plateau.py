@@ -450,7 +450,7 @@ def _crossing(measured: DataFrame) -> Verdict:
         f"those with it the law of Brownian motion, which knows no momentum ({', '.join(_named(known))}: |z| < {z:.1f},"
         f" by {beside:.0%} at most); on a slope of 0 {int(still.sum())} of {len(still)} never end without noise; with "
         f"it, runs that do not within the steps they have: {listed(_shares(left[left['estimate'] > 0]), '.0%') or 0}. "
-        f"Steps by those off a saddle that begins with the same slope {FLAT[0]:g} / {FLAT[1]:g}: {listed(rest)}; coming "
+        f"Steps by those off a saddle that begins with slopes {FLAT[0]:g} / {FLAT[1]:g}: {listed(rest)}; coming "
         f"from a slope of 1: {listed(memory)}; with noise, slope 0, at least: {listed(noise)}; dear is what costs "
         f"{FAR:g} times as much. {ending}"
     )
