@@ -448,9 +448,9 @@ def _crossing(measured: DataFrame) -> Verdict:
         f"mean steps of SGD across a plateau of width 1 and slope 0, with noise {NOISE:g} on gradients, at rates that "
         f"go {SPEED:g} a step on a slope of 1. {len(exact)} crossings without noise meet closed forms to {off:.1%}; "
         f"those with it the law of Brownian motion, which knows no momentum ({', '.join(_named(known))}: |z| < {z:.1f},"
-        f" by {beside:.0%} at most); on a slope of 0 {int(still.sum())} of {len(still)} never end without noise, and "
-        f"with it {listed(_shares(left[left['estimate'] > 0]), '.0%') or 'no run'} does not in the steps it has. Steps "
-        f"by those off a saddle that begins with the same slope, {FLAT[0]:g} / {FLAT[1]:g}: {listed(rest)}; coming "
+        f" by {beside:.0%} at most); on a slope of 0 {int(still.sum())} of {len(still)} never end without noise; with "
+        f"it, runs that do not within the steps they have: {listed(_shares(left[left['estimate'] > 0]), '.0%') or 0}. "
+        f"Steps by those off a saddle that begins with slopes {FLAT[0]:g} / {FLAT[1]:g}: {listed(rest)}; coming "
         f"from a slope of 1: {listed(memory)}; with noise, slope 0, at least: {listed(noise)}; dear is what costs "
         f"{FAR:g} times as much. {ending}"
     )
