@@ -303,5 +303,5 @@ def test_what_is_no_surface_and_what_a_surface_must_not_return(find: Any) -> Non
             with pytest.raises(error, match=message):
                 find(surface, np.zeros(size))
     surface.parameters = 0
-    with pytest.raises(ValueError, match="parameters of the surface must be an integer from 1 .* not 0"):
+    with pytest.raises(ValueError, match=r"parameters of the surface must be an integer from 1 .* not 0"):
         find(surface, np.zeros(0))
