@@ -277,13 +277,13 @@ def test_bad_arguments_of_extremes_and_results() -> None:
         with pytest.raises(ValueError, match="hessian_vector must be finite at point"):
             extreme_eigenvalues(Quadratic(np.full((size, size), np.nan)), np.zeros(size))
     found = spectral_density(surface, np.zeros(3))
-    with pytest.raises(ValueError, match="order must be an integer from 1 to 5, not 6"):
+    with pytest.raises(ValueError, match=r"order must be an integer from 1 to 5, not 6"):
         found.moment(6)
-    with pytest.raises(ValueError, match="width must be a finite number >= 2.22045e-16, not 0"):
+    with pytest.raises(ValueError, match=r"width must be a finite number >= 2.22045e-16, not 0"):
         found.density([0.0], 0.0)
-    with pytest.raises(ValueError, match="width must be a finite number >= 2.22045e-16, not 1e-300"):
+    with pytest.raises(ValueError, match=r"width must be a finite number >= 2.22045e-16, not 1e-300"):
         found.density([0.0], 1e-300)
-    with pytest.raises(MemoryError, match="random vectors need .* reduce number or probes"):
+    with pytest.raises(MemoryError, match=r"random vectors need .* reduce number or probes"):
         spectral_density(surface, np.zeros(3), probes=10**12)
     with pytest.raises(ValueError, match=r"grid must have shape \(n,\)"):
         found.density([[0.0]], 1.0)
