@@ -301,6 +301,7 @@ DATA: Any = (np.zeros((4, 2)), np.zeros((4, 2)))
         (lambda: Landscape(NETWORK, (np.zeros((4, 3)), DATA[1])), "inputs must have shape"),
         (lambda: Landscape(NETWORK, DATA).loss(np.zeros(16)), r"points must have shape \(..., 17\), not \(16,\)"),
         (lambda: Landscape(NETWORK, DATA).loss(np.full(17, np.nan)), r"points must be finite, but points\[0\] is nan"),
+        (lambda: Landscape(NETWORK, DATA).loss([[0.0] * 17, [0.0]]), "points must be an array of numbers"),
         (lambda: Landscape(NETWORK, DATA).loss(3.0), r"points must have shape \(..., 17\), not \(\)"),
         (lambda: Landscape(NETWORK, DATA).hessian_vector(np.zeros(17), np.zeros(3)), "vectors must have shape"),
         (lambda: Landscape(NETWORK, DATA).gradient(np.zeros(17), samples=[4]), "samples must be from 0 to 3, not 4"),

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stabsim import checks
+
 Floats = NDArray[np.float64]
 
 
@@ -70,8 +72,6 @@ def check_surface(surface: Any, needed: tuple[str, ...] = ("loss", "gradient", "
     Traceback (most recent call last):
     TypeError: surface must have the methods loss, gradient, hessian, hessian_vector, and parameters, not None
     """
-    from stabsim import checks
-
     if not all(callable(getattr(surface, name, None)) for name in needed) or not hasattr(surface, "parameters"):
         raise TypeError(
             f"surface must have the methods {', '.join(needed)}, and parameters, not {checks.brief(surface)}"
@@ -93,8 +93,6 @@ def check_values(name: str, values: Any, shape: tuple[int, ...]) -> Floats:
     Traceback (most recent call last):
     ValueError: loss of the surface must have shape (3,) at these points, not (3, 2)
     """
-    from stabsim import checks
-
     found = np.asarray(values)
     if found.dtype.kind not in "iuf":
         raise TypeError(f"{name} of the surface must return an array of numbers, not {checks.brief(values)}")
@@ -116,18 +114,20 @@ def check_points(points: ArrayLike, parameters: int, argument: str = "points") -
     >>> check_points([1, 2], 2)
     array([1., 2.])
     """
-    from stabsim import checks
-
-    if np.size(points) == 0:
-        raise ValueError(
-            f"{argument} must have shape (..., {parameters}), with one point at least, not {np.shape(points)}"
-        )
+    try:
+        given = np.asarray(points)
+    except ValueError:  # lists of different lengths
+        raise TypeError(
+            f"{argument} must be an array of numbers (..., {parameters}), not {checks.brief(points)}"
+        ) from None
+    if given.size == 0:
+        raise ValueError(f"{argument} must have shape (..., {parameters}), with one point at least, not {given.shape}")
     try:
         found = np.ascontiguousarray(checks.array(argument, points))
     except ValueError:
-        where = tuple(int(i) for i in np.argwhere(~np.isfinite(points))[0])
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(given))[0])
         place = f"{argument}[{', '.join(map(str, where))}]"
-        raise ValueError(f"{argument} must be finite, but {place} is {np.asarray(points)[where]}") from None
-    if np.ndim(points) == 0 or found.shape[-1] != parameters:
-        raise ValueError(f"{argument} must have shape (..., {parameters}), not {np.shape(points)}")
+        raise ValueError(f"{argument} must be finite, but {place} is {given[where]}") from None
+    if given.ndim == 0 or found.shape[-1] != parameters:
+        raise ValueError(f"{argument} must have shape (..., {parameters}), not {given.shape}")
     return found
