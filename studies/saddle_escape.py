@@ -357,7 +357,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     names = [f"batch {batch:.0f}" for batch in net["batch"]]
     against_steps(axes[1, 0], net.assign(line=names), "line", "share below a saddle of nets")
     steps = select(measured, part="net_time", learning_rate=NET_RATE)
-    few = select(steps, saddle=tuple(range(6)))
+    ordered = steps.drop_duplicates("saddle").sort_values("lowest")["saddle"].to_numpy()
+    few = select(steps, saddle=(ordered[0], ordered[len(ordered) // 2], ordered[-1]))  # steepest, middle, flattest
     names = [f"{lowest:.2f}".replace("-", "\N{MINUS SIGN}") for lowest in few["lowest"]]
     figures.against_depth(
         axes[1, 1], few.assign(layer=np.log2(few["batch"]), line=names), by="line", xlabel="log2 of the batch",
