@@ -290,7 +290,7 @@ def test_wigner_wishart_index_as_published(ratio: str, excess: str, value: float
     [
         (lambda: positive_definite_estimate(0), ValueError, "n must .* 1 to 200, not 0"),
         (lambda: positive_definite_estimate(201), ValueError, "n must .* 1 to 200, not 201"),
-        (lambda: positive_definite_estimate(2.0), TypeError, "n must .* not 2.0"),  # type: ignore[arg-type]
+        (lambda: positive_definite_estimate(2.0), TypeError, "n must .* not 2.0"),  # type: ignore[arg-type]  # shown
         (lambda: positive_definite_estimate(2, "gue"), ValueError, "unknown ensemble 'gue'; known"),
         (lambda: positive_definite_estimate(2, "goe(n=3)"), ValueError, "goe takes no parameters, not 'n'"),
         (lambda: positive_definite_estimate(2, "wishart"), ValueError, "wishart needs columns, as in"),

@@ -125,11 +125,10 @@ def extreme_eigenvalues(
     start = normals(1, surface.parameters, seed, PROBE)
     diagonal, beside = lanczos(count.product, start, min(_STEPS_FOR_NORM, surface.parameters))
     shift = 1.1 * float(np.abs(diagonal).max() + 2 * beside.max()) or 1.0  # no less than what is seen of that norm
-    ends = (
+    low, high = (
         _End(count, surface.parameters, seed, sign * shift, tolerance, limit, name).find(number)
         for (name, number), sign in zip(numbers.items(), (-1.0, 1.0), strict=True)
     )
-    low, high = ends
     return Extremes(low[0], high[0], low[1], high[1], low[2], high[2], count.products)
 
 
