@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 from numba import boolean, float64, void
 
-from stabsim.kernels import blocks, products
+from stabsim.kernels import products
 from stabsim.kernels import surface as sf
 from stabsim.kernels.compile import CONTRACT, atom, kernel
-from stabsim.kernels.views import as_matrix, borrow, flat, stretch
+from stabsim.kernels.views import as_matrix, borrow, stretch
 
 
 @kernel()
@@ -145,14 +145,10 @@ def _hessians(
     widest = problem.widths[1:].max()
     above, below = np.empty(widest * rows * ends[1]), np.empty(widest * rows * ends[1])
     work = np.empty(rows * max(at[depth + 1], widest * ends[1]))
+    sf.gather(problem, signals, inputs, targets, chosen[0], y)
     for i in range(points.shape[0]):
         vector, out = borrow(points)[i], borrow(hessians)[i]
-        if i == 0 or chosen.shape[0] > 1:
-            sf.gather(problem, signals, inputs, targets, chosen[i], y)
-        sf.evaluate(problem, signals, y, vector, at, True)
-        if not whole:
-            blocks.fill(flat(signals.gradient), 0.0)
-        sf.pass_back(problem, signals, vector, at, rows, True)
+        sf.differentiate(problem, signals, y, vector, at, whole)
         _of_outputs(problem, signals, rows, above)
         _write_rows(problem, signals, at, depth, rows, columns, ends, above, work, out)
         for l in range(depth - 1, 0, -1):

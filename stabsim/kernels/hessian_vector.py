@@ -93,15 +93,11 @@ def _products(
     changes = sf.Signals(
         spare.s, spare.z, spare.d, np.empty(points.shape[1]), spare.delta, spare.bend, spare.gradient, spare.curvature
     )
+    sf.gather(problem, signals, inputs, targets, chosen[0], y)
     for i in range(vectors.shape[0]):
-        if i == 0 or chosen.shape[0] > 1:
-            sf.gather(problem, signals, inputs, targets, chosen[i if chosen.shape[0] > 1 else 0], y)
         vector = borrow(points)[i if points.shape[0] > 1 else 0]
-        if i == 0 or points.shape[0] > 1 or chosen.shape[0] > 1:
-            sf.evaluate(problem, signals, y, vector, at, True)
-            if not whole:
-                blocks.fill(flat(signals.gradient), 0.0)
-            sf.pass_back(problem, signals, vector, at, rows, True)
+        if i == 0 or points.shape[0] > 1:
+            sf.differentiate(problem, signals, y, vector, at, whole)
         _change_forward(problem, signals, changes, vector, borrow(vectors)[i], at, rows)
         _change_of_gradient(problem, signals, changes, rows)
         _change_back(problem, signals, changes, vector, borrow(vectors)[i], at, rows, borrow(products)[i])

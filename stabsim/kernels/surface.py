@@ -179,6 +179,15 @@ def evaluate(problem, signals, y, vector, at, curved):
     return problem.loss(outputs, y, signals.gradient, signals.curvature)
 
 
+@atom
+def differentiate(problem, signals, y, vector, at, whole):
+    """Run forward and back with f'' too; if not whole, as if the gradient by the outputs were 0."""
+    evaluate(problem, signals, y, vector, at, True)
+    if not whole:
+        blocks.fill(flat(signals.gradient), 0.0)
+    pass_back(problem, signals, vector, at, y.shape[0], True)
+
+
 def _evaluate_points(
     widths, biased, functions,
     inputs, targets, chosen, points, loss, gradient
