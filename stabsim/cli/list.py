@@ -35,6 +35,13 @@ def optimizers() -> Rows:
     return [(str(optimizer(name)), entry.source) for name, entry in OPTIMIZERS.items()]
 
 
+def schedules() -> Rows:
+    """List learning-rate schedules with their default parameters and sources."""
+    from stabsim.training.schedules import SCHEDULES, schedule
+
+    return [(str(schedule(name)), entry.source) for name, entry in SCHEDULES.items()]
+
+
 def losses() -> Rows:
     """List losses of landscapes with what their targets must be, and their sources."""
     from stabsim.landscape.losses import LOSSES
@@ -92,6 +99,7 @@ KINDS: dict[str, Callable[[], Rows]] = {
     "initializers": initializers,
     "losses": losses,
     "optimizers": optimizers,
+    "schedules": schedules,
     "quantities": quantities,
     "samplers": samplers,
     "studies": studies,
@@ -105,8 +113,8 @@ KINDS: dict[str, Callable[[], Rows]] = {
 def command(kinds: tuple[str, ...]) -> None:
     """List what there is to choose from.
 
-    KIND is activations, initializers, losses, optimizers, quantities, samplers, studies, engines or datasets; all
-    unless given.
+    KIND is activations, initializers, losses, optimizers, schedules, quantities, samplers, studies, engines or
+    datasets; all unless given.
     """
     for kind in kinds or KINDS:
         click.echo(f"{kind}:")

@@ -5,5 +5,17 @@ from stabsim.training.descent import descend
 from stabsim.training.optimizers import OPTIMIZERS, Optimizer, optimizer
 from stabsim.training.profiles import passages
 from stabsim.training.result import Descent
+from stabsim.training.schedules import SCHEDULES, Schedule, schedule
 
-__all__ = ["OPTIMIZERS", "Descent", "Optimizer", "Regression", "descend", "optimizer", "passages"]
+__all__ = [
+    "OPTIMIZERS",
+    "SCHEDULES",
+    "Descent",
+    "Optimizer",
+    "Regression",
+    "Schedule",
+    "descend",
+    "optimizer",
+    "passages",
+    "schedule",
+]
