@@ -65,7 +65,7 @@ def make_task(
     task = Task(
         network, batch, seed, _inputs(inputs, network, batch), _output_gradient(output_gradient, network, batch),
         sampler, precision, saturation, histograms=_histograms(histograms or {}), clipping=clipping_of(clipping),
-        loss_scale=_loss_scale(loss_scale, precision),
+        loss_scale=loss_scale_of(loss_scale, precision),
     )  # fmt: skip
     _check_biases(network, task.dtype.name)
     _check_cell(task)
@@ -177,7 +177,8 @@ def _check_cell(task: Task) -> None:
             )
 
 
-def _loss_scale(scale: float, precision: str) -> float:
+def loss_scale_of(scale: float, precision: str) -> float:
+    """Return the checked factor on the injected gradient, which only number formats have."""
     scale = number("loss_scale", scale, 0.0, open_ends=True)
     if scale != 1.0 and precision not in FORMATS:
         raise ValueError(f"loss_scale={scale!r} needs a precision of {', '.join(FORMATS)}, not {precision!r}")

@@ -22,6 +22,7 @@ from stabsim.kernels import record as r
 from stabsim.kernels.signature import Ask, Clip, Format, Given, Memory, Problem, Structure
 from stabsim.moments import Sums, summarize
 from stabsim.network import Network
+from stabsim.number_formats import NumberFormat
 from stabsim.own_statistics import compiled
 from stabsim.quantities import QUANTITIES, WEIGHT_TENSORS
 from stabsim.samplers import sampler_of
@@ -165,16 +166,16 @@ class Plan:
         return Problem(
             widths=self.widths,
             batch=self.task.batch,
-            shape=_shape(network.activation),
+            shape=shape_of(network.activation),
             homogeneous=network.activation.positively_homogeneous and not any(biases),
             orthogonal=network.laws[-1].law == "orthogonal",
             weight_scale=np.ldexp(scales, -exponents).astype(dtype),
             weight_exponent=exponents.astype(np.int64),
             bias_scale=np.array(biases).astype(dtype),
             bias_mean=np.array([network.cell.gates.get(gate, Gate()).bias for gate in GATES[network.cell.kind]], dtype),
-            structure=_structure(network),
-            format=_format(self.task),
-            clip=_clip(self.task.clipping),
+            structure=structure_of(network),
+            format=format_of(self.task.number_format, self.task.loss_scale),
+            clip=clip_of(self.task.clipping),
         )
 
     @cached_property
@@ -314,7 +315,7 @@ def _with_exponent(array: NDArray[np.float64] | None, dtype: np.dtype[Any]) -> t
     return np.ldexp(array, -exponent).astype(dtype), exponent
 
 
-def _structure(network: Network) -> Structure:
+def structure_of(network: Network) -> Structure:
     """Return the normalization and the residual connections as the kernel takes them."""
     norm, skip = network.normalization, network.skip or Skip()
     starts = np.array(network.shortcuts, np.int64)
@@ -331,22 +332,23 @@ def _structure(network: Network) -> Structure:
     )
 
 
-def _format(task: Task) -> Format:
-    number_format = task.number_format
+def format_of(number_format: NumberFormat | None, loss_scale: float) -> Format:
+    """Return a number format as the kernels take it; none is one without bits."""
     if number_format is None:
         return Format(0, 0, math.inf, True, 0)
-    least, loss = (int(math.log2(power)) for power in (number_format.smallest_normal, task.loss_scale))
+    least, loss = (int(math.log2(power)) for power in (number_format.smallest_normal, loss_scale))
     return Format(number_format.fraction_bits, least, number_format.largest, number_format.infinity, loss)
 
 
-def _clip(clipping: Clipping | None) -> Clip:
+def clip_of(clipping: Clipping | None) -> Clip:
+    """Return a clipping as the kernels take it; none has the code 0."""
     if clipping is None:
         return Clip(0, math.inf, 0.0)
     return Clip(1 + CLIPPINGS.index(clipping.kind), clipping.bound, clipping.epsilon)
 
 
 @lru_cache(maxsize=256)
-def _shape(activation: Activation) -> NDArray[np.float64]:
+def shape_of(activation: Activation) -> NDArray[np.float64]:
     """Return (slope, offset) below and above 0, of f near 0 (if f(0) = 0) and far from it, NaN where it has none."""
     shape = np.full((3, 2, 2), np.nan)
     at_zero = activation.evaluate("f", 0.0)

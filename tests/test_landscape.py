@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from stabsim import Network
 from stabsim.activations import ACTIVATIONS, Activation
-from stabsim.landscape import LOSSES, Landscape
+from stabsim.landscape import Landscape
+from stabsim.losses import LOSSES
 from stabsim.training import Regression, descend
 from tests import naive_landscape as naive
 

@@ -43,8 +43,8 @@ def schedules() -> Rows:
 
 
 def losses() -> Rows:
-    """List losses of landscapes with what their targets must be, and their sources."""
-    from stabsim.landscape.losses import LOSSES
+    """List losses with what their targets must be, and their sources."""
+    from stabsim.losses import LOSSES
 
     return [(name, f"targets {loss.targets}; {loss.source}") for name, loss in LOSSES.items()]
 

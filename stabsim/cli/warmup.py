@@ -71,7 +71,7 @@ def entry_points(precision: str) -> dict[str, dict[str, Callable[[], object]]]:
         sums,
         surface,
     )
-    from stabsim.landscape import LOSSES
+    from stabsim.losses import LOSSES
     from stabsim.own_statistics import compiled
     from stabsim.samplers import SAMPLERS
 

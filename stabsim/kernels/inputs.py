@@ -10,11 +10,17 @@ from stabsim.kernels.views import stretch
 
 
 @kernel()
-def choice(place, samples, seed, net, epoch, purpose):
-    """Return a number from ``place`` to ``samples - 1``, all equally likely: one step of a shuffle (Fisher & Yates)."""
+def draw(place, seed, net, epoch, purpose):
+    """Return 32 random bits."""
     k0 = np.uint32(seed)
     k1 = np.uint32(seed >> np.uint64(32))
-    word = philox.philox(np.uint32(place), np.uint32(epoch), np.uint32(net), purpose, k0, k1)[0]
+    return philox.philox(np.uint32(place), np.uint32(epoch), np.uint32(net), purpose, k0, k1)[0]
+
+
+@kernel()
+def choice(place, samples, seed, net, epoch, purpose):
+    """Return a number from ``place`` to ``samples - 1``, all equally likely: one step of a shuffle (Fisher & Yates)."""
+    word = draw(place, seed, net, epoch, purpose)
     return place + np.int64((np.uint64(word) * np.uint64(samples - place)) >> np.uint64(32))
 
 

@@ -1,7 +1,8 @@
 """Losses of a batch: each writes, with the gradient and the Hessian by the outputs, sample by sample.
 
 A loss reaches the kernels as a function pointer. All are means over samples. Those of shares keep their digits where
-nearly all is right, down to underflow: there the gradient must fall as the curvature does.
+nearly all is right, down to underflow: there the gradient must fall as the curvature does. The curvature is left out
+if there is no place for it.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ def mean_squared_error(z, y, gradient, curvature):
             difference = z[b, j] - y[b, j]
             total += difference * difference
             gradient[b, j] = 2 * share * difference
-            curvature[b, j, j] = 2 * share
+            if curvature.size > 0:
+                curvature[b, j, j] = 2 * share
     return share * total
 
 
@@ -48,19 +50,20 @@ def softmax_cross_entropy(z, y, gradient, curvature):
             gradient[b, j] = 1.0 if j == most else math.exp(z[b, j] - z[b, most])
             rest += 0.0 if j == most else gradient[b, j]
             whole += y[b, j]
+        log_rest = math.log1p(rest)
         for j in range(z.shape[1]):
-            total += y[b, j] * ((z[b, most] - z[b, j]) + math.log1p(rest))
+            total += y[b, j] * ((z[b, most] - z[b, j]) + log_rest)
             gradient[b, j] /= 1 + rest
-        for i in range(z.shape[1]):
-            others = 0.0  # 1 - p
-            for j in range(z.shape[1]):
-                curvature[b, i, j] = -share * whole * gradient[b, i] * gradient[b, j]
-                others += gradient[b, j] if j != i else 0.0
-            curvature[b, i, i] = others
+        if curvature.size > 0:
+            for i in range(z.shape[1]):
+                for j in range(z.shape[1]):
+                    curvature[b, i, j] = -share * whole * gradient[b, i] * gradient[b, j]
         for j in range(z.shape[1]):
-            p, others = gradient[b, j], curvature[b, j, j]
+            p = gradient[b, j]
+            others = rest / (1 + rest) if j == most else 1 - p  # of the others p is at most 1/2
             gradient[b, j] = share * (p * (whole - y[b, j]) - y[b, j] * others)
-            curvature[b, j, j] = share * whole * p * others
+            if curvature.size > 0:
+                curvature[b, j, j] = share * whole * p * others
     return share * total
 
 
@@ -79,7 +82,8 @@ def logistic(z, y, gradient, curvature):
             else:
                 total += math.log1p(tail) - y[b, j] * z[b, j]
                 gradient[b, j] = share * (less - y[b, j])
-            curvature[b, j, j] = share * less * (1 - less)
+            if curvature.size > 0:
+                curvature[b, j, j] = share * less * (1 - less)
     return share * total
 
 

@@ -47,31 +47,33 @@ Net = namedtuple(
     "buffers offsets exponents kept keeps_s ahead",
 )
 
+# What these three are made of, which training shares.
+STRUCTURE = {
+    "normalization": int64,  # its code
+    "epsilon": float64,  # added to the variance
+    "starts": int64[::1],  # of each layer, the one from which a shortcut arrives; -1: none does
+    "ends": int64[::1],  # of each layer, the one at which the shortcut from it arrives; -1: none begins
+    "place": int64,  # the code of where f is in a branch
+    "branch": float64,  # factor on a branch
+    "shortcut": float64,  # factor on a shortcut
+}
+FORMAT = {
+    "fraction_bits": int64,  # 0: none is simulated
+    "least_exponent": int64,  # of normal numbers
+    "largest": float64,  # finite number
+    "infinity": boolean,  # whether there is one, or else what overflows is NaN
+    "loss_exponent": int64,  # the injected gradient is multiplied by 2 to this
+}
+CLIP = {
+    "kind": int64,  # its code
+    "bound": float64,
+    "epsilon": float64,  # least norm of a unit's weights
+}
+
 
 def signature(dtype: np.dtype[Any], buffers: int) -> Any:
     """Return the type of a sampler with so many buffers: its arguments, in order, with what each is."""
     real = float32 if dtype == np.float32 else float64
-    structure = {
-        "normalization": int64,  # its code
-        "epsilon": float64,  # added to the variance
-        "starts": int64[::1],  # of each layer, the one from which a shortcut arrives; -1: none does
-        "ends": int64[::1],  # of each layer, the one at which the shortcut from it arrives; -1: none begins
-        "place": int64,  # the code of where f is in a branch
-        "branch": float64,  # factor on a branch
-        "shortcut": float64,  # factor on a shortcut
-    }
-    number_format = {
-        "fraction_bits": int64,  # 0: none is simulated
-        "least_exponent": int64,  # of normal numbers
-        "largest": float64,  # finite number
-        "infinity": boolean,  # whether there is one, or else what overflows is NaN
-        "loss_exponent": int64,  # the injected gradient is multiplied by 2 to this
-    }
-    clip = {
-        "kind": int64,  # its code
-        "bound": float64,
-        "epsilon": float64,  # least norm of a unit's weights
-    }
     problem = {
         "widths": int64[::1],  # (depth + 1,)
         "batch": int64,
@@ -82,9 +84,9 @@ def signature(dtype: np.dtype[Any], buffers: int) -> Any:
         "weight_exponent": int64[::1],  # ... times 2 to this
         "bias_scale": real[::1],  # of each layer
         "bias_mean": real[::1],  # of each gate
-        "structure": _group(Structure, structure),
-        "format": _group(Format, number_format),
-        "clip": _group(Clip, clip),
+        "structure": group(Structure, STRUCTURE),
+        "format": group(Format, FORMAT),
+        "clip": group(Clip, CLIP),
     }
     given = {
         "inputs": real[:, ::1],  # (samples, widths[0])
@@ -121,18 +123,20 @@ def signature(dtype: np.dtype[Any], buffers: int) -> Any:
         law,  # of weights, where they are drawn
         law,  # of biases
         statistics.pointer(dtype),  # the user's own
-        _group(Problem, problem), _group(Given, given), _group(Memory, memory), _group(Ask, ask),
+        group(Problem, problem), group(Given, given), group(Memory, memory), group(Ask, ask),
         float64[:, :, ::1],  # record (nets, depth + 1, columns)
     )  # fmt: skip
 
 
-def _group(cls: Any, fields: dict[str, Any]) -> Any:
+def group(cls: Any, fields: dict[str, Any]) -> Any:
+    """Return the type of a group with these fields."""
     assert tuple(fields) == cls._fields
     return types.NamedTuple(tuple(fields.values()), cls)
 
 
 @atom
-def _borrow_structure(structure):
+def borrow_structure(structure):
+    """Return a structure with its arrays borrowed."""
     return Structure(
         normalization=structure.normalization, epsilon=structure.epsilon, starts=borrow(structure.starts),
         ends=borrow(structure.ends), place=structure.place, branch=structure.branch, shortcut=structure.shortcut,
@@ -147,7 +151,7 @@ def make_net(seed, number, normal, activation, weights, bias_law, own, problem, 
         statistics=own, widths=borrow(problem.widths), batch=problem.batch, shape=borrow(problem.shape),
         homogeneous=problem.homogeneous, orthogonal=problem.orthogonal, weight_scale=borrow(problem.weight_scale),
         weight_exponent=borrow(problem.weight_exponent), bias_scale=borrow(problem.bias_scale),
-        bias_mean=borrow(problem.bias_mean), structure=_borrow_structure(problem.structure), format=problem.format,
+        bias_mean=borrow(problem.bias_mean), structure=borrow_structure(problem.structure), format=problem.format,
         clip=problem.clip, buffers=borrow(memory.buffers), offsets=borrow(memory.offsets),
         exponents=borrow(memory.exponents), kept=memory.kept, keeps_s=memory.keeps_s, ahead=memory.ahead,
     )  # fmt: skip

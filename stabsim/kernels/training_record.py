@@ -7,20 +7,32 @@ import math
 import numpy as np
 
 from stabsim.kernels import blocks
-from stabsim.kernels.compile import REASSOCIATE, atom, kernel, wide_vectors
-from stabsim.kernels.learner import bias_of, moving, weights_of
+from stabsim.kernels import learner as k
+from stabsim.kernels.compile import REASSOCIATE, kernel, wide_vectors
+from stabsim.kernels.learner import bias_of, depth_of, moving, part, signal, units_of, weights_of
 from stabsim.kernels.views import as_matrix, stretch
 
-# What is recorded, and its columns.
-RECORDED = (
-    "loss", "gradient_norm", "weight_gradient_one_signed_column_fraction", "weight_gradient_dead_column_fraction",
-    "distance", "path_length", "straightness", "step_cosine", "distinct_units", "effective_units", "unit_spread",
+DRIFTS = ("weights", "batches", "both")  # what has changed since the start
+# What is recorded, and its columns: of the whole net only, ...
+OF_NETS = ("loss", "accuracy", "batch_loss", "last_batch_loss", "test_loss", "test_accuracy")
+# ... of both, ...
+OF_BOTH = (
+    "gradient_norm", "distance", "path_length", "straightness", "step_cosine", "update_ratio", "clip_engagement",
+    "clip_cosine",
 )  # fmt: skip
+# ... and of layers.
+OF_LAYERS = (
+    "clipped_fraction", "distinct_units", "effective_units", "unit_spread", "dead_unit_fraction", "died_fraction",
+    "recovered_fraction",
+    *(f"{name}_{cause}" for cause in DRIFTS for name in ("mean_shift", "variance_ratio", "wasserstein")),
+)  # fmt: skip
+RECORDED = (*OF_NETS, *OF_BOTH, *OF_LAYERS)
 COLUMNS = len(RECORDED)
 (
-    LOSS, GRADIENT_NORM, ONE_SIGNED, DEAD_COLUMN, DISTANCE, PATH_LENGTH, STRAIGHTNESS, STEP_COSINE, DISTINCT, EFFECTIVE,
-    SPREAD,
-) = (np.int64(i) for i in range(COLUMNS))  # fmt: skip
+    LOSS, ACCURACY, BATCH_LOSS, LAST_BATCH_LOSS, TEST_LOSS, TEST_ACCURACY,
+    GRADIENT_NORM, DISTANCE, PATH_LENGTH, STRAIGHTNESS, STEP_COSINE, UPDATE_RATIO, CLIP_ENGAGEMENT, CLIP_COSINE,
+    CLIPPED_FRACTION, DISTINCT, EFFECTIVE, SPREAD, DEAD, DIED, RECOVERED, DRIFT,
+) = (np.int64(i) for i in range(COLUMNS - 3 * len(DRIFTS) + 1))  # fmt: skip
 
 
 @kernel(fastmath=REASSOCIATE)
@@ -82,44 +94,66 @@ def record_units(row, units):
     row[SPREAD] = math.sqrt(max(about_mean, 0.0) / squares) if squares > 0 else 0.0
 
 
-@atom
-def _units(learner, l):
-    """Return the incoming weights of each unit of a layer, with its bias: (fan_out, fan_in + 1)."""
-    w, b = weights_of(learner, learner.memory.parameters, l), bias_of(learner, learner.memory.parameters, l)
-    fan_in, fan_out = w.shape
-    units = as_matrix(stretch(learner.memory.units, np.int64(0), fan_out * (fan_in + 1)), fan_out, fan_in + 1)
-    for j in range(fan_out):
-        for i in range(fan_in):
-            units[j, i] = w[i, j]
-        units[j, fan_in] = b[j]
-    return units
+@kernel(apart=True)
+def record_units_of(learner, rows):
+    """Write how different the units of every layer are: the incoming weights of each, with its bias."""
+    for l in range(1, depth_of(learner) + 1):
+        w, b = weights_of(learner, k.PARAMETERS, l), bias_of(learner, k.PARAMETERS, l)
+        fan_in, fan_out = w.shape
+        units = as_matrix(stretch(part(learner, k.UNITS), np.int64(0), fan_out * (fan_in + 1)), fan_out, fan_in + 1)
+        for j in range(fan_out):
+            for i in range(fan_in):
+                units[j, i] = w[i, j]
+            units[j, fan_in] = b[j]
+        record_units(rows[l], units)
 
 
-@atom
-def record_gradient_and_units(learner, rows):
-    """Write what is recorded of dW and of the units of every layer."""
-    for l in range(1, learner.course.widths.size):
-        dw = weights_of(learner, learner.memory.gradient, l)
-        extremes = as_matrix(stretch(learner.memory.extremes, np.int64(0), 2 * dw.shape[1]), np.int64(2), dw.shape[1])
-        blocks.column_extremes(dw, extremes[0], extremes[1])
-        rows[l, DEAD_COLUMN], rows[l, ONE_SIGNED] = blocks.column_signs(extremes[0], extremes[1])
-        record_units(rows[l], _units(learner, l))
+@kernel(apart=True)
+def _note(d, alive):
+    for b in range(d.shape[0]):
+        for j in range(alive.size):
+            alive[j] = 1.0 if d[b, j] != 0 else alive[j]
 
 
-@atom
-def record_path(learner, rows, squares, path, cosines, pairs):
+@kernel(apart=True)
+def note_alive(learner, rows):
+    """Note which units have f' other than 0 on any of the samples that have just been run forward."""
+    for l in range(1, depth_of(learner) + 1):
+        _note(signal(learner, k.D, l, rows), units_of(learner, k.ALIVE, l))
+
+
+@kernel(apart=True)
+def record_dead(learner, rows):
+    """Write which share of units is dead, and which has died or recovered since it was last recorded."""
+    for l in range(1, depth_of(learner) + 1):
+        alive, dead = units_of(learner, k.ALIVE, l), units_of(learner, k.DEAD, l)
+        idle, died, recovered = 0.0, 0.0, 0.0
+        for j in range(alive.size):
+            gone = 1.0 - alive[j]
+            idle += gone
+            died += gone * (1.0 - dead[j])
+            recovered += alive[j] * dead[j]
+            dead[j] = gone
+        rows[l, DEAD] = idle / alive.size
+        rows[l, DIED] = died / alive.size
+        rows[l, RECOVERED] = recovered / alive.size
+
+
+@kernel(apart=True)
+def record_path(learner, rows, path):
     """Write where the path of the parameters has led so far."""
     whole = 0.0
-    for l in range(1, path.size + 1):  # the whole last
-        if l < path.size:
-            at, start = moving(learner, learner.memory.parameters, l), moving(learner, learner.memory.start, l)
+    layers = path.length.size
+    for l in range(1, layers + 1):  # the whole last
+        if l < layers:
+            at, start = moving(learner, k.PARAMETERS, l), moving(learner, k.START, l)
             distance = squared_distance(at, start)
             whole += distance
         else:
             distance = whole
-        l %= path.size
-        rows[l, GRADIENT_NORM] = math.sqrt(squares[l])
+        l %= layers
         rows[l, DISTANCE] = math.sqrt(distance)
-        rows[l, PATH_LENGTH] = path[l]
-        rows[l, STRAIGHTNESS] = math.sqrt(distance) / path[l] if path[l] > 0 else math.nan
-        rows[l, STEP_COSINE] = cosines[l] / pairs[l] if pairs[l] > 0 else math.nan
+        rows[l, PATH_LENGTH] = path.length[l]
+        rows[l, STRAIGHTNESS] = math.sqrt(distance) / path.length[l] if path.length[l] > 0 else math.nan
+        rows[l, STEP_COSINE] = path.cosines[l] / path.pairs[l] if path.pairs[l] > 0 else math.nan
+        rows[l, UPDATE_RATIO] = path.ratio[l]

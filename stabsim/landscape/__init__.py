@@ -5,7 +5,6 @@ from stabsim.landscape.ends import Ends, Kind, classify
 from stabsim.landscape.extremes import Extremes, extreme_eigenvalues
 from stabsim.landscape.inertia import Inertia, inertia
 from stabsim.landscape.landscape import Landscape
-from stabsim.landscape.losses import LOSSES, Loss
 from stabsim.landscape.matrix_ensembles import IndexCounts, index_counts
 from stabsim.landscape.positive_definite import PositiveDefiniteEstimate, positive_definite_estimate
 from stabsim.landscape.random_fields import GaussianField
@@ -14,7 +13,6 @@ from stabsim.landscape.spectra import SpectralDensity, spectral_density
 from stabsim.landscape.surface import Surface
 
 __all__ = [
-    "LOSSES",
     "METHODS",
     "Ends",
     "Extremes",
@@ -23,7 +21,6 @@ __all__ = [
     "Inertia",
     "Kind",
     "Landscape",
-    "Loss",
     "Plane",
     "PositiveDefiniteEstimate",
     "SpectralDensity",

@@ -12,13 +12,13 @@ from stabsim.activations import Activation, activation
 from stabsim.activations.compiled import block
 from stabsim.kernels import hessian, hessian_vector, losses, surface
 from stabsim.kernels.pointers import addresses
-from stabsim.landscape.losses import loss_of
 from stabsim.landscape.surface import check_points
+from stabsim.losses import loss_of
 from stabsim.network import Network
 from stabsim.threads import check_memory, count_threads, spread
-from stabsim.training import Descent, Regression, descend
+from stabsim.training import Regression, Trained, train
 from stabsim.training.data import check_plain, given_arrays
-from stabsim.training.descent import named
+from stabsim.training.trainer import named
 
 Floats = NDArray[np.float64]
 
@@ -116,25 +116,26 @@ class Landscape:
         )
 
     def draw(self, nets: int, seed: int = 0) -> Floats:
-        """Return points (nets, P): net i as `stabsim.training.descend` starts it with that seed, in float64."""
-        start = descend(
-            self.network, nets=nets, steps=0, learning_rate=0.0, data=(self.inputs[:1], self.targets[:1]), seed=seed,
-            record=(0,), output_activation=self.output_activation, keep_weights=True, precision="float64",
+        """Return points (nets, P): net i as `stabsim.training.train` starts it with that seed, in float64."""
+        start = train(
+            self.network, nets=nets, steps=0, data=(self.inputs[:1], self.targets[:1]), seed=seed, record=(0,),
+            quantities=("loss",), output_activation=self.output_activation, keep_weights=True, precision="float64",
         )  # fmt: skip
         return self.points(start)[:, 0]
 
-    def points(self, trained: Descent) -> Floats:
-        """Return the points (nets, steps, P) at which nets of `stabsim.training.descend` were recorded.
+    def points(self, trained: Trained) -> Floats:
+        """Return the points (nets, steps, P) at which nets of `stabsim.training.train` were recorded.
 
         Raises
         ------
         TypeError, ValueError
             If their widths are others, or their weights were not kept.
         """
-        if not isinstance(trained, Descent):
-            raise TypeError(f"trained must be what stabsim.training.descend returns, not {checks.brief(trained)}")
+        if not isinstance(trained, Trained):
+            raise TypeError(f"trained must be what stabsim.training.train returns, not {checks.brief(trained)}")
         if trained.network.widths != self.network.widths:
             raise ValueError(f"trained must have widths {self.network.widths}, not {trained.network.widths}")
+        check_plain("trained.network", trained.network)
         kept = []
         for layer in range(1, self.network.depth + 1):
             weights = trained.weights(layer)

@@ -1,21 +1,21 @@
 """Training: ensembles of nets that follow the gradient, a net a thread, each a function of the seed and its number."""
 
 from stabsim.training.data import Regression
-from stabsim.training.descent import descend
 from stabsim.training.optimizers import OPTIMIZERS, Optimizer, optimizer
 from stabsim.training.profiles import passages
-from stabsim.training.result import Descent
+from stabsim.training.result import Trained
 from stabsim.training.schedules import SCHEDULES, Schedule, schedule
+from stabsim.training.trainer import train
 
 __all__ = [
     "OPTIMIZERS",
     "SCHEDULES",
-    "Descent",
     "Optimizer",
     "Regression",
     "Schedule",
-    "descend",
+    "Trained",
     "optimizer",
     "passages",
     "schedule",
+    "train",
 ]

@@ -111,12 +111,22 @@ def check_plain(argument: str, network: Any) -> None:
         raise ValueError(f"{argument} must be a network of plain layers, not one with {names}")
 
 
-def given_arrays(data: Any, network: Network) -> tuple[Floats, Floats]:
+def check_trained(argument: str, network: Any) -> None:
+    """Refuse what is no network, or one with a recurrent cell."""
+    if not isinstance(network, Network):
+        raise TypeError(f"{argument} must be a stabsim.Network, not {checks.brief(network)}")
+    if network.cell.recurrent:
+        raise ValueError(f"{argument} must be a network without a recurrent cell, not cell={network.cell.kind!r}")
+
+
+def given_arrays(data: Any, network: Network, argument: str = "data") -> tuple[Floats, Floats]:
     """Return the user's inputs (1, samples, widths[0]) and targets (1, samples, widths[-1]), checked."""
     if not isinstance(data, tuple | list) or len(data) != 2:
-        raise TypeError(f"data must be a Regression or a pair (inputs, targets) of arrays, not {checks.brief(data)}")
-    inputs = checks.rows("inputs", data[0], "(samples, widths[0])", network.widths[:1])
-    targets = checks.rows("targets", data[1], "(samples, widths[-1])", network.widths[-1:])
+        allowed = "a Regression or a pair" if argument == "data" else "a pair"
+        raise TypeError(f"{argument} must be {allowed} (inputs, targets) of arrays, not {checks.brief(data)}")
+    of = "" if argument == "data" else f" of {argument}"
+    inputs = checks.rows(f"inputs{of}", data[0], "(samples, widths[0])", network.widths[:1])
+    targets = checks.rows(f"targets{of}", data[1], "(samples, widths[-1])", network.widths[-1:])
     if len(inputs) != len(targets):
-        raise ValueError(f"inputs and targets must have as many samples, not {len(inputs)} and {len(targets)}")
+        raise ValueError(f"inputs and targets{of} must have as many samples, not {len(inputs)} and {len(targets)}")
     return inputs[np.newaxis], targets[np.newaxis]

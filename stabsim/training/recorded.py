@@ -1,0 +1,101 @@
+"""What can be recorded of nets in training: by name, and what must be watched for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stabsim import checks
+from stabsim.kernels import record as r
+from stabsim.kernels.training_record import OF_LAYERS, OF_NETS, RECORDED
+from stabsim.names import unknown
+from stabsim.quantities import QUANTITIES, Quantity
+
+# Signals of a mini-batch: what `stabsim.simulate` records in passing of nets without more than layers.
+SIGNALS = {
+    name: quantity
+    for name, quantity in QUANTITIES.items()
+    if not quantity.needs and max(quantity.columns) < r.LOOKED_AT[0]
+}
+WATCHED = {  # what is watched only if one of these is asked for
+    "paths": ("distance", "path_length", "straightness", "step_cosine", "update_ratio"),
+    "units": ("distinct_units", "effective_units", "unit_spread"),
+    "dead": ("dead_unit_fraction", "died_fraction", "recovered_fraction"),
+    "drift": tuple(name for name in OF_LAYERS if name.startswith(("mean_shift", "variance_ratio", "wasserstein"))),
+}
+NEEDS: dict[str, Callable[[Any], bool]] = {  # what only some trainings have
+    "accuracy": lambda training: training.classes,
+    "test_loss": lambda training: training.test is not None,
+    "test_accuracy": lambda training: training.test is not None and training.classes,
+    **dict.fromkeys(
+        ("clip_engagement", "clip_cosine", "clipped_fraction"), lambda training: training.clipping is not None
+    ),
+    **dict.fromkeys(WATCHED["drift"], lambda training: training.batch > 1),
+    "activation_correlation": lambda training: training.batch > 1,
+    "activation_saturated_fraction": lambda training: training.network.skip is None,
+}
+
+
+def first_layer(name: str) -> int:
+    """Return the first layer of a quantity: 0 stands for the input, or of what is no signal for the net as a whole."""
+    return SIGNALS[name].first_layer if name in SIGNALS else int(name in OF_LAYERS)
+
+
+def layers_of(name: str, depth: int) -> range:
+    """Return the layers at which a quantity exists."""
+    return range(first_layer(name), 1 if name in OF_NETS else depth + 1)
+
+
+def chosen(given: Sequence[str] | None, training: Any) -> tuple[str, ...]:
+    """Return the names of quantities, checked: all that there are, unless told.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are no names of quantities, or one does not exist in that training.
+    """
+    there = [name for name in (*RECORDED, *SIGNALS) if NEEDS.get(name, lambda _: True)(training)]
+    if given is None:
+        return tuple(there)
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise TypeError(f"quantities must be a sequence of names, not {checks.brief(given)}")
+    for name in given:
+        if name not in RECORDED and name not in SIGNALS:
+            raise unknown("quantity of training", name, (*RECORDED, *SIGNALS))
+        if name not in there:
+            raise ValueError(f"quantity {name!r} does not exist in this training: {_MISSING.get(name, 'see train')}")
+    return tuple(dict.fromkeys(given))
+
+
+_MISSING = {
+    "accuracy": "targets are no classes",
+    "test_loss": "it needs test=(inputs, targets)",
+    "test_accuracy": "it needs test=(inputs, targets) of classes",
+    **dict.fromkeys(("clip_engagement", "clip_cosine", "clipped_fraction"), "it needs clipping"),
+    **dict.fromkeys((*WATCHED["drift"], "activation_correlation"), "it needs batch >= 2"),
+    "activation_saturated_fraction": "sums of residual connections have no limits",
+}
+
+
+def signals_of(quantities: Sequence[str]) -> tuple[Quantity, ...]:
+    """Return those that are signals."""
+    return tuple(SIGNALS[name] for name in quantities if name in SIGNALS)
+
+
+def wanted(quantities: Sequence[Quantity]) -> NDArray[np.bool_]:
+    """Return which columns of the simulator's record they need."""
+    found = np.zeros(r.COLUMNS, bool)
+    for quantity in quantities:
+        found[list(quantity.columns)] = True
+    return found
+
+
+def blank(quantities: Sequence[Quantity], layers: int) -> NDArray[np.float64]:
+    """Return the record of a net before it is filled: 0 where a column is wanted, NaN elsewhere."""
+    found = np.tile(np.where(wanted(quantities), 0.0, np.nan), (layers, 1))
+    nowhere = {c for q in SIGNALS.values() if q.first_layer == 1 for c in q.own_columns}
+    found[0, sorted(nowhere - {c for q in SIGNALS.values() if q.first_layer == 0 for c in q.own_columns})] = np.nan
+    return found

@@ -1,0 +1,298 @@
+"""``train``: a network, data and a number of steps in, trained nets out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from stabsim import checks
+from stabsim.activations import Activation
+from stabsim.activations import activation as activation_of
+from stabsim.arguments import loss_scale_of
+from stabsim.clipping import Clipping
+from stabsim.clipping import clipping as clipping_of
+from stabsim.initializers import Initializer, initializer
+from stabsim.losses import Loss, loss_of
+from stabsim.names import unknown
+from stabsim.network import Network
+from stabsim.number_formats import FORMATS
+from stabsim.task import LARGEST_NET, LARGEST_SEED
+from stabsim.threads import count_threads
+from stabsim.training.data import Regression, check_trained, given_arrays
+from stabsim.training.optimizers import Optimizer
+from stabsim.training.optimizers import optimizer as optimizer_of
+from stabsim.training.recorded import chosen
+from stabsim.training.result import Trained
+from stabsim.training.schedules import Schedule
+from stabsim.training.schedules import schedule as schedule_of
+from stabsim.training.training import Training
+
+PRECISIONS = ("float32", "float64", *FORMATS)
+ORDERS = ("epochs", "with_replacement")
+MOST_STEPS = 2**31
+T = TypeVar("T")
+
+
+def train(
+    network: Network,
+    *,
+    nets: int,
+    steps: int,
+    data: Regression | tuple[Any, Any],
+    optimizer: str | Optimizer = "sgd",
+    schedule: str | Schedule = "constant",
+    loss: str = "mean_squared_error",
+    batch: int = 1,
+    order: str = "epochs",
+    clipping: str | Clipping | None = None,
+    weight_decay: float = 0.0,
+    test: tuple[Any, Any] | None = None,
+    seed: int = 0,
+    record: Sequence[int] | None = None,
+    quantities: Sequence[str] | None = None,
+    output_activation: str | Activation = "linear",
+    output_weights: str | Initializer | None = None,
+    train_biases: bool = True,
+    perturbation: float = 0.0,
+    momentum: float = 0.9,
+    normalize_output: bool = False,
+    keep_weights: bool = False,
+    precision: str = "float32",
+    loss_scale: float = 1.0,
+    master_weights: bool = True,
+    threads: int | None = None,
+) -> Trained:
+    """Train an ensemble of nets on mini-batches, and record what becomes of each.
+
+    Net i starts with the weights and biases of net i of `stabsim.simulate` with that network, seed and precision, and
+    ``sampler="dense"``. It is a function of the arguments and its number: the number of threads and of nets beside it
+    change nothing.
+
+    Parameters
+    ----------
+    network : Network
+        The law of the nets before training, without a recurrent cell. Behind each normalization stand a scale and a
+        shift for each unit, from 1 and 0, which are trained (Ioffe & Szegedy 2015, arXiv:1502.03167, algorithm 1).
+    nets : int
+        How many nets.
+    steps : int
+        How many steps, from 0.
+    data : Regression or pair of arrays
+        A regression that is drawn for each net, or inputs (samples, widths[0]) and targets (samples, widths[-1]),
+        which all nets share.
+    optimizer : str or Optimizer
+        A name of `OPTIMIZERS` with its hyperparameters; "sgd", of learning rate 0.01, unless told.
+    schedule : str or Schedule
+        A name of `SCHEDULES`: what the learning rate is multiplied by in each step; "constant" unless told.
+    loss : str
+        A name of `stabsim.losses.LOSSES`: "mean_squared_error" unless told, over samples and outputs.
+    batch : int
+        Samples of a mini-batch; 1 unless told, at least 2 with batch normalization. With all samples it is gradient
+        descent without chance.
+    order : str
+        "epochs" (unless told): each epoch goes through all samples in an order of its own, drawn for each net, and
+        leaves out those that fill no mini-batch. "with_replacement": each sample of a mini-batch is drawn from all.
+    clipping : str or Clipping, optional
+        How the gradient is clipped: as in `simulate`, and W, b, scales and shifts each as a tensor of its own;
+        "adaptive" clips vectors by their whole norm. Not at all unless told.
+    weight_decay : float
+        Lambda of an L2 penalty lambda / 2 |W|^2, whose gradient is added behind clipping; 0 unless told. "adamw" has
+        a decay of its own.
+    test : pair of arrays, optional
+        Inputs and targets that nets are not trained on, for ``test_loss`` and ``test_accuracy``.
+    seed : int
+        Of all random numbers; 0 unless told.
+    record : sequence of int, optional
+        After how many steps to record, in any order; (0, steps) unless told.
+    quantities : sequence of str, optional
+        What to record, of the names below; everything that exists, unless told.
+    output_activation : str or Activation
+        f of the last layer, in the place of the network's: "linear" unless told.
+    output_weights : str or Initializer, optional
+        The law of the last layer's weights; the network's unless told.
+    train_biases : bool
+        Whether biases are trained, from 0 where the network has none; else they stay as they were drawn.
+    perturbation : float
+        Standard deviation of normal numbers that are added to all weights, and to all else that is trained, before
+        the first step; 0 unless told. So ``weights="constant(value=0.1)"`` makes nets of nearly equal units.
+    momentum : float
+        Of the running means and variances by which batches are normalized where nets are evaluated, from 0 up to 1:
+        each step they keep this share of what they were; 0.9 unless told. The variance is that without bias.
+    normalize_output : bool
+        Whether the last layer is normalized, too; not so unless told.
+    keep_weights : bool
+        Whether to keep all parameters whenever it is recorded, for `Trained.weights` and the like.
+    precision : str
+        "float32" (unless told), "float64" or a name of `stabsim.number_formats.FORMATS`, to which every operand and
+        result is rounded, as in `simulate`; the optimizer calculates in float32.
+    loss_scale : float
+        With such a format, the power of two by which the loss is multiplied, and the gradient divided before it is
+        used (Micikevicius et al. 2018, arXiv:1710.03740); 1 unless told.
+    master_weights : bool
+        With such a format, whether parameters are kept in float32 (unless told), and rounded where they are used; or
+        else rounded after each step.
+    threads : int, optional
+        As many as there are processors, unless told.
+
+    Returns
+    -------
+    Trained
+        Of each net, after each number of steps of ``record``, the whole net in the place of layer 0:
+
+        - ``loss`` and ``accuracy`` over all samples, ``test_loss`` and ``test_accuracy`` (accuracy if targets are
+          classes: a row has one 1 and else 0, or the single output is 0 or 1); ``batch_loss`` of the mini-batch that
+          comes next, ``last_batch_loss`` of the one before, after its step;
+        - ``gradient_norm`` of the gradient of the mini-batch that comes next, by what is trained, before clipping;
+        - all signals of `simulate` of that mini-batch, as `stabsim list quantities` says, with gradients of its mean
+          loss; "preactivation" is what is normalized;
+        - ``distance`` of what is trained from where it started; ``path_length`` of all steps so far;
+          ``straightness``, the first by the second; ``step_cosine``, the mean cosine of successive gradients so far;
+          ``update_ratio``, by which part of the norm of W the last step has moved it;
+        - ``clipped_fraction`` of elements, columns or tensors, whichever are clipped, in the step that comes next,
+          ``clip_engagement``, the share of steps so far, and this, in which anything was, ``clip_cosine``, that of the
+          angle by which clipping turns the gradient;
+        - ``dead_unit_fraction`` of units whose f' is 0 on all samples, ``died_fraction`` and ``recovered_fraction`` of
+          those that were not, or were, when it was last recorded;
+        - the drift of what a layer takes, of a mini-batch against the first before the first step: ``mean_shift_...``,
+          the root mean square over units of the mean's shift, ``wasserstein_...``, the mean over units of the distance
+          of the distributions, both in the unit's standard deviation at the start, and ``variance_ratio_...``, of sums
+          over units; ``..._weights``: the first mini-batch in the net as it is, ``..._batches``: the mini-batch that
+          comes next in the net as it started, ``..._both``: that in the net as it is. Units that did not vary at the
+          start are left out;
+        - ``distinct_units`` of a layer: how many columns of W with its bias differ, compared exactly;
+          ``effective_units``: n^2 over the sum of the squared cosines of all n^2 pairs of these columns (Leinster &
+          Cobbold 2012, Ecology 93, order 2), which is 1 for equal units and n for orthogonal ones, and about
+          n / (1 + (n - 1) / (fan_in + 1)) for random ones; ``unit_spread``: the root of the share of their squares
+          that is about their mean, 0 for equal units and about 1 for random ones.
+
+        A net whose loss or gradient is no longer finite has diverged: it is not trained further and counted.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not allowed: its name, its value and what is allowed.
+    MemoryError
+        If nets, data and what is recorded do not fit into memory.
+
+    Warns
+    -----
+    RuntimeWarning
+        If nets diverge: how many, and after which step the first.
+
+    Examples
+    --------
+    >>> from stabsim import Network
+    >>> data = Regression(Network((8, 1), "linear", "lecun_normal"), samples=64)
+    >>> trained = train(
+    ...     Network((8, 16, 1), "tanh", "lecun_normal"), nets=20, steps=500, data=data, batch=8,
+    ...     optimizer="momentum(learning_rate=0.01)", quantities=("loss",),
+    ... )
+    >>> start, end = trained.values("loss")[:, :, 0].mean(axis=0)
+    >>> bool(end < 0.2 * start)
+    True
+    """
+    switches = {
+        "keep_weights": keep_weights, "train_biases": train_biases, "normalize_output": normalize_output,
+        "master_weights": master_weights,
+    }  # fmt: skip
+    for argument, value in switches.items():
+        if not isinstance(value, bool):
+            raise TypeError(f"{argument} must be True or False, not {checks.brief(value)}")
+    training = _checked(
+        network, data=data, test=test, steps=steps, optimizer=optimizer, schedule=schedule, loss=loss, batch=batch,
+        order=order, clipping=clipping, weight_decay=weight_decay, seed=seed, record=record,
+        output_activation=output_activation, output_weights=output_weights, train_biases=train_biases,
+        perturbation=perturbation, momentum=momentum, normalize_output=normalize_output, precision=precision,
+        loss_scale=loss_scale, master_weights=master_weights,
+    )  # fmt: skip
+    nets = checks.whole_number("nets", nets, 1, LARGEST_NET)
+    trained = training.run(nets, chosen(quantities, training), keep_weights, count_threads(threads))
+    if diverged := trained.divergence:
+        warnings.warn(diverged, RuntimeWarning, stacklevel=2)
+    return trained
+
+
+def _checked(network: Network, *, data: Any, test: Any, precision: str, order: str, **given: Any) -> Training:
+    check_trained("network", network)
+    for argument, value, known in (("precision", precision, PRECISIONS), ("order", order, ORDERS)):
+        if value not in known:
+            raise unknown(argument, value, known)
+    loss = loss_of(given["loss"])
+    data, samples = _data_of(data, network, loss)
+    steps = checks.whole_number("steps", given["steps"], 0, MOST_STEPS)
+    output_weights = network.weights
+    if given["output_weights"] is not None:
+        output_weights = named("output_weights", given["output_weights"], Initializer, initializer)
+    least = 2 if network.normalization is not None and network.normalization.kind == "batch" else 1
+    most = samples if order == "epochs" else checks.LARGEST_WHOLE_NUMBER
+    training = Training(
+        network=network, data=data, test=None if test is None else _arrays("test", test, network, loss),
+        samples=samples, steps=steps, optimizer=named("optimizer", given["optimizer"], Optimizer, optimizer_of),
+        schedule=named("schedule", given["schedule"], Schedule, schedule_of), loss=loss,
+        classes=not isinstance(data, Regression) and _are_classes(data[1]),
+        batch=checks.whole_number("batch", given["batch"], least, most), replaced=order == "with_replacement",
+        clipping=clipping_of(given["clipping"]),
+        weight_decay=checks.number("weight_decay", given["weight_decay"], 0.0),
+        seed=checks.whole_number("seed", given["seed"], 0, LARGEST_SEED), record=_recorded(given["record"], steps),
+        output_activation=named("output_activation", given["output_activation"], Activation, activation_of),
+        output_weights=output_weights, train_biases=given["train_biases"],
+        perturbation=checks.number("perturbation", given["perturbation"], 0.0),
+        momentum=checks.factor("momentum", given["momentum"]), normalize_output=given["normalize_output"],
+        precision=precision, loss_scale=loss_scale_of(given["loss_scale"], precision),
+        master_weights=given["master_weights"],
+    )  # fmt: skip
+    training.check_range()
+    return training
+
+
+def _data_of(data: Any, network: Network, loss: Loss) -> tuple[Any, int]:
+    """Return data, checked, and how many samples there are of each net."""
+    if not isinstance(data, Regression):
+        arrays = _arrays("data", data, network, loss)
+        return arrays, arrays[0].shape[1]
+    ends = (data.teacher.widths[0], data.teacher.widths[-1])
+    if ends != (network.widths[0], network.widths[-1]):
+        raise ValueError(
+            f"the teacher of data has {ends[0]} inputs and {ends[1]} outputs, the network {network.widths[0]} and "
+            f"{network.widths[-1]}"
+        )
+    if loss.name != "mean_squared_error":
+        raise ValueError(f"loss must be 'mean_squared_error' with a Regression, not {loss.name!r}")
+    return data, data.samples
+
+
+def _arrays(argument: str, given: Any, network: Network, loss: Loss) -> Any:
+    inputs, targets = given_arrays(given, network, argument)
+    loss.check(targets[0])
+    return inputs, targets
+
+
+def _are_classes(targets: Any) -> bool:
+    """Return whether each row of targets has one 1 and else 0, or each single target is 0 or 1."""
+    ones = (targets == 1).sum(axis=-1)
+    zeros = (targets == 0).sum(axis=-1)
+    return bool(((ones + zeros == targets.shape[-1]) & ((ones == 1) | (targets.shape[-1] == 1))).all())
+
+
+def _recorded(record: Any, steps: int) -> tuple[int, ...]:
+    if record is None:
+        record = (0, steps)
+    wrong = f"record must be one or more numbers of steps from 0 to steps={steps}, not {checks.brief(record)}"
+    try:
+        found = checks.whole_numbers("record", record, 0)
+    except (TypeError, ValueError) as error:
+        raise type(error)(wrong) from None
+    if max(found) > steps:
+        raise ValueError(wrong)
+    return tuple(sorted(set(found)))
+
+
+def named(argument: str, spec: Any, kind: type[T], make: Callable[[Any], T]) -> T:
+    """Return what a name stands for; errors say which argument it was."""
+    if not isinstance(spec, str | kind):
+        raise TypeError(f"{argument} must be a name or a stabsim {kind.__name__}, not {checks.brief(spec)}")
+    try:
+        return make(spec)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{argument}: {error}") from None

@@ -1,0 +1,327 @@
+"""How nets are trained: everything that affects the answer, what the kernel takes of it, and the run over threads."""
+
+from __future__ import annotations
+
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stabsim.activations import Activation
+from stabsim.activations.compiled import block
+from stabsim.clipping import Clipping
+from stabsim.initializers import Initializer
+from stabsim.kernels import laws, losses
+from stabsim.kernels import record as r
+from stabsim.kernels.learner import DOUBLES, LAYOUT, PARTS, Course, Memory, Model, Watch
+from stabsim.kernels.optimizers import RULES
+from stabsim.kernels.trainer import trainer
+from stabsim.kernels.training_record import COLUMNS
+from stabsim.losses import Loss
+from stabsim.network import Network
+from stabsim.number_formats import FORMATS
+from stabsim.plan import aligned, clip_of, format_of, shape_of, structure_of
+from stabsim.samplers.base import CACHE_LINE
+from stabsim.threads import check_memory, single_threaded_blas
+from stabsim.training.data import Regression
+from stabsim.training.optimizers import Optimizer
+from stabsim.training.recorded import WATCHED, blank, signals_of, wanted
+from stabsim.training.result import Trained
+from stabsim.training.schedules import Schedule
+
+TOGETHER = 128  # samples that the loss of all is computed of at a time
+PIECES = 8  # for each thread
+PIECE_BYTES = 2**24  # of data
+SATURATION = 0.01  # below this f' and the distance of f to its limit are saturated
+
+Pair = tuple[NDArray[Any], NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Training:
+    """How nets are trained: everything that affects the answer. `train` says what each is."""
+
+    network: Network
+    data: Regression | Pair
+    test: Pair | None
+    samples: int
+    steps: int
+    optimizer: Optimizer
+    schedule: Schedule
+    loss: Loss
+    classes: bool
+    batch: int
+    replaced: bool
+    clipping: Clipping | None
+    weight_decay: float
+    seed: int
+    record: tuple[int, ...]
+    output_activation: Activation
+    output_weights: Initializer
+    train_biases: bool
+    perturbation: float
+    momentum: float
+    normalize_output: bool
+    precision: str
+    loss_scale: float
+    master_weights: bool
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Return the type of all signals and parameters; those of a narrower format are held as float32."""
+        return np.dtype(np.float32 if self.precision in FORMATS else self.precision)
+
+    @property
+    def rows(self) -> int:
+        """Return of how many samples there is room for the signals."""
+        others = 0 if self.test is None else self.test[0].shape[1]
+        return max(self.batch, min(max(self.samples, others), TOGETHER))
+
+    @property
+    def weight_stds(self) -> list[float]:
+        """Return the standard deviation of a weight of each layer."""
+        return [*self.network.weight_stds[:-1], self.output_weights.weight_std(*self.network.fans[-1])]
+
+    @property
+    def bias_stds(self) -> list[float]:
+        """Return that of a bias."""
+        return [self.network.weights.bias_std(fan_in, self.network.bias_std) for fan_in, _ in self.network.fans]
+
+    @cached_property
+    def normalized(self) -> NDArray[np.int64]:
+        """Return 1 at each layer that is normalized, (depth + 1,): those with f, the last only if told."""
+        network = self.network
+        found = np.full(network.depth + 1, int(network.normalization is not None), np.int64)
+        found[0] = 0
+        if network.skip is not None and network.skip.activation == "between":
+            found[np.array(network.shortcuts) >= 0] = 0
+        if not self.normalize_output:
+            found[-1] = 0
+        return found
+
+    @property
+    def parameters(self) -> int:
+        """Return how long the vector of all parameters is."""
+        widths = np.array(self.network.widths, np.int64)
+        return side_by_side((widths[:-1] + 1 + 2 * self.normalized[1:]) * widths[1:])[1]
+
+    def check_range(self) -> None:
+        """Refuse numbers that the precision cannot hold."""
+        named = [("weights of standard deviation", std) for std in self.weight_stds]
+        named += [("biases of standard deviation", std) for std in self.bias_stds]
+        named += [("perturbation", self.perturbation), ("weight_decay", self.weight_decay)]
+        if self.clipping is not None:
+            named += [("bound of clipping", self.clipping.bound)]
+        limits = np.finfo(self.dtype)
+        for what, size in named:
+            if size != 0 and not float(limits.tiny) <= abs(size) <= float(limits.max):
+                raise ValueError(f"{what} {size!r}: outside the normal range of {self.dtype.name}")
+        self.optimizer.start(np.zeros(0, self.dtype))
+        data = self.data
+        if isinstance(data, Regression):
+            largest = {"input_mean of data": abs(data.input_mean), "noise of data": data.noise}
+        else:
+            largest = {name: float(np.abs(side).max()) for name, side in zip(("inputs", "targets"), data, strict=True)}
+        for what, size in largest.items():
+            if size > float(limits.max):
+                raise ValueError(f"{what} must be up to {limits.max:.3g}, what {self.precision} holds, not {size!r}")
+
+    def check_memory(self, nets: int, keep_weights: bool, columns: int, threads: int) -> None:
+        """Refuse more than fits into memory."""
+        network, item = self.network, self.dtype.itemsize
+        layers = network.depth + 1
+        kept = nets * len(self.record) * (8 * layers * (COLUMNS + columns) + self.parameters * item * keep_weights)
+        check_memory("records of all nets", kept, "nets, record, quantities or keep_weights")
+        samples = self.samples * (item * (network.widths[0] + network.widths[-1]) + 8)
+        if isinstance(self.data, Regression):
+            samples += self.data.bytes
+        one = item * (8 * self.parameters + self.rows * 7 * sum(network.widths)) + samples
+        check_memory(f"{threads} nets at a time", kept + threads * one, "widths, samples, batch or threads")
+
+    @cached_property
+    def model(self) -> Model:
+        """Return what a net is, as the kernel takes it."""
+        widths = np.array(self.network.widths, np.int64)
+        weights = widths[:-1] * widths[1:]
+        sizes = weights + (1 + 2 * self.normalized[1:]) * widths[1:]
+        moving = weights + (self.train_biases + 2 * self.normalized[1:]) * widths[1:]
+        structure = structure_of(self.network)
+        units = np.maximum(widths, self.rows)
+        shapes = np.stack([shape_of(each) for each in (self.network.activation, self.output_activation)])
+        layout = {
+            "widths": widths, "weights_at": side_by_side(sizes)[0], "moving": np.concatenate([[0], moving]),
+            "normalized": self.normalized, "signals_at": side_by_side(self.rows * widths)[0][1:],
+            "units_at": side_by_side(units)[0][1:],
+        }  # fmt: skip
+        return Model(
+            layout=np.stack([layout[name] for name in LAYOUT]), rows=self.rows,
+            weight_scale=np.array([0.0, *self.weight_stds]).astype(self.dtype),
+            bias_scale=np.array([0.0, *self.bias_stds]).astype(self.dtype),
+            perturbation=self.perturbation, structure=structure, momentum=self.momentum,
+            format=format_of(FORMATS.get(self.precision), self.loss_scale), master=self.master_weights, shape=shapes,
+        )  # fmt: skip
+
+    @cached_property
+    def rates(self) -> NDArray[np.float64]:
+        """Return the learning rate of each step, (steps,)."""
+        rate = self.optimizer.settings[0]
+        return rate * self.schedule.factors(self.steps) if self.steps > 0 else np.empty(0)
+
+    def course(self) -> Course:
+        """Return how it is trained; the optimizer's settings change from step to step, so each thread has its own."""
+        return Course(
+            batch=self.batch, steps=self.steps, rates=self.rates, settings=np.array(self.optimizer.settings),
+            remembered=RULES[self.optimizer.rule].memories, clip=clip_of(self.clipping),
+            weight_decay=self.weight_decay, replaced=self.replaced,
+        )  # fmt: skip
+
+    def watch(self, quantities: tuple[str, ...]) -> Watch:
+        """Return what is recorded, and when."""
+        signals = signals_of(quantities)
+        watched = {group: bool(set(names) & set(quantities)) for group, names in WATCHED.items()}
+        return Watch(
+            times=np.array(self.record, np.int64), classes=self.classes,
+            middle=0.0 if self.loss.name == "logistic" else 0.5, paths=watched["paths"], units=watched["units"],
+            signals=bool(signals), dead=watched["dead"], drift=watched["drift"], wanted=wanted(signals),
+            blank=blank(signals, self.network.depth + 1), pivots=self.pivots, saturation=SATURATION,
+        )  # fmt: skip
+
+    @cached_property
+    def pivots(self) -> NDArray[np.float64]:
+        """Return, per layer, a value near the mean activation, about which powers are summed: f(0)."""
+        pivots = np.full(self.network.depth + 1, self.network.activation.evaluate("f", 0.0))
+        pivots[0] = self.data.input_mean if isinstance(self.data, Regression) else self.data[0].mean()
+        pivots[-1] = self.output_activation.evaluate("f", 0.0)
+        return pivots
+
+    @cached_property
+    def functions(self) -> tuple[Any, ...]:
+        """Return the compiled functions that a net is made of, as the kernel takes them."""
+        laws_of_weights = (*[self.network.weights.law] * (self.network.depth - 1), self.output_weights.law)
+        return (
+            laws.law("normal", self.dtype),
+            block(self.network.activation, self.dtype),
+            block(self.output_activation, self.dtype),
+            laws.of_matrices(laws_of_weights, self.dtype),
+            laws.law(self.network.weights.bias_law, self.dtype),
+            losses.compiled(self.loss.function),
+            self.optimizer.loop(self.dtype),
+        )
+
+    @cached_property
+    def units(self) -> int:
+        """Return how long a vector of numbers of all units is."""
+        return side_by_side(np.maximum(np.array(self.network.widths, np.int64), self.rows))[1]
+
+    def allocate(self, watch: Watch) -> Memory:
+        """Return what one thread works on."""
+        widths, rows = np.array(self.network.widths, np.int64), self.rows
+        signals = side_by_side(rows * widths)[1]
+        memories = RULES[self.optimizer.rule].memories
+        rounded = self.model.format.fraction_bits > 0
+        followed = self.parameters * watch.paths
+        sizes = {
+            "parameters": self.parameters, "seen": self.parameters * rounded, "start": self.parameters,
+            "gradient": self.parameters, "before": followed, "previous": followed,
+            "first": self.parameters * (memories > 0), "second": self.parameters * (memories > 1),
+            "s": signals, "n": signals * bool(self.normalized.any()), "z": signals, "d": signals, "ds": signals,
+            "dz": signals, "waiting": rows * int(widths.max()) * (self.network.skip is not None),
+            "units": int(((widths[:-1] + 1) * widths[1:]).max()) * watch.units, "extremes": 2 * int(widths.max()),
+            "reference": signals * watch.drift, "column": rows,
+        }  # fmt: skip
+        places, reals = _places([sizes[name] for name in PARTS])
+        if not rounded:
+            places[PARTS.index("seen")] = places[PARTS.index("parameters")]
+        outputs = rows * int(widths[-1])
+        double_places, doubles = _places(
+            [outputs if "output" in name or name == "targets" else self.units for name in DOUBLES]
+        )
+        return Memory(
+            reals=_zeros(reals, self.dtype), places=places, doubles=_zeros(doubles, np.dtype(np.float64)),
+            double_places=double_places, no_curvature=np.empty((0, 0, 0)),
+        )  # fmt: skip
+
+    def data_of(self, first: int, last: int) -> Pair:
+        """Return inputs and targets of nets ``first`` .. ``last - 1``, or the one set that all share."""
+        if not isinstance(self.data, Regression):
+            arrays = self.data
+        else:
+            with np.errstate(over="ignore", invalid="ignore"):  # nets whose targets are not finite have diverged
+                sets = [self.data.draw(self.seed, net) for net in range(first, last)]
+            arrays = np.stack([each[0] for each in sets]), np.stack([each[1] for each in sets])
+        with np.errstate(over="ignore"):
+            return self._converted(arrays[0]), self._converted(arrays[1])
+
+    def _converted(self, values: NDArray[Any]) -> NDArray[Any]:
+        return np.ascontiguousarray(values, self.dtype)
+
+    def run(self, nets: int, quantities: tuple[str, ...], keep_weights: bool, threads: int) -> Trained:
+        """Train nets 0 .. ``nets - 1``."""
+        watch = self.watch(quantities)
+        columns = r.COLUMNS if watch.signals else 0
+        self.check_memory(nets, keep_weights, columns, min(nets, threads))
+        times, layers = len(self.record), self.network.depth + 1
+        record = np.full((nets, times, layers, COLUMNS), np.nan)
+        signals = np.full((nets, times, layers, columns), np.nan)
+        diverged = np.full(nets, -1, np.int64)
+        kept = np.full((nets, times, self.parameters) if keep_weights else (0, 0, 0), np.nan, self.dtype)
+        kept_running = np.full((nets, times, 2 * self.units) if keep_weights else (0, 0, 0), np.nan)
+        bytes_a_net = 8 * self.samples * (self.network.widths[0] + self.network.widths[-1])
+        step = max(1, min(nets // (PIECES * threads), PIECE_BYTES // bytes_a_net))
+        functions, run, model = self.functions, trainer(self.dtype), self.model  # made before threads ask for them
+        shared = None if isinstance(self.data, Regression) else self.data_of(0, 1)
+        nothing = np.empty((0, self.network.widths[0]), self.dtype), np.empty((0, self.network.widths[-1]), self.dtype)
+        test = nothing if self.test is None else tuple(self._converted(side[0]) for side in self.test)
+
+        def piece(first: int) -> None:
+            last = min(first + step, nets)
+            here = slice(first, last if keep_weights else first)
+            run(
+                first, np.uint64(self.seed), *functions, model, self.course(), watch, self.allocate(watch),
+                *(shared or self.data_of(first, last)), *test, record[first:last], signals[first:last],
+                diverged[first:last], kept[here], kept_running[here],
+            )  # fmt: skip
+
+        pool = ThreadPoolExecutor(threads, thread_name_prefix="stabsim")
+        try:
+            with single_threaded_blas():
+                list(pool.map(piece, range(0, nets, step)))
+        finally:  # what has not been started is dropped
+            pool.shutdown(cancel_futures=True)
+        return Trained(self, quantities, record, signals, diverged, kept, kept_running)
+
+    @property
+    def told(self) -> str:
+        """Return the arguments in one line, but for the network and what was recorded."""
+        others = {
+            "schedule": str(self.schedule) if str(self.schedule) != "constant(warmup=0)" else "",
+            "clipping": self.clipping and str(self.clipping), "weight_decay": self.weight_decay,
+        }  # fmt: skip
+        data = self.data if isinstance(self.data, Regression) else f"{self.samples} samples"
+        given = "".join(f"{name}={value}, " for name, value in others.items() if value)
+        return (
+            f"steps={self.steps}, {self.optimizer}, {self.loss}, batch={self.batch}, {given}seed={self.seed}, "
+            f"precision={self.precision!r}, data: {data}"
+        )
+
+
+def side_by_side(sizes: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+    """Return where parts of these sizes start, behind a part of none, and where the last ends: at cache lines."""
+    ends = list(itertools.accumulate((-(-int(size) // CACHE_LINE) * CACHE_LINE for size in sizes), initial=0))
+    return np.array([0, *ends[:-1]], np.int64), ends[-1]
+
+
+def _places(sizes: list[int]) -> tuple[NDArray[np.int64], int]:
+    """Return where parts of these sizes start and end, side by side, and where the last ends."""
+    starts, end = side_by_side(np.array(sizes, np.int64))
+    return np.column_stack([starts[1:], starts[1:] + np.array(sizes)]), end
+
+
+def _zeros(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    values = aligned(size, dtype)
+    values[:] = 0
+    return values
