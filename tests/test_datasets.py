@@ -182,6 +182,22 @@ def test_what_cannot_be_scaled(values: list[float], scale: str, message: str) ->
 
 
 @pytest.mark.parametrize(
+    ("inputs", "targets", "classes", "message"),
+    [
+        (np.ones(3), np.ones((3, 1)), (), r"mine: inputs must be a matrix, .*, not \(3,\)"),
+        (np.ones((3, 2)), np.ones((3, 0)), (), r"targets must be a matrix, .*, not \(3, 0\)"),
+        (np.array([[1.0], [np.inf]]), np.ones((2, 1)), (), r"inputs must be finite, but inputs\[1\] is not"),
+        (np.ones((3, 2)), np.ones((2, 1)), (), "inputs has 3 samples, its targets 2"),
+        (np.ones((2, 2)), np.eye(2), ("a",), "targets must be one-hot rows of 1 classes"),
+        (np.ones((2, 2)), np.full((2, 2), 0.5), ("a", "b"), "targets must be one-hot rows of 2 classes"),
+    ],
+)
+def test_what_is_no_data(inputs: Any, targets: Any, classes: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Data("mine", inputs, targets, classes)
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"source": "minst"}, "unknown data set 'minst'; known, nearest first: mnist, .*; or a path that ends with"),

@@ -31,6 +31,11 @@ class Data:
         unless told.
     largest : float, optional
         The largest value that a feature of this kind can have, 255 for a byte.
+
+    Raises
+    ------
+    ValueError
+        If inputs and targets are no matrices of as many finite rows, or the classes are not those of one-hot targets.
     """
 
     name: str
@@ -39,6 +44,20 @@ class Data:
     classes: tuple[str, ...] = ()
     training: int | None = None
     largest: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, array in (("inputs", self.inputs), ("targets", self.targets)):
+            if array.ndim != 2 or 0 in array.shape:
+                raise ValueError(
+                    f"{self.name}: {name} must be a matrix, at least one row and column, not {array.shape}"
+                )
+            if not np.isfinite(array).all():
+                row = int(np.argmin(np.isfinite(array).all(axis=1)))
+                raise ValueError(f"{self.name}: {name} must be finite, but {name}[{row}] is not")
+        if len(self.inputs) != len(self.targets):
+            raise ValueError(f"{self.name}: inputs has {len(self.inputs)} samples, its targets {len(self.targets)}")
+        if self.classes and (len(self.classes) != self.targets.shape[1] or not is_one_hot(self.targets)):
+            raise ValueError(f"{self.name}: targets must be one-hot rows of {len(self.classes)} classes")
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -56,6 +75,11 @@ def one_hot(labels: NDArray[np.integer[Any]], classes: int) -> Floats:
            [1., 0., 0.]])
     """
     return np.asarray(labels[:, np.newaxis] == np.arange(classes), np.float64)
+
+
+def is_one_hot(targets: Floats) -> bool:
+    """Return whether every row has one 1, and zeros else."""
+    return bool(np.isin(targets, (0.0, 1.0)).all() and (targets.sum(axis=1) == 1.0).all())
 
 
 def of_labels(labels: Sequence[str]) -> tuple[Floats, tuple[str, ...]]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stabsim.checks import rows
-from stabsim.datasets.data import Data, Floats, of_labels
+from stabsim.datasets.data import Data, Floats, is_one_hot, of_labels
 from stabsim.names import unknown
 
 
@@ -83,10 +83,7 @@ def _read_npz(file: Path) -> Data:
         raise ValueError(
             f"{file} must have arrays inputs and either labels or targets, not {', '.join(arrays) or 'none'}"
         )
-    inputs, targets, classes = _matrix(file, "inputs", arrays["inputs"]), *_targets(file, arrays)
-    if len(inputs) != len(targets):
-        raise ValueError(f"{file}: inputs has {len(inputs)} samples, its targets {len(targets)}")
-    return Data(str(file), inputs, targets, classes)
+    return Data(str(file), _matrix(file, "inputs", arrays["inputs"]), *_targets(file, arrays))
 
 
 def _arrays(file: Path) -> dict[str, NDArray[Any]]:
@@ -106,7 +103,7 @@ def _targets(file: Path, arrays: dict[str, NDArray[Any]]) -> tuple[Floats, tuple
             )
         return of_labels(labels.astype(str).tolist())
     targets = _matrix(file, "targets", arrays["targets"])
-    one_hot = targets.shape[1] > 1 and np.isin(targets, (0.0, 1.0)).all() and (targets.sum(axis=1) == 1.0).all()
+    one_hot = targets.shape[1] > 1 and is_one_hot(targets)
     return targets, tuple(str(column) for column in range(targets.shape[1])) if one_hot else ()
 
 
