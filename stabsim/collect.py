@@ -5,7 +5,8 @@ that does not name the number of nets, so that a run with more nets reads them. 
 the whole one that takes its place then, so it is stored under a key of its own, which names its range.
 
     results/<study>/chunks/<key>/...    the store
-    results/<study>/measured_<scale>.csv  what depends on the machine, if the study measures that
+    results/<study>/measured_<scale>.csv  what depends on the machine, if the study measures that;
+                                          measured_<scale>_mnist.csv, of one on MNIST, on the user's own
     results/<study>/verdicts.json       of the last run
     figures/<study>[_<part>].png ...    likewise
 """
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stabsim.chunk import one_line, write_atomically
+from stabsim.datasets import mnist_at_hand
 from stabsim.discovery import calling
 from stabsim.engines import Engine, EngineError, Range, local
 from stabsim.moments import Sums
@@ -204,7 +206,8 @@ def _simulate(
 
 def measurements_file(study: Study, scale: str, out: Path) -> Path:
     """Return where what a study measures is kept."""
-    return out / "results" / study.name / f"measured_{scale}.csv"
+    own = "_mnist" if study.on_mnist and mnist_at_hand() == "mnist" else ""
+    return out / "results" / study.name / f"measured_{scale}{own}.csv"
 
 
 def with_measurements(study: Study, collected: Collected, scale: str, path: Path) -> Collected:

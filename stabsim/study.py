@@ -181,6 +181,8 @@ class Study:
     measure : callable, optional
         From "quick" or "paper" to a table of what is no simulation: times of this machine, counts of checks, trained
         nets. It is made once for each scale, and kept beside the chunks until its file is deleted.
+    on_mnist : bool
+        Whether that trains on `stabsim.datasets.mnist_at_hand`: where it is the user's own MNIST, it is kept apart.
 
     Raises
     ------
@@ -195,6 +197,7 @@ class Study:
     claims: Sequence[str] = ()
     verdicts: Callable[[Collected], Iterable[Verdict]] = _no_verdicts
     measure: Callable[[str], pandas.DataFrame] | None = None
+    on_mnist: bool = False
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

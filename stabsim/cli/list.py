@@ -75,7 +75,7 @@ def datasets() -> Rows:
     """List data sets."""
     from stabsim.datasets import DATASETS
 
-    return [(name, meaning) for name, (_, meaning) in DATASETS.items()]
+    return [(name, source.meaning) for name, source in DATASETS.items()]
 
 
 def studies() -> Rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -36,10 +37,28 @@ seed_option = click.option(
 )
 
 
+def _told_by_environment(_context: click.Context, _option: click.Parameter, folder: Path | None) -> None:
+    """Put the folder where every process finds it."""
+    if folder is not None:
+        from stabsim.datasets import MNIST_DIRECTORY
+
+        os.environ[MNIST_DIRECTORY] = str(folder.absolute())
+
+
+mnist_dir_option = click.option(
+    "--mnist-dir",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    callback=_told_by_environment,
+    expose_value=False,
+    help="Folder of your own MNIST files, or Fashion-MNIST in a folder fashion_mnist there; or STABSIM_MNIST_DIR.",
+)
+
+
 def study_options(function: Function) -> Function:
-    """Add STUDY, --all, --scale, --seed and --out."""
+    """Add STUDY, --all, --scale, --seed, --mnist-dir and --out."""
     for option in (
         out_option,
+        mnist_dir_option,
         seed_option,
         click.option(
             "--scale", type=click.Choice(["quick", "paper"]), default="quick", show_default=True, help="How many nets."

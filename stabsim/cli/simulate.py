@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stabsim.cli.selection import mnist_dir_option
 from stabsim.cli.text import counted, echo_columns, interval, number
 from stabsim.cli.usage import usage
 
@@ -76,6 +77,7 @@ def writable(_context: click.Context, _option: click.Parameter, path: Path | Non
 @click.option("--nets", type=int, required=True, help="How many nets to draw.")
 @click.option("--batch", type=int, default=1, show_default=True, help="Samples that go through each net together.")
 @click.option("--inputs", help="A data set; standard normal inputs unless given. See stabsim list datasets.")
+@mnist_dir_option
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same bits.")
 @click.option(
     "--sampler", default="auto", show_default=True, help="How nets are drawn; auto: the cheaper way. See stabsim list."
