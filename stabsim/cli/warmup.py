@@ -58,7 +58,6 @@ def entry_points(precision: str) -> dict[str, dict[str, Callable[[], object]]]:
     from stabsim.activations.compiled import block
     from stabsim.initializers import LAWS
     from stabsim.kernels import (
-        descent,
         hessian,
         hessian_vector,
         inertia,
@@ -70,6 +69,7 @@ def entry_points(precision: str) -> dict[str, dict[str, Callable[[], object]]]:
         positive_definite,
         sums,
         surface,
+        trainer,
     )
     from stabsim.losses import LOSSES
     from stabsim.own_statistics import compiled
@@ -96,7 +96,7 @@ def entry_points(precision: str) -> dict[str, dict[str, Callable[[], object]]]:
             each.kernel.__name__: partial(each.kernel, dtype) for each in SAMPLERS if precision in each.precisions
         },
         "optimizer": {rule: partial(optimizers.loop, rule, dtype) for rule in optimizers.RULES},
-        "trainer": {"trainer": partial(descent.trainer, dtype)},
+        "trainer": {"trainer": partial(trainer.trainer, dtype)},
         "sums over nets": {"sums": sums.sum_record, "logarithms": sums.log2_mean_squares},
         **(doubles if precision == "float64" else {}),
     }

@@ -101,7 +101,7 @@ def signature(dtype: np.dtype[Any]) -> Any:
         "remembered": int64,  # how many numbers the optimizer remembers of each parameter
         "clip": group(Clip, CLIP),
         "weight_decay": float64,
-        "replaced": boolean,  # whether a mini-batch is drawn from all samples, else from those of an epoch that are left
+        "replaced": boolean,  # whether a mini-batch is drawn from all samples, else from what an epoch has left
     }
     watch = {
         "times": int64[::1],  # numbers of steps after which to record, rising

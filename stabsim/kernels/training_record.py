@@ -74,14 +74,14 @@ def record_units(row, units):
     for j in range(number):
         new = True
         own = blocks.inner_products(units[j], units[j])[0]
-        for k in range(j):
-            same = rows_equal(units, j, k)
+        for other in range(j):
+            same = rows_equal(units, j, other)
             new = new and not same
-            _, product, other = blocks.inner_products(units[j], units[k])
+            _, product, size = blocks.inner_products(units[j], units[other])
             if same:
                 cosines += 2.0
-            elif own > 0 and other > 0:
-                cosines += 2.0 * cosine(own, product, other) ** 2
+            elif own > 0 and size > 0:
+                cosines += 2.0 * cosine(own, product, size) ** 2
         distinct += new
         squares += own
         for i in range(fan_in):
