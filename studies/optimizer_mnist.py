@@ -342,9 +342,9 @@ def _numbers(measured: DataFrame) -> Verdict:
     median = pick(_at_first(measured), line=widest.line)
     shares = select(measured, part="optimizers", quantity=LAST)["inside"]
     note = (
-        f"median loss of {figures.spelled(widest.line)} after {FIRST} steps; theory: the notes'. Notes' numbers and 95% "
-        f"bands of single nets: {told}. Bands hold {float(shares.mean()):.0%} of our nets over all steps. Of later steps "
-        f"the notes give no numbers. {_told_samples(measured)}"
+        f"median loss of {figures.spelled(widest.line)} after {FIRST} steps; theory: the notes'. Notes' numbers and "
+        f"95% bands of single nets: {told}. Bands hold {float(shares.mean()):.0%} of our nets over all steps. Of later "
+        f"steps the notes give no numbers. {_told_samples(measured)}"
     )
     names = [figures.spelled(name) for name in inside]
     when = "" if len(inside) == len(rows) else f"the optimizer is {' or '.join(names)}"
