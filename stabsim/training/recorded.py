@@ -32,7 +32,7 @@ MEANINGS = {
     "clip_cosine": "cosine of the angle by which clipping turns the gradient of the mini-batch",
     "clipped_fraction": "share of elements, columns or tensors, whichever are clipped, of the mini-batch",
     "distinct_units": "how many columns of W with its bias differ, compared exactly",
-    "effective_units": "n^2 over the sum of squared cosines of all n^2 pairs of these columns (Leinster & Cobbold 2012)",
+    "effective_units": "n^2 over the sum of squared cosines of all pairs of these columns (Leinster & Cobbold 2012)",
     "unit_spread": "root of the share of the squares of these columns that is about their mean",
     "dead_unit_fraction": "share of units whose f' is 0 on all samples",
     "died_fraction": "share of units that are dead and were not when it was last recorded",
