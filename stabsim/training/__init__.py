@@ -3,12 +3,14 @@
 from stabsim.training.data import Regression
 from stabsim.training.descent import descend
 from stabsim.training.optimizers import OPTIMIZERS, Optimizer, optimizer
+from stabsim.training.presets import PRESETS
 from stabsim.training.profiles import passages
 from stabsim.training.result import Descent
 from stabsim.training.schedules import SCHEDULES, Schedule, schedule
 
 __all__ = [
     "OPTIMIZERS",
+    "PRESETS",
     "SCHEDULES",
     "Descent",
     "Optimizer",
