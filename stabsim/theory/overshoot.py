@@ -1,10 +1,9 @@
 """Heavy ball on a quadratic, from rest: when it crosses the minimum and by how much, and when momentum outweighs.
 
 Of one direction of curvature lambda, at learning rate eta: p = eta lambda, velocity v' = a v - p x, x' = x + v', with a
-for the momentum; see `stabsim.theory.quadratic`. With S_t of that file, v_t = -p S_t x_0 and x_t = (S_(t+1) - a S_t)
-x_0. So the momentum term a v outweighs the gradient term p x after t steps if 0 < S_(t+1) / S_t < 2 a, and x turns where
-S changes its sign. All is derived from that, for the *first swing*: until x first turns, or for ever where it never
-does.
+for the momentum. With S_t of `stabsim.theory.quadratic`, v_t = -p S_t x_0 and x_t = (S_(t+1) - a S_t) x_0. So the
+momentum term a v outweighs the gradient term p x after t steps if 0 < S_(t+1) / S_t < 2 a, and x turns where S changes
+its sign. All follows from that, for the *first swing*: until x first turns, or for ever where it never does.
 
 - x crosses 0 if and only if p > (1 - sqrt(a))^2; without momentum: if p > 1. Where p reaches (1 + sqrt(a))^2, in the
   first step.
