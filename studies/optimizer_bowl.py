@@ -16,12 +16,12 @@ from stabsim.cli import run_script
 from stabsim.network import Network
 from stabsim.study import Case, Collected, Drawing, Study, Verdict
 from stabsim.theory import overshoot
+from stabsim.theory.quadratic import optimal_gradient_descent
 from stabsim.threads import count_threads
 from stabsim.training import optimizer
 from stabsim.verdicts import counted, judge, k_of_n, mean_with_interval, median_with_interval, pick, select
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from pandas import DataFrame
 
 Floats = NDArray[np.float64]
@@ -40,7 +40,7 @@ class Effort(NamedTuple):
 
 EFFORT = {"quick": Effort(400, 20, 6, 6000, 40, 60), "paper": Effort(10_000, 200, 24, 10**5, 400, 500)}
 START, CURVATURES = np.array([-7.0, 2.0]), np.array([0.1, 2.0])  # the notes': x^2/20 + y^2
-RADIUS = float(np.hypot(*START))
+RADIUS, NOTES = float(np.hypot(*START)), float(CURVATURES[1] / CURVATURES[0])  # the condition number, 20
 SPECS = {  # the book's presets, and rates of ours for those that it does not run on the bowl
     "sgd": "bowl_sgd",
     "momentum": "bowl_momentum",
@@ -62,9 +62,10 @@ SCAN_STEPS, SCANNED = 400, (1e-3, 2.0)  # and learning rates, at a larger curvat
 FREE = tuple(name for name in SPECS if name != "adamw")  # whose decay draws to the minimum, which is at 0
 NOISE, MARKS = 1.0, 25
 FLAT = 0.02  # slopes of log10 learning rate by log10 steps between which it stays
-CROSSING_STEPS, EXACT = 400, 1e-9
+CROSSING_STEPS, EXACT = 400, 1e-6
 SLOW = 0.1  # a rate of AdaGrad so small that its steps nearly make a flow
-HIGHEST = 4.0  # of rate times curvature on the map
+LOWEST, HIGHEST = 1e-3, 4.0  # of rate times curvature on the map
+SHOWN_MOMENTA = (0.0, 0.25, 0.5, 0.9, 0.99)
 
 
 def cases(scale: str) -> Iterator[Case]:
@@ -169,7 +170,7 @@ def paths() -> Iterator[Row]:
 
 
 def zigzags(effort: Effort) -> Iterator[Row]:
-    """Yield zigzag at the notes' learning rates from random starts on the notes' bowl, turned and not, and a round one."""
+    """Yield zigzag at the notes' learning rates from random starts on their bowl, turned and not, and a round one."""
     kinds = {"aligned": (CURVATURES, False), "turned": (CURVATURES, True), "round": (CURVATURES[[1, 1]], False)}
     for key, (part, (curvatures, turned)) in enumerate(kinds.items()):
         made = random_bowls(key, effort.starts, curvatures, turned)
@@ -215,7 +216,8 @@ def scans(effort: Effort) -> Iterator[Row]:
     ]
     made = Bowls(*(np.concatenate(each) for each in zip(*parts, strict=True)))
     powers = np.arange(round(effort.rates * math.log10(SCANNED[0])), effort.rates * math.log10(SCANNED[1]) + 1e-9)
-    rates = 10.0 ** (powers / effort.rates)  # 1 is one of them
+    optima = [optimal_gradient_descent(1.0 / condition, 1.0).rate for condition in CONDITIONS]
+    rates = np.sort([*10.0 ** (powers / effort.rates), *optima[1:]])  # 1 is among them
     calls = [(f"{name}(learning_rate={float(rate)!r})", made, SCAN_STEPS) for name in FREE for rate in rates]
     with ThreadPoolExecutor(count_threads(None)) as pool:
         found = list(pool.map(lambda call: summary(*call), calls))
@@ -260,10 +262,10 @@ def effective_rates(effort: Effort) -> Iterator[Row]:
         for name, spec in specs.items():
             yield from followed(part, name, spec, starts, gradient, effort.long)
     slow = f"adagrad(learning_rate={SLOW}, epsilon=1e-7)"
-    *_, last = watched(slow, made.starts, made.gradient, effort.long)
+    *_, (_, last, _) = watched(slow, made.starts, made.gradient, effort.long)
     law = 4.0 * SLOW**2 / (CURVATURES * made.starts**2)
     far = np.abs(made.starts) > 0.5 * RADIUS
-    yield among("limit", "adagrad", SLOW, "ratio", median_with_interval((last[1] / law)[far]), 1.0)
+    yield among("limit", "adagrad", SLOW, "ratio", median_with_interval((last / law)[far]), 1.0)
 
 
 def watched(
@@ -288,14 +290,13 @@ def followed(
     part: str, name: str, spec: str, starts: Floats, gradient: Callable[[Floats], Floats], steps: int
 ) -> Iterator[Row]:
     """Yield means of effective rates, how often they rose, and the slope of the last factor of ten of steps."""
-    before: Floats | None = None
-    for step, now, risen in watched(spec, starts, gradient, steps):
-        if step == steps // 10:
-            before = now
+    seen = list(watched(spec, starts, gradient, steps))
+    for step, now, _ in seen:
         yield among(part, name, float(step), "rate", median_with_interval(now[:, 1]))
-    assert before is not None
+    (before,) = (now for step, now, _ in seen if step == steps // 10)
+    _, last, risen = seen[-1]
     yield exactly(part, name, float(steps), "risen", risen)
-    slope = np.log10(now / before)[:, 1]
+    slope = np.log10(last / before)[:, 1]
     yield among(part, name, float(steps), "slope", mean_with_interval(slope), -0.5 if name == "adagrad" else math.nan)
 
 
@@ -305,37 +306,42 @@ def followed(
 def swings(effort: Effort) -> Iterator[Row]:
     """Yield in how many random bowls of one number the first swing is as theory says, and where they lie on the map."""
     random = np.random.Generator(np.random.Philox(60))
-    right: dict[str, list[Any]] = {kind: [] for kind in KINDS}
-    far: list[Any] = []
-    for place, momentum in enumerate(random.uniform(0.0, 1.0, effort.momenta)):
-        products = random.uniform(0.0, 2.0 * (1.0 + momentum), effort.bowls)
-        starts = random.normal(0.0, 10.0, effort.bowls)
-        rate = float(10.0 ** random.uniform(-3.0, 1.0))
-        spec = f"momentum(learning_rate={rate!r}, momentum={float(momentum)!r})"
-        seen = first_swing(spec, starts, products / rate, momentum)
+    right: dict[str, list[bool]] = {kind: [] for kind in KINDS}
+    errors: list[float] = []
+    for place in range(effort.momenta):
+        momentum = (place + float(random.uniform())) / effort.momenta
+        highest = 2.0 * (1.0 + momentum)
+        evenly, by_decade = random.uniform(0.0, 1.0, (2, effort.bowls // 2))
+        products = np.concatenate([highest * evenly, highest * (LOWEST / highest) ** by_decade])
+        seen = first_swing(random, products, momentum)
         turn = overshoot.turning_steps(products, momentum)
         outweighs = np.isfinite(overshoot.outweighing_steps(products, momentum))
         known = ~(np.isfinite(turn) & (turn >= CROSSING_STEPS - 1))  # slower ones are not seen
         expected, found = kind_of(np.isfinite(turn), outweighs), kind_of(seen.turned, seen.outweighed)
         for kind in KINDS:
             right[kind] += (found == expected)[known & (expected == kind)].tolist()
-        both = known & seen.turned
-        theory = overshoot.first_overshoot(products[both], momentum)
-        far += np.abs(seen.overshoot[both] / theory - 1.0).tolist()
-        if place < EFFORT["quick"].momenta:
-            shown = slice(0, 12)
-            for product, kind in zip(products[shown], found[shown], strict=True):
+        both = known & seen.turned & np.isfinite(turn)
+        errors += np.abs(seen.overshoot[both] / overshoot.first_overshoot(products[both], momentum) - 1.0).tolist()
+        if place % (effort.momenta // EFFORT["quick"].momenta) == 0:
+            for product, kind in zip(products[:: len(products) // 15], found[:: len(products) // 15], strict=True):
                 yield exactly("map", str(kind), float(product), "momentum", momentum)
     for kind, each in right.items():
         yield among("swing", kind, 0.0, "as theory", counted(each), 1.0)
-    yield exactly("swing", "all", 0.0, "largest error", max(far))
-    for axis, start, curvature in zip("xy", START, CURVATURES, strict=True):
-        chosen = optimizer(SPECS["momentum"]).parameters
-        product, momentum = curvature * float(chosen["learning_rate"]), float(chosen["momentum"])
-        seen = first_swing(SPECS["momentum"], np.array([start]), np.array([curvature]), momentum)
-        law = float(overshoot.first_overshoot(product, momentum))
-        yield exactly("notes", axis, product, "overshoot", float(seen.overshoot[0]), law)
-        yield exactly("notes", axis, product, "steps", float(overshoot.turning_steps(product, momentum)))
+    yield exactly("swing", "all", 0.0, "largest error", max(errors))
+    for momentum in SHOWN_MOMENTA:
+        products = np.linspace(0.0, 2.0 * (1.0 + momentum), 101)[1:]
+        seen = first_swing(random, products, momentum)
+        laws = overshoot.first_overshoot(products, momentum)
+        for product, far, law in zip(products, np.maximum(seen.overshoot, 0.0), laws, strict=True):
+            yield exactly("overshoot", f"{momentum:g}", float(product), "overshoot", far, float(law))
+    chosen = optimizer(SPECS["momentum"]).parameters
+    rate, momentum = (float(chosen[key]) for key in ("learning_rate", "momentum"))
+    products = rate * CURVATURES
+    seen = first_swing(random, products, momentum)
+    laws, turns = overshoot.first_overshoot(products, momentum), overshoot.turning_steps(products, momentum)
+    for axis, product, far, law, turn in zip("xy", products, seen.overshoot, laws, turns, strict=True):
+        yield exactly("notes", axis, float(product), "overshoot", far, float(law))
+        yield exactly("notes", axis, float(product), "steps", turn)
 
 
 KINDS = ("neither", "outweighs", "crosses", "both")
@@ -343,27 +349,29 @@ KINDS = ("neither", "outweighs", "crosses", "both")
 
 def kind_of(crosses: Any, outweighs: Any) -> NDArray[np.str_]:
     """Return what a first swing does, in a word."""
-    return np.array(KINDS)[2 * np.asarray(crosses, int) + np.asarray(outweighs, int)]
+    return np.asarray(np.array(KINDS)[2 * np.asarray(crosses, int) + np.asarray(outweighs, int)])
 
 
 class Swing(NamedTuple):
     """Of each path's first swing: whether it turns, whether its momentum outweighs, and how far it goes beyond."""
 
-    turned: NDArray[np.bool_]
-    outweighed: NDArray[np.bool_]
+    turned: Any
+    outweighed: Any
     overshoot: Floats
 
 
-def first_swing(spec: str, starts: Floats, curvatures: Floats, momentum: float) -> Swing:
-    """Run an optimizer on bowls of one number, and look at each until it turns behind the minimum."""
-    path = optimizer(spec).path(starts[:, None], lambda x: curvatures[:, None] * x, CROSSING_STEPS)[:, :, 0] / starts
-    rate = float(optimizer(spec).parameters["learning_rate"])
+def first_swing(random: np.random.Generator, products: Floats, momentum: float) -> Swing:
+    """Run momentum on bowls of one number, from random starts at a random rate, until each turns behind the minimum."""
+    rate, starts = float(10.0 ** random.uniform(-3.0, 1.0)), random.normal(0.0, 10.0, products.shape)
+    spec = f"momentum(learning_rate={rate!r}, momentum={momentum!r})"
+    curvatures = (products / rate)[:, None]
+    path = optimizer(spec).path(starts[:, None], lambda x: curvatures * x, CROSSING_STEPS)[:, :, 0] / starts
     velocity = np.diff(path, axis=0, prepend=path[:1])
     turning = (path[:-1] < 0.0) & (velocity[1:] >= 0.0)
     turned = turning.any(axis=0)
     last = np.where(turned, np.argmax(turning, axis=0), len(path))
     swinging = (np.arange(len(path))[:, None] <= last) & (np.abs(path) > 1e-200)  # below, digits are lost
-    outweighs = (momentum * np.abs(velocity) > rate * curvatures * np.abs(path)) & swinging
+    outweighs = (momentum * np.abs(velocity) > products * np.abs(path)) & swinging
     return Swing(turned, outweighs.any(axis=0), -np.min(np.where(swinging, path, np.inf), axis=0))
 
 
@@ -381,21 +389,23 @@ def draw_paths(measured: DataFrame) -> Drawing:
     """Draw the notes' paths on lines of equal loss, and SGD's on the round bowl."""
     import pandas
 
-    figure, axes = figures.panels(rows=2, columns=4, width=figures.PAGE, height=3.6, sharex=True, sharey=True)
-    x, y = np.meshgrid(np.linspace(-8.0, 4.0, 241), np.linspace(-3.0, 3.0, 121))
+    figure, axes = figures.panels(rows=2, columns=4, width=figures.PAGE, height=3.7)
+    x, y = np.meshgrid(np.linspace(-8.0, 8.0, 321), np.linspace(-8.0, 8.0, 321))
     titles, rows = [], []
     for place, (panel, name) in enumerate(zip(axes.flat, (*SPECS, "sgd"), strict=True)):
         part, curvatures = ("path", CURVATURES) if place < len(SPECS) else ("round path", CURVATURES[[1, 1]])
         loss = 0.5 * (curvatures[0] * x**2 + curvatures[1] * y**2)
-        panel.contour(x, y, loss, levels=[0.1, 0.5, 1.5, 3.0, 5.5, 10, 20, 40], colors=CONTOUR, linewidths=0.5)
+        panel.contour(x, y, loss, levels=LEVELS[part], colors=CONTOUR, linewidths=0.5)
         found = select(measured, part=part, line=name, quantity=("x", "y"))
         ways = [select(found, quantity=axis)["estimate"].to_numpy() for axis in "xy"]
-        looks = figures.line(place % len(SPECS)) | {"markersize": 2.0, "linewidth": 0.8, "clip_on": False}
+        looks = figures.line(place % len(SPECS)) | {"markersize": 2.0, "linewidth": 0.8}
         panel.plot(*ways, **looks)
         panel.plot(0.0, 0.0, marker="+", color="black", markersize=6, linestyle="none", zorder=4)
+        panel.set_box_aspect(1.0)
+        panel.set(xlim=(-8.0, 4.0), ylim=(-3.0, 3.0))
         titles.append(figures.spelled(name) + (", round bowl" if part != "path" else ""))
         rows.append(found)
-    axes[0, 0].set(xlim=(-8.0, 4.0), ylim=(-3.0, 3.0))
+    axes[1, 3].set(xlim=(-8.0, 8.0), ylim=(-8.0, 8.0))
     for panel in axes[1]:
         panel.set_xlabel("x")
     for panel in axes[:, 0]:
@@ -411,15 +421,14 @@ def draw_comparison(measured: DataFrame) -> Drawing:
     figure, axes = figures.panels(rows=2, columns=2, width=figures.PAGE, height=4.8)
     lengths = select(measured, part=("aligned", "turned", "round"), quantity="length")
     named = lengths.assign(line=lengths["line"].map(figures.spelled), theory=math.nan)
-    figures.dot_plot(axes[0, 0], named, rows="line", by="part", xlabel=f"path / distance, {SHOWN} steps, notes' rates")
+    figures.dot_plot(axes[0, 0], named, rows="line", by="part", xlabel=f"path / distance, {SHOWN} steps")
     axes[0, 0].set_xscale("log")
     rows = [lengths]
     for panel, part in ((axes[0, 1], "best"), (axes[1, 0], "best, turned")):
         found = select(measured, part=part, quantity="speedup", line=FREE[1:])
         found = found.assign(layer=np.log10(found["x"]), theory=math.nan)
-        label = "steps of SGD by steps,\nbest rates" + (", turned bowls" if part != "best" else "")
         figures.against_depth(
-            panel, found, by="line", label=figures.spelled, scale="log", ylabel=label,
+            panel, found, by="line", label=figures.spelled, scale="log", ylabel="steps of SGD by steps",
             xlabel="log10 of the condition number",
         )  # fmt: skip
         panel.axhline(1.0, color=CONTOUR, linewidth=0.8, zorder=0)
@@ -430,10 +439,12 @@ def draw_comparison(measured: DataFrame) -> Drawing:
     figures.against_depth(
         axes[1, 1], effective, by="line", scale="log", xlabel="log10 of steps", ylabel="effective learning rate of y"
     )
-    figures.panel_labels(axes.flat)
+    titles = ("zigzag at the notes' rates", "speed at best rates", "speed at best rates, turned", "AdaGrad and RMSProp")
+    figures.panel_labels(axes.flat, titles)
     return Drawing(figure, pandas.concat([*rows, effective]), "comparison")
 
 
+LEVELS = {"path": (0.1, 0.5, 1.5, 3.0, 5.5), "round path": (1.0, 4.0, 9.0, 16.0, 25.0, 36.0, 49.0)}
 RATE_PARTS = {"bowl": "bowl", "noisy bowl": "noise", "slope": "slope"}
 CONTOUR = "#b0b0b0"
 
@@ -443,7 +454,7 @@ def draw_swings(measured: DataFrame) -> Drawing:
     import pandas
 
     figure, axes = figures.panels(rows=1, columns=2, width=figures.PAGE, height=2.9)
-    p, a = np.meshgrid(np.linspace(0.002, HIGHEST, 1000), np.linspace(0.0, 0.999, 500))
+    p, a = np.meshgrid(np.geomspace(LOWEST, HIGHEST, 1000), np.linspace(0.0, 0.999, 500))
     crosses, outweighs = np.isfinite(overshoot.turning_steps(p, a)), np.isfinite(overshoot.outweighing_steps(p, a))
     panel = axes[0, 0]
     shades = np.where(crosses, np.where(outweighs, 2.0, 1.0), np.where(outweighs, 3.0, 0.0))
@@ -454,19 +465,17 @@ def draw_swings(measured: DataFrame) -> Drawing:
         looks = figures.line(PLACES[kind]) | {"linestyle": "none", "markersize": 1.8, "markeredgewidth": 0.4}
         panel.plot(found["x"], found["estimate"], label=WORDS[kind], zorder=3 + place, **looks)
     momenta = np.linspace(0.0, 0.999, 200)
-    panel.plot(2.0 * (1.0 + momenta), momenta, color="black", linestyle="dashed", linewidth=0.8)
-    panel.text(2.62, 0.2, "diverges", fontsize=7)
+    panel.plot(
+        2.0 * (1.0 + momenta), momenta, color="black", linestyle="dashed", linewidth=0.8, label="diverges beyond"
+    )
     notes = select(measured, part="notes", quantity="overshoot")
     panel.plot(notes["x"], [0.9] * len(notes), marker="*", color="white", markeredgecolor="black", markersize=8,
                linestyle="none", zorder=9, label="notes, x and y")  # fmt: skip
-    panel.set(xlim=(0.0, HIGHEST), ylim=(0.0, 1.0), xlabel="learning rate × curvature", ylabel="momentum")
-    panel.legend(loc="lower right", fontsize=6, frameon=True, framealpha=0.9)
-    rows = []
-    for momentum in (0.0, 0.25, 0.5, 0.9, 0.99):
-        products = np.linspace(0.002, 2.0 * (1.0 + momentum), 400)
-        far = overshoot.first_overshoot(products, momentum)
-        rows.append(pandas.DataFrame({"line": f"{momentum:g}", "layer": products, "estimate": far}))
-    table = pandas.concat(rows).assign(ci_low=math.nan, ci_high=math.nan, theory=math.nan)
+    panel.set(xscale="log", xlim=(LOWEST, HIGHEST), ylim=(0.0, 1.0), ylabel="momentum")
+    panel.set_xlabel("learning rate × curvature")
+    panel.legend(loc="lower left", fontsize=6, frameon=True, framealpha=0.9)
+    table = select(measured, part="overshoot")
+    table = table.assign(layer=table["x"])
     figures.against_depth(
         axes[0, 1], table, by="line", label=lambda name: f"momentum {name}", xlabel="learning rate × curvature",
         ylabel="first overshoot / start",
@@ -522,15 +531,17 @@ def _zigzags(measured: DataFrame) -> Verdict:
     row = pick(aligned, line="momentum", quantity="length")
     sgd = pick(aligned, line="sgd", quantity="length")
     own = select(measured, part="path")
+    product = float(optimizer(SPECS["sgd"]).parameters["learning_rate"]) * CURVATURES[1]
     cycle = pick(aligned, line="rmsprop", quantity="distance")
     note = (
         f"length of Momentum's path by the distance it covers in {SHOWN} steps, median of {row.nets:.0f} starts at the "
         f"notes' distance in all directions (SGD {sgd.estimate:.3g}, with {flips.estimate:.0f} turns back along y in "
-        f"{SHOWN - 1}; its rate times curvature is {0.95 * CURVATURES[1]:.2g}, and it turns back above 1). All: "
+        f"{SHOWN - 1}; its rate times curvature is {product:.2g}, and it turns back above 1). All: "
         f"{listed(select(aligned, quantity='length'))}; from (-7, 2): {listed(select(own, quantity='length'))}, turns "
-        f"{listed(select(own, quantity='flips'), '.0f')}. Shorter than SGD's from the same start in {listed(less['aligned'], '.1%')}; "
-        f"with turned axes {listed(less['turned'], '.1%')}. Less zigzag is not faster: within {NEAR:.0%} for good after "
-        f"{listed(select(aligned, quantity='reached'), '.0f')} steps. RMSProp stays {cycle.estimate:.3g} of the start "
+        f"{listed(select(own, quantity='flips'), '.0f')}. Shorter than SGD's from the same start in "
+        f"{listed(less['aligned'], '.1%')}; with turned axes {listed(less['turned'], '.1%')}. Less zigzag is not "
+        f"faster: within {NEAR:.0%} for good after {listed(select(aligned, quantity='reached'), '.0f')} steps. "
+        f"RMSProp stays {cycle.estimate:.3g} of the start "
         f"away ({cycle.theory:.3g}: half its rate in x and y, back and forth). Momentum multiplies steady gradients by "
         f"{steady.estimate:.3g} (theory {steady.theory:.3g}) and alternating ones by {alternating.estimate:.3g} "
         f"({alternating.theory:.3g}): they are halved, not cancelled"
@@ -540,32 +551,39 @@ def _zigzags(measured: DataFrame) -> Verdict:
 
 
 def _round(measured: DataFrame) -> Verdict:
-    """C02: on a round bowl, at its best learning rate, SGD goes straight and nothing is faster; at the notes' rate not."""
+    """C02: on a round bowl, at its best rate, SGD goes straight and none is faster; at the notes' it does not."""
     best = select(measured, part="best", quantity=("length", "flips", "speedup", "reached", "rate"))
-    at_one, at_notes = select(best, x=1.0), select(best, x=20.0)
+    at_one, at_notes = select(best, x=1.0), select(best, x=NOTES)
     row, flips = (pick(at_one, line="sgd", quantity=quantity) for quantity in ("length", "flips"))
     others = tuple(name for name in FREE if name != "sgd")
     speed, before = (select(rows, quantity="speedup", line=others) for rows in (at_one, at_notes))
-    turned = select(measured, part="best, turned", x=20.0, quantity="speedup", line=others)
+    turned = select(measured, part="best, turned", x=NOTES, quantity="speedup", line=others)
     steep = select(best, x=float(CONDITIONS[-1]), quantity="speedup", line=others)
     straight = abs(row.estimate - 1.0) < 0.01 and row.ci_high < 1.01 and flips.ci_high == 0.0
     slower = bool((speed["ci_high"] <= 1.0).all())
     was_there = bool((before["ci_low"] > 1.0).any()) and pick(at_notes, line="sgd", quantity="length").ci_low > 1.5
     notes, length = (pick(measured, part="round", line="sgd", quantity=quantity) for quantity in ("flips", "length"))
     back = notes.ci_low > MOST * (SHOWN - 2)
+    momentum = float(optimizer(SPECS["momentum"]).parameters["momentum"])
     note = (
         f"length of SGD's path by the distance it covers, on a round bowl at its best rate, which is "
-        f"{pick(at_one, line='sgd', quantity='rate').estimate:.3g} / curvature: it is there in one step. Steps of SGD by "
-        f"those of others to come within {NEAR:.0%} for good, each at its own best rate: {listed(speed)}; on bowls of condition "
-        f"20 {listed(before)} (turned: {listed(turned)}), of condition {CONDITIONS[-1]} {listed(steep)}. So on the "
-        f"notes' bowl only AdaGrad is faster, as long as its axes are those of the coordinates, and a momentum of 0.9 "
-        f"pays only above a condition of about {gain_from(0.9):.0f}. At the notes' rate SGD goes back and forth on a "
-        f"round bowl too: {notes.estimate:.0f} turns of {SHOWN - 1}, path {length.estimate:.3g} times the distance, along a "
-        f"straight line through the minimum, the others "
+        f"{pick(at_one, line='sgd', quantity='rate').estimate:.3g} / curvature: it is there in one step. Steps of SGD "
+        f"by those of others to come within {NEAR:.0%} for good, each at its own best rate: {listed(speed)}; on bowls "
+        f"of condition {NOTES:g} {listed(before)} (turned: {listed(turned)}), of condition {CONDITIONS[-1]} "
+        f"{listed(steep)}. So on the notes' bowl {faster(before)} faster than SGD at its best, with turned axes "
+        f"{faster(turned)}; a momentum of {momentum:g} pays only above a condition of about {gain_from(momentum):.0f}. "
+        f"At the notes' rate SGD goes back and forth on a round bowl too: {notes.estimate:.0f} turns of {SHOWN - 1}, path {length.estimate:.3g} "
+        f"times the distance, along a straight line through the minimum, the others "
         f"{listed(select(measured, part='round', quantity='length', line=others))}"
     )
     when = "each learning rate is its own best" if back else ""
     return judge("C02", row, straight and slower and was_there, note, when=when)
+
+
+def faster(rows: DataFrame) -> str:
+    """Say which optimizers are faster than SGD beyond chance."""
+    names = rows[rows["ci_low"] > 1.0]["line"].tolist()
+    return f"{spelled(names) or 'none'} {'are' if len(names) > 1 else 'is'}"
 
 
 def gain_from(momentum: float) -> float:
@@ -586,29 +604,27 @@ def _rates(measured: DataFrame) -> Verdict:
     row, bowl = slopes["noisy bowl", "adagrad"], slopes["bowl", "adagrad"]
     falls = all(each == 0.0 for each in risen.values())
     to_zero = row.ci_high < -0.4 and slopes["slope", "adagrad"].ci_high < -0.4
-    alive = all(
-        abs(slopes[part, "rmsprop"].estimate) < FLAT
-        or slopes[part, "rmsprop"].ci_low < 0 < slopes[part, "rmsprop"].ci_high
-        for part in RATE_PARTS
-    )
+    alive = all(stays(slopes[part, "rmsprop"]) for part in RATE_PARTS)
     ends = max(abs(bowl.ci_low), abs(bowl.ci_high)) < FLAT
-    limit = pick(measured, part="limit", quantity="ratio")
-    last = {
-        name: select(measured, part="bowl", line=name, quantity="rate").sort_values("x")
-        for name in ("adagrad", "rmsprop")
-    }
+    limit, edge = pick(measured, part="limit", quantity="ratio"), 2.0 / CURVATURES[1]
+    last = {name: pick(measured, part="bowl", line=name, quantity="rate", x=row.x) for name in ("adagrad", "rmsprop")}
     note = (
         f"slope of log10 of AdaGrad's effective rate, rate / (sqrt(h) + epsilon), by log10 of steps in the last decade "
-        f"of {row.x:.0f}, with normal noise on gradients; on a constant slope {slopes['slope', 'adagrad'].estimate:.3f}, "
-        f"-1/2 where the squares grow as steps do. It rose in {sum(risen.values()):.0%} of steps. On the bowl itself gradients "
-        f"vanish, their squares have a finite sum, and it ends at {last['adagrad']['estimate'].iloc[-1]:.3g} in y (slope "
+        f"of {row.x:.0f}, with normal noise on gradients; on a constant slope "
+        f"{slopes['slope', 'adagrad'].estimate:.3f}: -1/2 where the squares grow as steps do. It rose in "
+        f"{sum(risen.values()):.0%} of steps. On the bowl itself gradients vanish, their squares have a finite sum, and it ends at {last['adagrad'].estimate:.3g} in y (slope "
         f"{bowl.estimate:.1g}): not at 0; for small rates at 4 rate^2 / (curvature start^2), measured "
-        f"{limit.estimate:.3g} of that at a rate of {limit.x:g}. RMSProp's goes on: slope {slopes['noisy bowl', 'rmsprop'].estimate:.3f} "
-        f"with noise, where it rose in {again:.0%} of steps; on the bowl it ends at "
-        f"{last['rmsprop']['estimate'].iloc[-1]:.3g}, which is 2 / curvature, the edge of stability"
+        f"{limit.estimate:.3g} of that at a rate of {limit.x:g}. RMSProp's goes on: slope "
+        f"{slopes['noisy bowl', 'rmsprop'].estimate:.3f} with noise, where it rose in {again:.0%} of steps; on the "
+        f"bowl it ends at {last['rmsprop'].estimate:.3g} in y; 2 / curvature, the edge of stability, is {edge:g}"
     )
     when = "the squares of gradients have no finite sum, as with noise; else it ends above 0" if ends else ""
     return judge("C03", row, falls and to_zero and alive, note, when=when)
+
+
+def stays(slope: Any) -> bool:
+    """Return whether a slope is nearly 0, or no other than 0 by chance."""
+    return bool(abs(slope.estimate) < FLAT or slope.ci_low < 0.0 < slope.ci_high)
 
 
 def _overshoots(measured: DataFrame) -> Verdict:
@@ -619,16 +635,16 @@ def _overshoots(measured: DataFrame) -> Verdict:
     right = bool((swing["estimate"] == 1.0).all()) and error < EXACT
     x, y = (pick(measured, part="notes", line=axis, quantity="overshoot") for axis in "xy")
     steps = {axis: pick(measured, part="notes", line=axis, quantity="steps").estimate for axis in "xy"}
-    found = ", ".join(f"{WORDS[each.line]} {k_of_n(each)}" for each in swing.itertuples())
+    found = ", ".join(f"{WORDS[str(each.line)]} {k_of_n(each)}" for each in swing.itertuples())
     note = (
-        f"share of random bowls of one number in which the momentum term is to exceed the gradient term in the first swing "
-        f"and x to cross, and do. As theory in all four kinds: {found}; first overshoots to {error:.1g}. With p = rate x "
-        f"curvature and a = momentum, from rest: x crosses if and only if p > (1 - sqrt(a))^2; the momentum term exceeds "
-        f"the gradient term before x first turns, for a > 1/4, if and only if 1/2 - a < p < 1 + a, and without crossing "
-        f"up to p = (1 - sqrt(a))^2: it may exceed and not overshoot, and overshoot (p >= 1 + a) and not exceed. It turns after "
-        f"n = ceil(pi / theta) - 1 steps, cos(theta) = (1 + a - p) / (2 sqrt(a)), at least a^(pi / (2 theta)) of the start "
-        f"behind the minimum; p - 1 if n is 1. On the notes' bowl: x {x.estimate:.1%} after {steps['x']:.0f} steps (theory "
-        f"{x.theory:.1%}), y {y.estimate:.1%} after {steps['y']:.0f} ({y.theory:.1%})"
+        f"share of random bowls of one number that do what theory says, of those in which the momentum term is to "
+        f"exceed the gradient term in the first swing and x to cross. In all four kinds: {found}; first overshoots to "
+        f"{error:.1g}. With p = rate x curvature and a = momentum, from rest: x crosses if and only if p > (1 - "
+        f"sqrt(a))^2; the momentum term exceeds the gradient term before x first turns, for a > 1/4, if and only if "
+        f"1/2 - a < p < 1 + a: without overshooting up to p = (1 - sqrt(a))^2, and from p = 1 + a on x overshoots "
+        f"without it. x turns after n = ceil(pi / theta) - 1 steps, cos(theta) = (1 + a - p) / (2 sqrt(a)), at least "
+        f"a^(pi / (2 theta)) of the start behind the minimum; p - 1 if n is 1. On the notes' bowl: x {x.estimate:.1%} after "
+        f"{steps['x']:.0f} steps (theory {x.theory:.1%}), y {y.estimate:.1%} after {steps['y']:.0f} ({y.theory:.1%})"
     )
     when = "(1 - sqrt(momentum))^2 < rate x curvature < 1 + momentum, the momentum being above 1/4"
     return judge("C04", row, right, note, when=when)
