@@ -104,7 +104,7 @@ def first_overshoot(product: ArrayLike, momentum: ArrayLike = 0.0) -> Floats:
     -----
     With r = sqrt(momentum), n for the steps until it turns and w = pi - n theta, below theta: r^n (r sin(w) +
     sin(theta - w)) / sin(theta). That is at least r^(pi / theta), and equal where pi / theta is whole. Where it turns
-    after one step: p - 1. Later swings may be wider where p > (1 + r)^2.
+    after one step: p - 1. Of large p later swings may be wider, even where x shrinks in the long run.
 
     Examples
     --------
