@@ -95,6 +95,25 @@ def mean_with_interval(values: Any) -> dict[str, float]:
     return {"estimate": mean, "ci_low": mean - half, "ci_high": mean + half, "nets": n}
 
 
+def median_with_interval(values: Any) -> dict[str, float]:
+    """Return the median of independent values with an interval of order statistics, at least 95%, and how many.
+
+    Below each end are few by fair coins. Infinite values are allowed, and the ends may be.
+
+    Examples
+    --------
+    >>> median_with_interval(range(1, 12))
+    {'estimate': 6.0, 'ci_low': 2.0, 'ci_high': 10.0, 'nets': 11}
+    """
+    from scipy.stats import binom
+
+    each = np.sort(np.asarray(values, np.float64).ravel())
+    n = each.size
+    place = max(int(binom.ppf(0.025, n, 0.5)) - 1, 0)
+    ends = {"ci_low": float(each[place]), "ci_high": float(each[n - 1 - place])}
+    return {"estimate": float(np.median(each)), **ends, "nets": n}
+
+
 def k_of_n(row: Any) -> str:
     """Write of a row that `counted` has made in how many cases of how many the rule held."""
     return f"{row.estimate * row.nets:.0f} of {row.nets:.0f}"

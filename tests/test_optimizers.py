@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from stabsim.theory import quadratic
-from stabsim.training import OPTIMIZERS, Optimizer, optimizer
+from stabsim.training import OPTIMIZERS, PRESETS, Optimizer, optimizer
 from stabsim.training.optimizers import State
 from tests.checks import WRONG, must_fail
 from tests.naive_optimizers import ORACLES
@@ -41,12 +41,7 @@ WITH_STATE = [name for name in OPTIMIZERS if name != "sgd"]
 
 def path(spec: str, start: Floats, curvatures: Floats, steps: int = STEPS) -> Floats:
     """Return the points of all steps on a bowl, the start first."""
-    chosen, points = optimizer(spec), start.copy()
-    state, found = chosen.start(points), [start]
-    for _ in range(steps):
-        chosen.step(points, curvatures.astype(points.dtype) * points, state)
-        found.append(points.copy())
-    return np.array(found)
+    return optimizer(spec).path(start, lambda points: curvatures.astype(points.dtype) * points, steps)
 
 
 def naive_path(spec: str, start: Floats, curvatures: Floats, steps: int = STEPS) -> Floats:
@@ -197,9 +192,37 @@ def test_adaptive_steps_do_not_know_the_scale_of_the_loss(name: str, scale: floa
     assert other == pytest.approx(one, rel=1e-9, abs=1e-9)
 
 
+def test_presets_are_those_of_the_book_and_may_be_changed() -> None:
+    """Learning rates and epsilons of its public code; the trajectories are in the table of reference values."""
+    assert {name: optimizer(spec).parameters["learning_rate"] for name, spec in PRESETS.items()} == {
+        "bowl_sgd": 0.95, "bowl_momentum": 0.1, "bowl_adagrad": 1.5, "bowl_adam": 0.3,
+        "mnist_sgd": 0.01, "mnist_momentum": 0.01, "mnist_adagrad": 0.01, "mnist_rmsprop": 0.01, "mnist_adam": 0.001,
+    }  # fmt: skip
+    for name, spec in PRESETS.items():
+        made = optimizer(name)
+        assert str(made) == str(optimizer(spec)) and made.name == name.partition("_")[2] and name not in OPTIMIZERS
+        assert made.parameters.get("epsilon", 1e-7) == 1e-7
+        assert made.parameters.get("epsilon_beside", "uncorrected") == "uncorrected"
+    assert str(optimizer("bowl_momentum(momentum=0.5)")) == "momentum(learning_rate=0.1, momentum=0.5)"
+
+
+def test_a_path_is_that_of_its_steps_and_leaves_the_start() -> None:
+    start = np.array([START, -START])
+    found = optimizer("bowl_adam").path(start, lambda x: CURVATURES * x, 3)
+    assert found.shape == (4, 2, 2) and np.array_equal(found[0], start) and np.array_equal(start[0], START)
+    assert np.array_equal(found[:, 0], path("bowl_adam", START, CURVATURES, 3)) and np.array_equal(
+        found[1:, 1], -found[1:, 0]
+    )
+    assert optimizer("sgd").path(start, lambda x: x, 0).shape == (1, 2, 2)
+    with pytest.raises(ValueError, match="steps must be an integer from 0"):
+        optimizer("sgd").path(start, lambda x: x, -1)
+
+
 @pytest.mark.parametrize(
     ("spec", "fragment"),
     [
+        ("bowl_sdg", "unknown optimizer 'bowl_sdg'; known, nearest first: bowl_sgd"),
+        ("bowl_sgd(momentum=0.9)", "unknown parameter of sgd 'momentum'"),
         ("adm", "unknown optimizer 'adm'; known, nearest first: adam"),
         ("adam(lr=0.1)", "unknown parameter of adam 'lr'; known, nearest first: learning_rate"),
         ("sgd(learning_rate=-1)", "learning_rate must be a finite number >= 0, not -1.0"),

@@ -181,23 +181,20 @@ def he_std(filters: int) -> float:
     return initializer("he_normal(fan=out)").weight_std(1, 9 * filters)
 
 
-# The whole id, as a regular expression, and what computes the row from its groups (and the setting, as the last one).
 BOWL = {
-    "adagrad": "adagrad(learning_rate=1.5, epsilon=1e-7)",
-    "adam": "adam(learning_rate=0.3, epsilon=1e-7, epsilon_beside=uncorrected)",
+    "adagrad": "bowl_adagrad",
+    "adam": "bowl_adam",
     "adamref": "adam(learning_rate=0.3)",
 }
 
 
 def bowl(name: str, axis: str, steps: int) -> float:
     """Return x or y after steps on x^2 / 20 + y^2 from (-7, 2)."""
-    points, chosen = np.array([-7.0, 2.0]), optimizer(BOWL[name])
-    state = chosen.start(points)
-    for _ in range(steps):
-        chosen.step(points, points * [0.1, 2.0], state)
-    return float(points["xy".index(axis)])
+    path = optimizer(BOWL[name]).path(np.array([-7.0, 2.0]), lambda points: points * [0.1, 2.0], steps)
+    return float(path[-1, "xy".index(axis)])
 
 
+# The whole id, as a regular expression, and what computes the row from its groups (and the setting, as the last one).
 RULES: dict[str, Callable[..., Found]] = {
     r"1\.(lin|relu)\.E([24])\.n(\d+)\.L(\d+)": lambda a, order, n, depth, _: finite_width.squared_norm_moment(
         equal(n, depth), int(order) // 2, activation=name_of(a)

@@ -29,10 +29,13 @@ def initializers() -> Rows:
 
 
 def optimizers() -> Rows:
-    """List optimizers with their default parameters and sources."""
+    """List optimizers with their default parameters and sources, and presets."""
     from stabsim.training.optimizers import OPTIMIZERS, optimizer
+    from stabsim.training.presets import PRESETS
 
-    return [(str(optimizer(name)), entry.source) for name, entry in OPTIMIZERS.items()]
+    return [(str(optimizer(name)), entry.source) for name, entry in OPTIMIZERS.items()] + [
+        (preset, f"the same as {spec}") for preset, spec in PRESETS.items()
+    ]
 
 
 def schedules() -> Rows:

@@ -2,6 +2,7 @@
 
 from stabsim.training.data import Regression
 from stabsim.training.optimizers import OPTIMIZERS, Optimizer, optimizer
+from stabsim.training.presets import PRESETS
 from stabsim.training.profiles import passages
 from stabsim.training.result import Trained
 from stabsim.training.schedules import SCHEDULES, Schedule, schedule
@@ -9,6 +10,7 @@ from stabsim.training.trainer import train
 
 __all__ = [
     "OPTIMIZERS",
+    "PRESETS",
     "SCHEDULES",
     "Optimizer",
     "Regression",

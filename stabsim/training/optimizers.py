@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from stabsim import checks, names
 from stabsim.kernels.optimizers import RULES, loop
+from stabsim.training.presets import PRESETS
 
 PRECISIONS = ("float32", "float64")
 Settings = tuple[float, ...]
@@ -152,6 +153,42 @@ class Optimizer:
         settings = np.array(self.settings)
         self.loop(points.dtype)(points.reshape(-1), gradients.reshape(-1), first, second, state.steps, settings)
 
+    def path(self, start: NDArray[Any], gradient: Callable[[NDArray[Any]], NDArray[Any]], steps: int) -> NDArray[Any]:
+        """Return where points go, which do not change.
+
+        Parameters
+        ----------
+        start : array (..., P)
+            Contiguous; float32 or float64.
+        gradient : callable
+            From points to gradients, of the same shape and type.
+        steps : int
+            How many.
+
+        Returns
+        -------
+        array (steps + 1, ..., P)
+            The start first.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As of `step`, or if steps is no whole number.
+
+        Examples
+        --------
+        >>> optimizer("bowl_adam").path(np.array([-7.0, 2.0]), lambda x: x * [0.1, 2.0], 5)[-1].round(9).tolist()
+        [-5.507281284, 0.547713702]
+        """
+        count = checks.whole_number("steps", steps, 0)
+        points, state = start.copy(), self.start(start)
+        found = np.empty((count + 1, *start.shape), start.dtype)
+        found[0] = start
+        for t in range(count):
+            self.step(points, gradient(points), state)
+            found[t + 1] = points
+        return found
+
     def loop(self, dtype: Any) -> Any:
         """Return the compiled loop void(values, gradient, first, second, step, settings), which kernels take."""
         return loop(self.rule, np.dtype(dtype))
@@ -169,7 +206,7 @@ def optimizer(spec: str | Optimizer) -> Optimizer:
     Parameters
     ----------
     spec : str or Optimizer
-        A name of `OPTIMIZERS` with or without parameters; an `Optimizer` is returned as it is.
+        A name of `OPTIMIZERS` or `PRESETS` with or without parameters; an `Optimizer` is returned as it is.
 
     Raises
     ------
@@ -180,14 +217,19 @@ def optimizer(spec: str | Optimizer) -> Optimizer:
     --------
     >>> str(optimizer("rmsprop(learning_rate=0.01)"))
     'rmsprop(learning_rate=0.01, decay=0.9, epsilon=1e-08)'
+    >>> str(optimizer("bowl_momentum"))
+    'momentum(learning_rate=0.1, momentum=0.9)'
     """
     if isinstance(spec, Optimizer):
         return spec
     if not isinstance(spec, str):
         raise TypeError(f"optimizer must be a name or a stabsim.training.Optimizer, not {checks.brief(spec)}")
     name, given = names.parse(spec)
+    if name in PRESETS:
+        name, preset = names.parse(PRESETS[name])
+        given = preset | given
     if name not in OPTIMIZERS:
-        raise names.unknown("optimizer", name, OPTIMIZERS)
+        raise names.unknown("optimizer", name, (*OPTIMIZERS, *PRESETS))
     entry = OPTIMIZERS[name]
     known = inspect.signature(entry.make).parameters
     names.check_parameters(name, given, known)
