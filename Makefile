@@ -5,19 +5,19 @@ INSTALLED := $(VENV)/.installed
 OLD_PYTHON := error: $(PYTHON) must be Python 3.11 or newer with venv and ensurepip; name another: make PYTHON=python3.12
 
 .DEFAULT_GOAL := help
-.PHONY: help figures ledger test test-slow lint bench lock clean
+.PHONY: help figures ledger test test-slow lint compiled bench lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*  ##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## /\1\t/' | expand -t 12
 
-figures: $(INSTALLED)  ## run every study at quick scale and draw figures/
+figures: compiled  ## run every study at quick scale and draw figures/
 	$(BIN)/stabsim run --all --scale quick
 
 ledger: $(INSTALLED)  ## run every study at paper scale and write data/claims.csv
 	$(BIN)/stabsim run --all --scale paper
 	$(BIN)/stabsim claims --out . --scale paper --csv data/claims.csv
 
-test: lint  ## lint, types and the test suite
+test: lint compiled  ## lint, types and the test suite
 	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 test-slow: $(INSTALLED)  ## the tests that take minutes
@@ -28,6 +28,9 @@ lint: $(INSTALLED)  ## style, spelling and types
 	$(BIN)/ruff format --check
 	$(BIN)/typos
 	$(BIN)/mypy
+
+compiled: $(INSTALLED)  # ahead of use, on two cores: a run compiles one kernel at a time, and each worker of a test run its own
+	$(BIN)/stabsim warmup
 
 bench: $(INSTALLED)  ## measure against peers
 	$(BIN)/python benchmarks/peers.py
