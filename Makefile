@@ -29,7 +29,8 @@ lint: $(INSTALLED)  ## style, spelling and types
 	$(BIN)/typos
 	$(BIN)/mypy
 
-compiled: $(INSTALLED)  # ahead of use, on two cores: a run compiles one kernel at a time, and each worker of a test run its own
+# A run compiles one kernel at a time, and two workers of the tests the same one: this does it once, on two cores.
+compiled: $(INSTALLED)
 	$(BIN)/stabsim warmup
 
 bench: $(INSTALLED)  ## measure against peers
