@@ -15,7 +15,7 @@ import numpy as np
 
 from stabsim import Network
 from stabsim.threads import single_threaded_blas
-from stabsim.training import Regression, descend
+from stabsim.training import Regression, train
 
 SETTINGS = (((8, 16, 1), 1), ((8, 16, 1), 32), ((16, 32, 32, 1), 1), ((16, 32, 32, 1), 32), ((64, 128, 128, 10), 32))
 SAMPLES, RATE, SECONDS = 256, 0.01, 1.0
@@ -25,7 +25,9 @@ def ours(widths: Sequence[int], batch: int, steps: int) -> None:
     """Train 16 nets, a sixteenth of the steps each."""
     data = Regression(Network((widths[0], widths[-1]), "linear", "lecun_normal"), samples=SAMPLES)
     network = Network(widths, "tanh", "lecun_normal")
-    descend(network, nets=16, steps=-(-steps // 16), learning_rate=RATE, data=data, batch=batch, threads=1)
+    optimizer = f"sgd(learning_rate={RATE})"
+    steps = -(-steps // 16)
+    train(network, nets=16, steps=steps, optimizer=optimizer, data=data, batch=batch, quantities=("loss",), threads=1)
 
 
 def with_numpy(widths: Sequence[int], batch: int, steps: int) -> None:
@@ -66,14 +68,14 @@ def with_torch(widths: Sequence[int], batch: int, steps: int) -> None:
         optimizer.step()
 
 
-def steps_a_second(train: Callable[[Sequence[int], int, int], None], widths: Sequence[int], batch: int) -> float:
+def steps_a_second(run: Callable[[Sequence[int], int, int], None], widths: Sequence[int], batch: int) -> float:
     """Return how many steps a second are done, from a run of about a second."""
-    train(widths, batch, 100)
+    run(widths, batch, 100)
     steps, taken = 400, 0.0
     while taken < SECONDS:
         steps = 4 * steps if taken < SECONDS / 8 else int(1.5 * steps * SECONDS / taken)
         start = time.perf_counter()
-        train(widths, batch, steps)
+        run(widths, batch, steps)
         taken = time.perf_counter() - start
     return steps / taken
 
@@ -86,7 +88,7 @@ def main() -> None:
     print(f"{'widths':>20} {'batch':>5} " + " ".join(f"{name:>12}" for name in contestants))
     with single_threaded_blas():
         for widths, batch in SETTINGS:
-            rates = [steps_a_second(train, widths, batch) for train in contestants.values()]
+            rates = [steps_a_second(run, widths, batch) for run in contestants.values()]
             print(f"{widths!s:>20} {batch:5d} " + " ".join(f"{rate:12,.0f}" for rate in rates))
 
 

@@ -22,7 +22,7 @@ from stabsim.cli import run_script
 from stabsim.counting import Rules, pooled, with_shares
 from stabsim.study import Case, Collected, Drawing, Study, Verdict
 from stabsim.theory import zeros
-from stabsim.training import descend
+from stabsim.training import train
 from stabsim.verdicts import LARGEST_Z, judge, largest_z, pick, select
 
 if TYPE_CHECKING:
@@ -126,10 +126,10 @@ def trained(rules: Rules, name: str, nets: int) -> DataFrame:
     y = np.sin(2 * x.sum(axis=1, keepdims=True))
     slope, counts = activation(name).evaluate("derivative", -1.0), np.zeros((len(LAYERS), STEPS // EVERY + 1, 2), int)
     for first in range(0, nets, TOGETHER):
-        found = descend(
+        found = train(
             Network((2, 6, 6, 1), name, "he_normal", 0.5), nets=min(TOGETHER, nets - first), steps=STEPS,
-            learning_rate=RATE, data=(x, y), batch=len(x), seed=first, record=range(STEPS + 1), precision="float64",
-            keep_weights=True,
+            optimizer=f"sgd(learning_rate={RATE})", data=(x, y), batch=len(x), seed=first, record=range(STEPS + 1),
+            quantities=("loss",), precision="float64", keep_weights=True,
         )  # fmt: skip
         z = x
         for place, layer in enumerate(LAYERS):

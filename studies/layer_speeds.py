@@ -15,7 +15,7 @@ from stabsim.cli import run_script
 from stabsim.datasets import dataset
 from stabsim.network import Network
 from stabsim.study import Case, Collected, Drawing, Study, Verdict
-from stabsim.training import descend
+from stabsim.training import train
 from stabsim.verdicts import change, judge, pick, select, with_interval
 
 if TYPE_CHECKING:
@@ -89,10 +89,10 @@ def measure(scale: str) -> DataFrame:
     size = math.log10((LAYERS[0] + 1) / (LAYERS[2] + 1)) / 2
     rows = []
     for start, (weights, bias_std) in STARTS.items():
-        trained = descend(
+        trained = train(
             Network(LAYERS, "sigmoid", weights, bias_std=bias_std), nets=TRAINED[scale], steps=RECORDED[-1],
-            learning_rate=RATE, batch=TRAINING_BATCH, data=(inputs, targets), output_activation="sigmoid", seed=1,
-            record=RECORDED,
+            optimizer=f"sgd(learning_rate={RATE})", batch=TRAINING_BATCH, data=(inputs, targets),
+            output_activation="sigmoid", seed=1, record=RECORDED, quantities=("loss", *MOVED),
         )  # fmt: skip
         found = {
             quantity: np.log10(values[:, :, NEXT_TO_OUTPUT] / values[:, :, NEXT_TO_INPUT]) + size

@@ -25,7 +25,7 @@ from stabsim.landscape import (
 )
 from stabsim.network import Network
 from stabsim.study import Case, Collected, Drawing, Study
-from stabsim.training import descend
+from stabsim.training import train
 from stabsim.verdicts import select
 
 if TYPE_CHECKING:
@@ -103,9 +103,9 @@ def measure(scale: str) -> DataFrame:
 def trained(law: str, depth: int, scale: str, width: int = WIDTH) -> tuple[Landscape, Floats]:
     """Return the loss of nets, and where they were before and after training: (nets, 2, parameters)."""
     law_of_nets, samples = network(law, depth, width), data(SAMPLES[scale])
-    found = descend(
-        law_of_nets, nets=NETS[scale], steps=STEPS, learning_rate=RATE, batch=BATCH, data=samples, seed=3,
-        precision="float64", keep_weights=True,
+    found = train(
+        law_of_nets, nets=NETS[scale], steps=STEPS, optimizer=f"sgd(learning_rate={RATE})", batch=BATCH,
+        data=samples, seed=3, quantities=("loss",), precision="float64", keep_weights=True,
     )  # fmt: skip
     surface = Landscape(law_of_nets, samples)
     return surface, surface.points(found)

@@ -20,7 +20,16 @@ from stabsim.study import Case, Collected, Drawing, Study, Verdict
 from stabsim.theory import plateau
 from stabsim.threads import count_threads
 from stabsim.training import OPTIMIZERS, Optimizer, optimizer, passages
-from stabsim.verdicts import LARGEST_Z, counted, judge, largest_z, mean_with_interval, pick, select
+from stabsim.verdicts import (
+    LARGEST_Z,
+    counted,
+    judge,
+    largest_z,
+    mean_with_interval,
+    median_with_interval,
+    pick,
+    select,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,19 +114,9 @@ def exactly(part: str, line: str, x: float, quantity: str, value: float, theory:
 
 
 def among(part: str, line: str, x: float, quantity: str, found: Mapping[str, float], theory: float = math.nan) -> Row:
-    """Return a row of what `mean_with_interval`, `counted` or `median` has found among nets or runs."""
+    """Return a row of what `mean_with_interval`, `counted` or `median_with_interval` has found among nets or runs."""
     low, high = found["ci_low"], found["ci_high"]
     return part, line, x, quantity, found["estimate"], low, high, theory, int(found["nets"])
-
-
-def median(values: Floats) -> dict[str, float]:
-    """Return a median with its interval of order statistics, at least 95%: below each end are few by fair coins."""
-    from scipy.stats import binom
-
-    n, ordered = len(values), np.sort(values)
-    place = max(int(binom.ppf(0.025, n, 0.5)) - 1, 0)
-    low, high = float(ordered[place]), float(ordered[n - 1 - place])
-    return {"estimate": float(np.median(values)), "ci_low": low, "ci_high": high, "nets": n}
 
 
 # --- functions of one and two numbers -------------------------------------------------------------------
@@ -246,7 +245,7 @@ def trained(effort: Effort) -> Iterator[Row]:
             nets = slice(place * effort.nets, (place + 1) * effort.nets)
             crossed, loss = found.crossed[nets], found.loss[nets]
             yield among("nets", name, gain, "never", counted(np.isinf(crossed)))
-            yield among("nets", name, gain, "loss", median(loss))
+            yield among("nets", name, gain, "loss", median_with_interval(loss))
             for quantity, some in (("loss of crossed", ~np.isinf(crossed)), ("loss of stuck", np.isinf(crossed))):
                 if some.sum() > 1:
                     yield among("nets", name, gain, quantity, mean_with_interval(loss[some]))

@@ -14,7 +14,7 @@ from stabsim.arguments import make_task
 from stabsim.cli import run_script
 from stabsim.network import Network
 from stabsim.study import Case, Collected, Drawing, Study, Verdict
-from stabsim.training import Descent, Regression, descend
+from stabsim.training import Regression, Trained, train
 from stabsim.verdicts import judge, pick, select, with_interval
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ PERTURBATIONS = (1e-8, 1e-6, 1e-4, 1e-2, 1.0)
 ONE = 1.0 + 1e-3  # effective units up to which they are taken for one
 APART = math.log10(0.5)  # log10 of the spread from which units are taken for different
 ZERO = "weight_gradient_zero_fraction"
+QUANTITIES = ("loss", "distance", "distinct_units", "effective_units", "unit_spread")
 
 
 def cases(scale: str) -> Iterator[Case]:
@@ -50,17 +51,18 @@ def cases(scale: str) -> Iterator[Case]:
             yield Case(task, NETS[scale], {"activation": name, "start": start})
 
 
-def train(
+def trained(
     scale: str, activation: str, weights: str, *, width: int = WIDTH, bias_std: float = 0.0, **given: Any
-) -> Descent:
+) -> Trained:
     """Return trained nets: a regression whose teacher has one hidden layer."""
     data = Regression(Network((INPUTS, 16, 1), "tanh", "lecun_normal"), samples=128, input_mean=0.5)
     arguments: dict[str, Any] = {"precision": "float64"} | given
     with warnings.catch_warnings():  # those that diverge are counted
         warnings.filterwarnings("ignore", ".* nets diverged", RuntimeWarning)
-        return descend(
+        return train(
             Network((INPUTS, width, width, 1), activation, weights, bias_std=bias_std), nets=NETS[scale], steps=STEPS,
-            learning_rate=RATE, batch=BATCH, data=data, seed=1, record=range(0, STEPS + 1, EVERY), **arguments,
+            optimizer=f"sgd(learning_rate={RATE})", batch=BATCH, data=data, seed=1, record=range(0, STEPS + 1, EVERY),
+            quantities=QUANTITIES, **arguments,
         )  # fmt: skip
 
 
@@ -73,38 +75,40 @@ def measure(scale: str) -> DataFrame:
         for start, given in STARTS.items():
             for precision in ("float64", "float32") if start in ("zero", "equal") else ("float64",):
                 tags = {"part": "start", "activation": activation, "start": start, "precision": precision}
-                parts.append(_summary(train(scale, activation, precision=precision, **given), perturbation=0.0, **tags))
+                parts.append(
+                    _summary(trained(scale, activation, precision=precision, **given), perturbation=0.0, **tags)
+                )
         tags = {"part": "uneven", "activation": activation, "start": "equal", "precision": "float64"}
-        parts.append(_summary(train(scale, activation, EQUAL, width=UNEVEN), perturbation=0.0, **tags))
+        parts.append(_summary(trained(scale, activation, EQUAL, width=UNEVEN), perturbation=0.0, **tags))
         for size in PERTURBATIONS:
             tags = {"part": "perturbed", "activation": activation, "start": "equal", "precision": "float64"}
-            parts.append(_summary(train(scale, activation, EQUAL, perturbation=size), perturbation=size, **tags))
+            parts.append(_summary(trained(scale, activation, EQUAL, perturbation=size), perturbation=size, **tags))
     return pandas.concat(parts, ignore_index=True)
 
 
-def _summary(trained: Descent, **tags: Any) -> DataFrame:
+def _summary(found: Trained, **tags: Any) -> DataFrame:
     """Return means over nets, with shares of nets that have one unit: to the bit, and nearly; those that stay 0."""
     import pandas
 
-    spread = trained.values("unit_spread")
+    spread = found.values("unit_spread")
     with np.errstate(divide="ignore"):
         logarithm = np.where(spread > 0, np.log10(spread), np.nan)
     seen = {
-        "loss": (trained.values("loss"), (0,)),
-        "effective_units": (trained.values("effective_units"), HIDDEN),
+        "loss": (found.values("loss"), (0,)),
+        "effective_units": (found.values("effective_units"), HIDDEN),
         "log10_spread": (logarithm, HIDDEN),
-        "bit_equal_fraction": (trained.values("distinct_units") == 1, HIDDEN),
-        "one_unit_fraction": (trained.values("effective_units") < ONE, HIDDEN),
-        "unmoved_fraction": (trained.values("distance") == 0, HIDDEN),
+        "bit_equal_fraction": (found.values("distinct_units") == 1, HIDDEN),
+        "one_unit_fraction": (found.values("effective_units") < ONE, HIDDEN),
+        "unmoved_fraction": (found.values("distance") == 0, HIDDEN),
     }
     rows = []
     for quantity, (values, layers) in seen.items():
         for layer in layers:
-            for place, step in enumerate(trained.steps):
+            for place, step in enumerate(found.steps):
                 mean, error, nets = _mean(values[:, place, layer].astype(float))
                 rows.append((quantity, layer, step, mean, error, nets))
     frame = pandas.DataFrame(rows, columns=["quantity", "layer", "step", "estimate", "std_error", "nets"])
-    lost = int((trained.diverged_after >= 0).sum())
+    lost = int((found.diverged_after >= 0).sum())
     return with_interval(frame).assign(diverged=lost, theory=math.nan, **tags)
 
 

@@ -20,7 +20,7 @@ from stabsim.kernels import elementary as el
 from stabsim.kernels.precision import Scalar
 from stabsim.network import Network
 from stabsim.study import Case, Collected, Drawing, Study, Verdict
-from stabsim.training import Descent, Regression, descend
+from stabsim.training import Regression, Trained, train
 from stabsim.verdicts import LARGEST_Z, change, judge, largest_z, pick, select, with_interval
 
 if TYPE_CHECKING:
@@ -156,9 +156,9 @@ def _trained(scale: str) -> DataFrame:
     for name, (raised, about_zero, weights) in pairs().items():
         for kind, f in enumerate((raised, about_zero)):
             for batch in TRAINED_BATCHES:
-                trained = descend(
-                    Network((WIDTH, 16, 16, 1), f, weights), nets=TRAINED[scale], steps=STEPS, learning_rate=RATE,
-                    batch=batch, data=data, seed=1,
+                trained = train(
+                    Network((WIDTH, 16, 16, 1), f, weights), nets=TRAINED[scale], steps=STEPS, data=data, seed=1,
+                    optimizer=f"sgd(learning_rate={RATE})", batch=batch, quantities=("loss", SHARE, STRAIGHT),
                 )  # fmt: skip
                 rows = select(trained.table, step=STEPS, quantity=(SHARE, STRAIGHT), layer=HIDDEN)
                 rows = pandas.concat([rows, select(trained.table, step=STEPS, quantity="loss")])
@@ -183,10 +183,11 @@ def _moved(scale: str) -> DataFrame:
                 generator = np.random.default_rng(number)
                 x, coefficients = generator.uniform(-1, 1, (SAMPLES, WIDTH)), generator.normal(size=(WIDTH, 1))
                 inputs = x + offset
-                trained = descend(
-                    Network((WIDTH, 1), "linear", "zeros"), nets=ORDERS, steps=OFFSET_STEPS, learning_rate=OFFSET_RATE,
-                    data=(inputs @ _turn(WIDTH) if setting == "turned" else inputs, x @ coefficients), batch=batch,
-                    seed=number, record=range(0, OFFSET_STEPS + 1, 20), precision="float64",
+                trained = train(
+                    Network((WIDTH, 1), "linear", "zeros"), nets=ORDERS, steps=OFFSET_STEPS, batch=batch,
+                    data=(inputs @ _turn(WIDTH) if setting == "turned" else inputs, x @ coefficients),
+                    optimizer=f"sgd(learning_rate={OFFSET_RATE})", seed=number, record=range(0, OFFSET_STEPS + 1, 20),
+                    quantities=(SHARE, STRAIGHT), precision="float64",
                 )  # fmt: skip
                 found[SHARE].append(float(trained.values(SHARE)[:, :, 1].mean()))
                 found[STRAIGHT].append(float(trained.values(STRAIGHT)[:, -1, 1].mean()))
@@ -197,7 +198,7 @@ def _moved(scale: str) -> DataFrame:
     return with_interval(pandas.DataFrame(rows, columns=names))
 
 
-def picture() -> dict[str, tuple[NDArray[Any], NDArray[Any], Descent]]:
+def picture() -> dict[str, tuple[NDArray[Any], NDArray[Any], Trained]]:
     """Return inputs, best weights and the trained net of two weights, with inputs above 0, turned and centered."""
     positive = np.random.default_rng(3).uniform(0, 1, (64, 2))
     turn = np.array([[1.0, -1.0], [1.0, 1.0]]) / math.sqrt(2)
@@ -205,10 +206,11 @@ def picture() -> dict[str, tuple[NDArray[Any], NDArray[Any], Descent]]:
     settings = {"above 0": (positive, TARGET), "turned": (positive @ turn, TARGET @ turn)}
     settings["centered"] = (positive - 0.5, TARGET)
     for name, (inputs, best) in settings.items():
-        trained = descend(
-            Network((2, 1), "linear", "zeros"), nets=1, steps=PICTURE_STEPS, learning_rate=PICTURE_RATE, seed=2,
-            data=(inputs, (inputs @ best)[:, np.newaxis]), record=range(PICTURE_STEPS + 1), train_biases=False,
-            keep_weights=True, precision="float64",
+        trained = train(
+            Network((2, 1), "linear", "zeros"), nets=1, steps=PICTURE_STEPS, seed=2,
+            data=(inputs, (inputs @ best)[:, np.newaxis]), optimizer=f"sgd(learning_rate={PICTURE_RATE})",
+            record=range(PICTURE_STEPS + 1), quantities=("loss",), train_biases=False, keep_weights=True,
+            precision="float64",
         )  # fmt: skip
         found[name] = inputs, best, trained
     return found

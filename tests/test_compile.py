@@ -18,7 +18,6 @@ from stabsim.activations.compiled import block
 from stabsim.kernels import (
     compile,
     dense,
-    descent,
     laws,
     matrix_free,
     matrix_free_batch,
@@ -27,6 +26,7 @@ from stabsim.kernels import (
     passages,
     positive_definite,
     sums,
+    trainer,
 )
 
 PRECISIONS = [np.dtype(name) for name in ("float32", "float64")]
@@ -69,7 +69,7 @@ def test_every_entry_point_has_a_symbol_of_its_own() -> None:
     compiled += [positive_definite.grow(), matrix_index.count_index()]
     samplers = (
         dense.dense_sampler, matrix_free.matrix_free_sampler, matrix_free_batch.matrix_free_batch_sampler,
-        dense.structured_dense_sampler, matrix_free_batch.structured_matrix_free_sampler, descent.trainer,
+        dense.structured_dense_sampler, matrix_free_batch.structured_matrix_free_sampler, trainer.trainer,
     )  # fmt: skip
     compiled += [sampler(dtype) for sampler in samplers for dtype in PRECISIONS]
     compiled += [sums.sum_record(), sums.log2_mean_squares()]

@@ -15,7 +15,7 @@ from stabsim import Network
 from stabsim.activations import ACTIVATIONS, Activation
 from stabsim.landscape import Landscape
 from stabsim.losses import LOSSES
-from stabsim.training import Regression, descend
+from stabsim.training import Regression, train
 from tests import naive_landscape as naive
 
 Floats = NDArray[Any]
@@ -233,9 +233,9 @@ def test_mini_batches_average_to_the_whole() -> None:
 def test_points_are_those_of_training() -> None:
     network = Network((3, 4, 2), "tanh", "lecun_normal", bias_std=0.3)
     data = Regression(Network((3, 2), "linear", "lecun_normal"), samples=16).draw(seed=1, net=0)
-    trained = descend(
-        network, nets=3, steps=20, learning_rate=0.2, data=data, batch=16, record=(0, 20), keep_weights=True,
-        precision="float64",
+    trained = train(
+        network, nets=3, steps=20, optimizer="sgd(learning_rate=0.2)", data=data, batch=16, record=(0, 20),
+        quantities=("loss", "gradient_norm"), keep_weights=True, precision="float64",
     )  # fmt: skip
     surface = Landscape(network, data)
     points = surface.points(trained)

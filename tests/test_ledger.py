@@ -369,6 +369,7 @@ NETS = {
     "loss_surface": 8,
     "jacobian_spectrum": 8,
     "mean_field": 8,
+    "optimizer_bowl": 64,
     "plateau": 64,
     "rank": 24,
     "recurrent": 64,

@@ -60,6 +60,13 @@ def quantities() -> Rows:
     return [(name, quantity.meaning + asked[quantity.on_request]) for name, quantity in QUANTITIES.items()]
 
 
+def training() -> Rows:
+    """List what is recorded of training beside quantities of signals, with its meanings."""
+    from stabsim.training.recorded import MEANINGS
+
+    return list(MEANINGS.items())
+
+
 def samplers() -> Rows:
     """List samplers: those of one name share out the batches."""
     from stabsim.samplers import SAMPLERS
@@ -104,6 +111,7 @@ KINDS: dict[str, Callable[[], Rows]] = {
     "optimizers": optimizers,
     "schedules": schedules,
     "quantities": quantities,
+    "training": training,
     "samplers": samplers,
     "studies": studies,
     "engines": engines,
@@ -116,8 +124,8 @@ KINDS: dict[str, Callable[[], Rows]] = {
 def command(kinds: tuple[str, ...]) -> None:
     """List what there is to choose from.
 
-    KIND is activations, initializers, losses, optimizers, schedules, quantities, samplers, studies, engines or
-    datasets; all unless given.
+    KIND is activations, initializers, losses, optimizers, schedules, quantities, training, samplers, studies,
+    engines or datasets; all unless given.
     """
     for kind in kinds or KINDS:
         click.echo(f"{kind}:")

@@ -14,6 +14,44 @@ from stabsim.kernels.training_record import OF_LAYERS, OF_NETS, RECORDED
 from stabsim.names import unknown
 from stabsim.quantities import QUANTITIES, Quantity
 
+# What is recorded of training itself; "the mini-batch" is the one that comes next.
+MEANINGS = {
+    "loss": "loss over all samples, as they are evaluated",
+    "accuracy": "share of all samples with the largest output where the target is, or one output on its side",
+    "batch_loss": "loss of the mini-batch",
+    "last_batch_loss": "loss of the mini-batch before, after its step",
+    "test_loss": "loss over the samples of the test",
+    "test_accuracy": "accuracy over the samples of the test",
+    "gradient_norm": "norm of the gradient of the mini-batch by what is trained, before clipping",
+    "distance": "distance of what is trained from where it started",
+    "path_length": "length of all steps so far",
+    "straightness": "distance over path length",
+    "step_cosine": "mean cosine of successive gradients so far",
+    "update_ratio": "norm of the last step of W over that of W",
+    "clip_engagement": "share of steps so far, and the one that comes next, in which anything was clipped",
+    "clip_cosine": "cosine of the angle by which clipping turns the gradient of the mini-batch",
+    "clipped_fraction": "share of elements, columns or tensors, whichever are clipped, of the mini-batch",
+    "distinct_units": "how many columns of W with its bias differ, compared exactly",
+    "effective_units": "n^2 over the sum of squared cosines of all pairs of these columns (Leinster & Cobbold 2012)",
+    "unit_spread": "root of the share of the squares of these columns that is about their mean",
+    "dead_unit_fraction": "share of units whose f' is 0 on all samples",
+    "died_fraction": "share of units that are dead and were not when it was last recorded",
+    "recovered_fraction": "share of units that are not dead and were",
+    **{
+        f"{name}_{cause}": f"{meaning}, of what the layer takes against step 0: {what}"
+        for cause, what in {
+            "weights": "first mini-batch, net as it is",
+            "batches": "mini-batch that comes next, net as it started",
+            "both": "mini-batch that comes next, net as it is",
+        }.items()
+        for name, meaning in {
+            "mean_shift": "root mean square over units of the shift of the mean, in standard deviations",
+            "variance_ratio": "ratio of variances, summed over units",
+            "wasserstein": "mean over units of the Wasserstein distance, in standard deviations",
+        }.items()
+    },
+}
+assert tuple(MEANINGS) == RECORDED
 # Signals of a mini-batch: what `stabsim.simulate` records in passing of nets without more than layers.
 SIGNALS = {
     name: quantity

@@ -106,7 +106,8 @@ def train(
     record : sequence of int, optional
         After how many steps to record, in any order; (0, steps) unless told.
     quantities : sequence of str, optional
-        What to record, of the names below; everything that exists, unless told.
+        What to record, of the names below; everything that exists, unless told. ``effective_units`` and its like look
+        at all pairs of units, ``mean_shift_weights`` and its like run three mini-batches more.
     output_activation : str or Activation
         f of the last layer, in the place of the network's: "linear" unless told.
     output_weights : str or Initializer, optional
@@ -138,33 +139,9 @@ def train(
     Returns
     -------
     Trained
-        Of each net, after each number of steps of ``record``, the whole net in the place of layer 0:
-
-        - ``loss`` and ``accuracy`` over all samples, ``test_loss`` and ``test_accuracy`` (accuracy if targets are
-          classes: a row has one 1 and else 0, or the single output is 0 or 1); ``batch_loss`` of the mini-batch that
-          comes next, ``last_batch_loss`` of the one before, after its step;
-        - ``gradient_norm`` of the gradient of the mini-batch that comes next, by what is trained, before clipping;
-        - all signals of `simulate` of that mini-batch, as `stabsim list quantities` says, with gradients of its mean
-          loss; "preactivation" is what is normalized;
-        - ``distance`` of what is trained from where it started; ``path_length`` of all steps so far;
-          ``straightness``, the first by the second; ``step_cosine``, the mean cosine of successive gradients so far;
-          ``update_ratio``, by which part of the norm of W the last step has moved it;
-        - ``clipped_fraction`` of elements, columns or tensors, whichever are clipped, in the step that comes next,
-          ``clip_engagement``, the share of steps so far, and this, in which anything was, ``clip_cosine``, that of the
-          angle by which clipping turns the gradient;
-        - ``dead_unit_fraction`` of units whose f' is 0 on all samples, ``died_fraction`` and ``recovered_fraction`` of
-          those that were not, or were, when it was last recorded;
-        - the drift of what a layer takes, of a mini-batch against the first before the first step: ``mean_shift_...``,
-          the root mean square over units of the mean's shift, ``wasserstein_...``, the mean over units of the distance
-          of the distributions, both in the unit's standard deviation at the start, and ``variance_ratio_...``, of sums
-          over units; ``..._weights``: the first mini-batch in the net as it is, ``..._batches``: the mini-batch that
-          comes next in the net as it started, ``..._both``: that in the net as it is. Units that did not vary at the
-          start are left out;
-        - ``distinct_units`` of a layer: how many columns of W with its bias differ, compared exactly;
-          ``effective_units``: n^2 over the sum of the squared cosines of all n^2 pairs of these columns (Leinster &
-          Cobbold 2012, Ecology 93, order 2), which is 1 for equal units and n for orthogonal ones, and about
-          n / (1 + (n - 1) / (fan_in + 1)) for random ones; ``unit_spread``: the root of the share of their squares
-          that is about their mean, 0 for equal units and about 1 for random ones.
+        Of each net, after each number of steps of ``record``: what ``stabsim list training`` names, the whole net in
+        the place of layer 0, and all signals that `simulate` records in passing, of the mini-batch that comes next and
+        the gradient of its mean loss; "preactivation" is what is normalized.
 
         A net whose loss or gradient is no longer finite has diverged: it is not trained further and counted.
 
@@ -179,6 +156,13 @@ def train(
     -----
     RuntimeWarning
         If nets diverge: how many, and after which step the first.
+
+    Notes
+    -----
+    Accuracy is known where targets are classes: a row has one 1 and else 0, or the single output is 0 or 1. Units that
+    did not vary at the start are left out of drift. ``effective_units`` (order 2 of Leinster & Cobbold 2012, Ecology
+    93) is 1 for equal units, n for orthogonal ones, and about n / (1 + (n - 1) / (fan_in + 1)) for random ones;
+    ``unit_spread`` is 0 for equal units and about 1 for random ones.
 
     Examples
     --------

@@ -1,0 +1,666 @@
+"""Optimizers on bowls: who zigzags, who is faster, what becomes of learning rates, and when momentum overshoots."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stabsim import figures
+from stabsim.arguments import make_task
+from stabsim.cli import run_script
+from stabsim.network import Network
+from stabsim.study import Case, Collected, Drawing, Study, Verdict
+from stabsim.theory import overshoot
+from stabsim.theory.quadratic import optimal_gradient_descent
+from stabsim.threads import count_threads
+from stabsim.training import optimizer
+from stabsim.verdicts import counted, judge, k_of_n, mean_with_interval, median_with_interval, pick, select
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+Floats = NDArray[np.float64]
+
+
+class Effort(NamedTuple):
+    """How many of everything."""
+
+    starts: int  # at the notes' learning rates
+    scanned: int  # starts for each learning rate that is tried
+    rates: int  # a factor of ten
+    long: int  # steps, of learning rates
+    momenta: int
+    bowls: int  # for each momentum
+
+
+EFFORT = {"quick": Effort(400, 20, 6, 6000, 40, 60), "paper": Effort(10_000, 200, 24, 10**5, 400, 500)}
+START, CURVATURES = np.array([-7.0, 2.0]), np.array([0.1, 2.0])  # the notes': x^2/20 + y^2
+RADIUS, NOTES = float(np.hypot(*START)), float(CURVATURES[1] / CURVATURES[0])  # the condition number, 20
+SPECS = {  # the book's presets, and rates of ours for those that it does not run on the bowl
+    "sgd": "bowl_sgd",
+    "momentum": "bowl_momentum",
+    "nesterov": "nesterov(learning_rate=0.1)",
+    "adagrad": "bowl_adagrad",
+    "rmsprop": "rmsprop(learning_rate=0.3)",
+    "adam": "bowl_adam",
+    "adamw": "adamw(learning_rate=0.3)",
+}
+CLAIMED = ("momentum", "adagrad", "rmsprop", "adam")  # those of which C01 speaks
+SHOWN, LATER, NEAR = (
+    30,
+    1000,
+    0.01,
+)  # steps of the book; steps by which x is to be so near, by its distance at the start
+MOST = 0.9  # "zigzags less": from so many of the starts
+CONDITIONS = (1, 2, 5, 20, 100)
+SCAN_STEPS, SCANNED = 400, (1e-3, 2.0)  # and learning rates, at a larger curvature of 1 and a radius of 1
+FREE = tuple(name for name in SPECS if name != "adamw")  # whose decay draws to the minimum, which is at 0
+NOISE, MARKS = 1.0, 25
+FLAT = 0.02  # slopes of log10 learning rate by log10 steps between which it stays
+CROSSING_STEPS, EXACT = 400, 1e-6
+SLOW = 0.1  # a rate of AdaGrad so small that its steps nearly make a flow
+LOWEST, HIGHEST = 1e-3, 4.0  # of rate times curvature on the map
+SHOWN_MOMENTA = (0.0, 0.25, 0.5, 0.9, 0.99)
+
+
+def cases(scale: str) -> Iterator[Case]:
+    """Yield linear nets of one layer, whose loss is a bowl: how large the gradients of single samples are."""
+    task = make_task(Network((2, 1), "linear", "lecun_normal"), quantities=("weight_gradient_mean_square",))
+    yield Case(task, EFFORT[scale].starts, {"net": "one linear layer"})
+
+
+def measure(scale: str) -> DataFrame:
+    """Return paths, zigzag, steps by learning rate, effective rates and first swings."""
+    import pandas
+
+    effort = EFFORT[scale]
+    rows = [*paths(), *zigzags(effort), *gains(), *scans(effort), *effective_rates(effort), *swings(effort)]
+    columns = ["part", "line", "x", "quantity", "estimate", "ci_low", "ci_high", "theory", "nets"]
+    return pandas.DataFrame(rows, columns=columns)
+
+
+Row = tuple[str, str, float, str, float, float, float, float, int]
+
+
+def exactly(part: str, line: str, x: float, quantity: str, value: float, theory: float = math.nan) -> Row:
+    """Return a row of a number without chance."""
+    return part, line, x, quantity, float(value), float(value), float(value), theory, 1
+
+
+def among(part: str, line: str, x: float, quantity: str, found: Mapping[str, float], theory: float = math.nan) -> Row:
+    """Return a row of what has been found among points."""
+    low, high = found["ci_low"], found["ci_high"]
+    return part, line, x, quantity, found["estimate"], low, high, theory, int(found["nets"])
+
+
+# --- bowls ----------------------------------------------------------------------------------------------
+
+
+class Bowls(NamedTuple):
+    """Points (n, 2), each on a bowl of its own, with curvatures along two axes that are turned."""
+
+    starts: Floats
+    steep: Floats  # (n, 2): the axis of the larger curvature, the second one
+    diagonal: Floats  # (n, 2), of the matrix of second derivatives
+    beside: Floats  # (n, 1)
+
+    def gradient(self, points: Floats) -> Floats:
+        """Return gradients at points (n, 2)."""
+        return self.diagonal * points + self.beside * points[:, ::-1]
+
+
+def bowls(starts: Floats, curvatures: Floats, angles: Floats) -> Bowls:
+    """Return bowls that are turned by angles (n,)."""
+    c, s = np.cos(angles), np.sin(angles)
+    low, high = curvatures
+    diagonal = np.stack([low * c**2 + high * s**2, low * s**2 + high * c**2], -1)
+    return Bowls(starts, np.stack([-s, c], -1), diagonal, ((low - high) * s * c)[:, None])
+
+
+def random_bowls(key: int, count: int, curvatures: Floats, turned: bool, radius: float = RADIUS) -> Bowls:
+    """Return bowls with starts on a circle, all directions alike, aligned with the coordinates or turned at random."""
+    start, turn = np.random.Generator(np.random.Philox(key)).uniform(0.0, 2.0 * np.pi, (2, count))
+    return bowls(radius * np.stack([np.cos(start), np.sin(start)], -1), curvatures, turn * turned)
+
+
+class Zigzag(NamedTuple):
+    """Of each path: length by distance, turns back along the steep axis, distances by that at the start."""
+
+    length: Floats
+    flips: Floats
+    distance: Floats  # (steps + 1, n)
+
+    def reached(self) -> Floats:
+        """Return after how many steps each path is near the minimum for good; inf for never."""
+        away = self.distance > NEAR
+        last = len(away) - np.argmax(away[::-1], axis=0)
+        return np.where(away[-1], np.inf, last.astype(float))
+
+
+def zigzag(spec: str, made: Bowls, steps: int) -> Zigzag:
+    """Return how paths zigzag in the steps that are shown, and how near they come in all."""
+    path = optimizer(spec).path(made.starts, made.gradient, steps)
+    shown = np.diff(path[: SHOWN + 1], axis=0)
+    steep = np.einsum("tnj,nj->tn", shown, made.steep)
+    gone = np.linalg.norm(path[SHOWN] - path[0], axis=1)
+    return Zigzag(
+        np.linalg.norm(shown, axis=2).sum(axis=0) / gone,
+        np.sum(steep[1:] * steep[:-1] < 0.0, axis=0).astype(float),
+        np.linalg.norm(path, axis=2) / np.linalg.norm(path[0], axis=1),
+    )
+
+
+def paths() -> Iterator[Row]:
+    """Yield the notes' own paths, and that of SGD where both curvatures are the larger one."""
+    for part, curvatures in (("path", CURVATURES), ("round path", CURVATURES[[1, 1]])):
+        made = bowls(START[None], curvatures, np.zeros(1))
+        for name, spec in SPECS.items():
+            path = optimizer(spec).path(made.starts, made.gradient, SHOWN)[:, 0]
+            for axis, values in zip("xy", path.T, strict=True):
+                yield from (exactly(part, name, float(t), axis, value) for t, value in enumerate(values))
+            found = zigzag(spec, made, LATER)
+            yield exactly(part, name, SHOWN, "length", found.length[0])
+            yield exactly(part, name, SHOWN, "flips", found.flips[0])
+            yield exactly(part, name, LATER, "reached", found.reached()[0])
+
+
+def zigzags(effort: Effort) -> Iterator[Row]:
+    """Yield zigzag at the notes' learning rates from random starts on their bowl, turned and not, and a round one."""
+    kinds = {"aligned": (CURVATURES, False), "turned": (CURVATURES, True), "round": (CURVATURES[[1, 1]], False)}
+    for key, (part, (curvatures, turned)) in enumerate(kinds.items()):
+        made = random_bowls(key, effort.starts, curvatures, turned)
+        sgd = zigzag(SPECS["sgd"], made, LATER)
+        for name, spec in SPECS.items():
+            found = zigzag(spec, made, LATER)
+            yield among(part, name, SHOWN, "length", median_with_interval(found.length))
+            yield among(part, name, SHOWN, "flips", median_with_interval(found.flips))
+            yield among(part, name, LATER, "reached", median_with_interval(found.reached()))
+            yield among(part, name, LATER, "near", counted(found.distance[-1] <= NEAR))
+            cycle = half_steps(spec) if name == "rmsprop" else 0.0
+            yield among(part, name, LATER, "distance", median_with_interval(found.distance[-1]), cycle)
+            if name != "sgd":
+                yield among(part, name, SHOWN, "less", counted(found.length < sgd.length))
+
+
+def half_steps(spec: str) -> float:
+    """Return how far from the minimum it is, by the radius, where both numbers go back and forth by the rate."""
+    return float(optimizer(spec).parameters["learning_rate"]) / math.sqrt(2.0) / RADIUS
+
+
+def gains() -> Iterator[Row]:
+    """Yield by how much momentum multiplies steps of gradients that alternate and of steady ones, in the long run."""
+    chosen = optimizer(SPECS["momentum"])
+    rate, momentum = (float(chosen.parameters[key]) for key in ("learning_rate", "momentum"))
+    for line, sign in (("steady", 1.0), ("alternating", -1.0)):
+        points, state = np.zeros(1), chosen.start(np.zeros(1))
+        for step in range(LATER):
+            chosen.step(points, np.array([sign**step]), state)
+        gain = abs(float(state.memories[0][0])) / rate
+        yield exactly("gain", line, momentum, "velocity", gain, 1.0 / (1.0 - sign * momentum))
+
+
+# --- the best learning rate of each ---------------------------------------------------------------------
+
+
+def scans(effort: Effort) -> Iterator[Row]:
+    """Yield, for every condition number, steps and zigzag of each optimizer at its own best learning rate."""
+    count, kinds = effort.scanned, [(condition, turned) for condition in CONDITIONS for turned in (False, True)]
+    parts = [
+        random_bowls(100 + key, count, np.array([1.0 / condition, 1.0]), turned, 1.0)
+        for key, (condition, turned) in enumerate(kinds)
+    ]
+    made = Bowls(*(np.concatenate(each) for each in zip(*parts, strict=True)))
+    powers = np.arange(round(effort.rates * math.log10(SCANNED[0])), effort.rates * math.log10(SCANNED[1]) + 1e-9)
+    optima = [optimal_gradient_descent(1.0 / condition, 1.0).rate for condition in CONDITIONS]
+    rates = np.sort([*10.0 ** (powers / effort.rates), *optima[1:]])  # 1 is among them
+    calls = [(f"{name}(learning_rate={float(rate)!r})", made, SCAN_STEPS) for name in FREE for rate in rates]
+    with ThreadPoolExecutor(count_threads(None)) as pool:
+        found = list(pool.map(lambda call: summary(*call), calls))
+    steps, length, flips = np.moveaxis(np.array(found).reshape(len(FREE), len(rates), 3, len(kinds), count), 2, 0)
+    limited = np.minimum(steps, SCAN_STEPS)
+    best = np.argmin(np.median(limited, axis=3) + 1e-3 * np.mean(limited, axis=3), axis=1)  # the means where equal
+    for place, (condition, turned) in enumerate(kinds):
+        part = "best, turned" if turned else "best"
+        for at, name in enumerate(FREE):
+            chosen = at, best[at, place], place
+            yield exactly(part, name, condition, "rate", rates[chosen[1]])
+            yield among(part, name, condition, "reached", median_with_interval(steps[chosen]))
+            yield among(part, name, condition, "length", median_with_interval(length[chosen]))
+            yield among(part, name, condition, "flips", median_with_interval(flips[chosen]))
+            speedup = limited[0, best[0, place], place] / limited[chosen]
+            yield among(part, name, condition, "speedup", median_with_interval(speedup))
+
+
+def summary(spec: str, made: Bowls, steps: int) -> Floats:
+    """Return steps until near, length by distance and turns back of each path (3, n); inf and NaN where it diverges."""
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        found = zigzag(spec, made, steps)
+        there = np.isfinite(found.distance[-1])
+        return np.stack([np.where(there, found.reached(), np.inf), found.length, found.flips])
+
+
+# --- effective learning rates ---------------------------------------------------------------------------
+
+
+def effective_rates(effort: Effort) -> Iterator[Row]:
+    """Yield learning rates by the root of what is summed, of AdaGrad and RMSProp: where gradients vanish and do not."""
+    made = random_bowls(50, effort.starts // 10, CURVATURES, turned=False)
+    noise = np.random.Generator(np.random.Philox(51))
+    gradients: dict[str, Callable[[Floats], Floats]] = {
+        "bowl": made.gradient,
+        "noisy bowl": lambda x: made.gradient(x) + NOISE * noise.standard_normal(x.shape),
+        "slope": np.ones_like,
+    }
+    specs = {"adagrad": SPECS["adagrad"], "rmsprop": SPECS["rmsprop"]}
+    for part, gradient in gradients.items():
+        starts = np.zeros_like(made.starts) if part == "noisy bowl" else made.starts  # what noise does, alone
+        for name, spec in specs.items():
+            yield from followed(part, name, spec, starts, gradient, effort.long)
+    slow = f"adagrad(learning_rate={SLOW}, epsilon=1e-7)"
+    *_, (_, last, _) = watched(slow, made.starts, made.gradient, effort.long)
+    law = 4.0 * SLOW**2 / (CURVATURES * made.starts**2)
+    far = np.abs(made.starts) > 0.5 * RADIUS
+    yield among("limit", "adagrad", SLOW, "ratio", median_with_interval((last / law)[far]), 1.0)
+
+
+def watched(
+    spec: str, starts: Floats, gradient: Callable[[Floats], Floats], steps: int
+) -> Iterator[tuple[int, Floats, float]]:
+    """Yield, at some steps, the effective rates and the share of numbers whose rate has risen in a step so far."""
+    chosen, points = optimizer(spec), starts.copy()
+    state = chosen.start(points)
+    rate, epsilon = (float(chosen.parameters[key]) for key in ("learning_rate", "epsilon"))
+    marks = set(np.unique(np.geomspace(1, steps, MARKS).round().astype(int)).tolist()) | {steps // 10, steps}
+    before, risen = np.full_like(points, np.inf), 0
+    for step in range(1, steps + 1):
+        chosen.step(points, gradient(points), state)
+        now = rate / (np.sqrt(state.memories[0]) + epsilon)
+        risen += int(np.sum(now > before))
+        before = now
+        if step in marks:
+            yield step, now, risen / (step * now.size)
+
+
+def followed(
+    part: str, name: str, spec: str, starts: Floats, gradient: Callable[[Floats], Floats], steps: int
+) -> Iterator[Row]:
+    """Yield means of effective rates, how often they rose, and the slope of the last factor of ten of steps."""
+    seen = list(watched(spec, starts, gradient, steps))
+    for step, now, _ in seen:
+        yield among(part, name, float(step), "rate", median_with_interval(now[:, 1]))
+    (before,) = (now for step, now, _ in seen if step == steps // 10)
+    _, last, risen = seen[-1]
+    yield exactly(part, name, float(steps), "risen", risen)
+    slope = np.log10(last / before)[:, 1]
+    yield among(part, name, float(steps), "slope", mean_with_interval(slope), -0.5 if name == "adagrad" else math.nan)
+
+
+# --- momentum against the gradient ----------------------------------------------------------------------
+
+
+def swings(effort: Effort) -> Iterator[Row]:
+    """Yield in how many random bowls of one number the first swing is as theory says, and where they lie on the map."""
+    random = np.random.Generator(np.random.Philox(60))
+    right: dict[str, list[bool]] = {kind: [] for kind in KINDS}
+    errors: list[float] = []
+    for place in range(effort.momenta):
+        momentum = (place + float(random.uniform())) / effort.momenta
+        highest = 2.0 * (1.0 + momentum)
+        evenly, by_decade = random.uniform(0.0, 1.0, (2, effort.bowls // 2))
+        products = np.concatenate([highest * evenly, highest * (LOWEST / highest) ** by_decade])
+        seen = first_swing(random, products, momentum)
+        turn = overshoot.turning_steps(products, momentum)
+        outweighs = np.isfinite(overshoot.outweighing_steps(products, momentum))
+        known = ~(np.isfinite(turn) & (turn >= CROSSING_STEPS - 1))  # slower ones are not seen
+        expected, found = kind_of(np.isfinite(turn), outweighs), kind_of(seen.turned, seen.outweighed)
+        for kind in KINDS:
+            right[kind] += (found == expected)[known & (expected == kind)].tolist()
+        both = known & seen.turned & np.isfinite(turn)
+        errors += np.abs(seen.overshoot[both] / overshoot.first_overshoot(products[both], momentum) - 1.0).tolist()
+        if place % (effort.momenta // EFFORT["quick"].momenta) == 0:
+            for product, kind in zip(products[:: len(products) // 15], found[:: len(products) // 15], strict=True):
+                yield exactly("map", str(kind), float(product), "momentum", momentum)
+    for kind, each in right.items():
+        yield among("swing", kind, 0.0, "as theory", counted(each), 1.0)
+    yield exactly("swing", "all", 0.0, "largest error", max(errors))
+    for momentum in SHOWN_MOMENTA:
+        products = np.linspace(0.0, 2.0 * (1.0 + momentum), 101)[1:]
+        seen = first_swing(random, products, momentum)
+        laws = overshoot.first_overshoot(products, momentum)
+        for product, far, law in zip(products, np.maximum(seen.overshoot, 0.0), laws, strict=True):
+            yield exactly("overshoot", f"{momentum:g}", float(product), "overshoot", far, float(law))
+    chosen = optimizer(SPECS["momentum"]).parameters
+    rate, momentum = (float(chosen[key]) for key in ("learning_rate", "momentum"))
+    products = rate * CURVATURES
+    seen = first_swing(random, products, momentum)
+    laws, turns = overshoot.first_overshoot(products, momentum), overshoot.turning_steps(products, momentum)
+    for axis, product, far, law, turn in zip("xy", products, seen.overshoot, laws, turns, strict=True):
+        yield exactly("notes", axis, float(product), "overshoot", far, float(law))
+        yield exactly("notes", axis, float(product), "steps", turn)
+
+
+KINDS = ("neither", "outweighs", "crosses", "both")
+
+
+def kind_of(crosses: Any, outweighs: Any) -> NDArray[np.str_]:
+    """Return what a first swing does, in a word."""
+    return np.asarray(np.array(KINDS)[2 * np.asarray(crosses, int) + np.asarray(outweighs, int)])
+
+
+class Swing(NamedTuple):
+    """Of each path's first swing: whether it turns, whether its momentum outweighs, and how far it goes beyond."""
+
+    turned: Any
+    outweighed: Any
+    overshoot: Floats
+
+
+def first_swing(random: np.random.Generator, products: Floats, momentum: float) -> Swing:
+    """Run momentum on bowls of one number, from random starts at a random rate, until each turns behind the minimum."""
+    rate, starts = float(10.0 ** random.uniform(-3.0, 1.0)), random.normal(0.0, 10.0, products.shape)
+    spec = f"momentum(learning_rate={rate!r}, momentum={momentum!r})"
+    curvatures = (products / rate)[:, None]
+    path = optimizer(spec).path(starts[:, None], lambda x: curvatures * x, CROSSING_STEPS)[:, :, 0] / starts
+    velocity = np.diff(path, axis=0, prepend=path[:1])
+    turning = (path[:-1] < 0.0) & (velocity[1:] >= 0.0)
+    turned = turning.any(axis=0)
+    last = np.where(turned, np.argmax(turning, axis=0), len(path))
+    swinging = (np.arange(len(path))[:, None] <= last) & (np.abs(path) > 1e-200)  # below, digits are lost
+    outweighs = (momentum * np.abs(velocity) > products * np.abs(path)) & swinging
+    return Swing(turned, outweighs.any(axis=0), -np.min(np.where(swinging, path, np.inf), axis=0))
+
+
+# --- figures --------------------------------------------------------------------------------------------
+
+
+def draw(collected: Collected) -> Iterator[Drawing]:
+    """Draw paths, zigzag with speed and learning rates, and the map of first swings."""
+    yield draw_paths(collected.measured)
+    yield draw_comparison(collected.measured)
+    yield draw_swings(collected.measured)
+
+
+def draw_paths(measured: DataFrame) -> Drawing:
+    """Draw the notes' paths on lines of equal loss, and SGD's on the round bowl."""
+    import pandas
+
+    figure, axes = figures.panels(rows=2, columns=4, width=figures.PAGE, height=3.7)
+    x, y = np.meshgrid(np.linspace(-8.0, 8.0, 321), np.linspace(-8.0, 8.0, 321))
+    titles, rows = [], []
+    for place, (panel, name) in enumerate(zip(axes.flat, (*SPECS, "sgd"), strict=True)):
+        part, curvatures = ("path", CURVATURES) if place < len(SPECS) else ("round path", CURVATURES[[1, 1]])
+        loss = 0.5 * (curvatures[0] * x**2 + curvatures[1] * y**2)
+        panel.contour(x, y, loss, levels=LEVELS[part], colors=CONTOUR, linewidths=0.5)
+        found = select(measured, part=part, line=name, quantity=("x", "y"))
+        ways = [select(found, quantity=axis)["estimate"].to_numpy() for axis in "xy"]
+        looks = figures.line(place % len(SPECS)) | {"markersize": 2.0, "linewidth": 0.8}
+        panel.plot(*ways, **looks)
+        panel.plot(0.0, 0.0, marker="+", color="black", markersize=6, linestyle="none", zorder=4)
+        panel.set_box_aspect(1.0)
+        panel.set(xlim=(-8.0, 4.0), ylim=(-3.0, 3.0))
+        titles.append(figures.spelled(name) + (", round bowl" if part != "path" else ""))
+        rows.append(found)
+    axes[1, 3].set(xlim=(-8.0, 8.0), ylim=(-8.0, 8.0))
+    for panel in axes[1]:
+        panel.set_xlabel("x")
+    for panel in axes[:, 0]:
+        panel.set_ylabel("y")
+    figures.panel_labels(axes.flat, titles)
+    return Drawing(figure, pandas.concat(rows))
+
+
+def draw_comparison(measured: DataFrame) -> Drawing:
+    """Draw lengths of paths, speed at the best learning rates, and how effective learning rates go on."""
+    import pandas
+
+    figure, axes = figures.panels(rows=2, columns=2, width=figures.PAGE, height=4.8)
+    lengths = select(measured, part=("aligned", "turned", "round"), quantity="length")
+    named = lengths.assign(line=lengths["line"].map(figures.spelled), theory=math.nan)
+    figures.dot_plot(axes[0, 0], named, rows="line", by="part", xlabel=f"path / distance, {SHOWN} steps")
+    axes[0, 0].set_xscale("log")
+    rows = [lengths]
+    for panel, part in ((axes[0, 1], "best"), (axes[1, 0], "best, turned")):
+        found = select(measured, part=part, quantity="speedup", line=FREE[1:])
+        found = found.assign(layer=np.log10(found["x"]), theory=math.nan)
+        figures.against_depth(
+            panel, found, by="line", label=figures.spelled, scale="log", ylabel="steps of SGD by steps",
+            xlabel="log10 of the condition number",
+        )  # fmt: skip
+        panel.axhline(1.0, color=CONTOUR, linewidth=0.8, zorder=0)
+        rows.append(found)
+    effective = select(measured, part=tuple(RATE_PARTS), quantity="rate")
+    lines = [f"{figures.spelled(line)}, {RATE_PARTS[part]}" for part, line in effective[["part", "line"]].to_numpy()]
+    effective = effective.assign(layer=np.log10(effective["x"]), line=lines, theory=math.nan)
+    figures.against_depth(
+        axes[1, 1], effective, by="line", scale="log", xlabel="log10 of steps", ylabel="effective learning rate of y"
+    )
+    titles = ("zigzag at the notes' rates", "speed at best rates", "speed at best rates, turned", "AdaGrad and RMSProp")
+    figures.panel_labels(axes.flat, titles)
+    return Drawing(figure, pandas.concat([*rows, effective]), "comparison")
+
+
+LEVELS = {"path": (0.1, 0.5, 1.5, 3.0, 5.5), "round path": (1.0, 4.0, 9.0, 16.0, 25.0, 36.0, 49.0)}
+RATE_PARTS = {"bowl": "bowl", "noisy bowl": "noise", "slope": "slope"}
+CONTOUR = "#b0b0b0"
+
+
+def draw_swings(measured: DataFrame) -> Drawing:
+    """Draw where heavy ball crosses and momentum outweighs, with random bowls, and how far it overshoots."""
+    import pandas
+
+    figure, axes = figures.panels(rows=1, columns=2, width=figures.PAGE, height=2.9)
+    p, a = np.meshgrid(np.geomspace(LOWEST, HIGHEST, 1000), np.linspace(0.0, 0.999, 500))
+    crosses, outweighs = np.isfinite(overshoot.turning_steps(p, a)), np.isfinite(overshoot.outweighing_steps(p, a))
+    panel = axes[0, 0]
+    shades = np.where(crosses, np.where(outweighs, 2.0, 1.0), np.where(outweighs, 3.0, 0.0))
+    panel.contourf(p, a, shades, levels=[-0.5, 0.5, 1.5, 2.5, 3.5], colors=SHADES, antialiased=False)
+    points = select(measured, part="map", quantity="momentum")
+    for place, kind in enumerate(KINDS):
+        found = select(points, line=kind)
+        looks = figures.line(PLACES[kind]) | {"linestyle": "none", "markersize": 1.8, "markeredgewidth": 0.4}
+        panel.plot(found["x"], found["estimate"], label=WORDS[kind], zorder=3 + place, **looks)
+    momenta = np.linspace(0.0, 0.999, 200)
+    panel.plot(
+        2.0 * (1.0 + momenta), momenta, color="black", linestyle="dashed", linewidth=0.8, label="diverges beyond"
+    )
+    notes = select(measured, part="notes", quantity="overshoot")
+    panel.plot(notes["x"], [0.9] * len(notes), marker="*", color="white", markeredgecolor="black", markersize=8,
+               linestyle="none", zorder=9, label="notes, x and y")  # fmt: skip
+    panel.set(xscale="log", xlim=(LOWEST, HIGHEST), ylim=(0.0, 1.0), ylabel="momentum")
+    panel.set_xlabel("learning rate × curvature")
+    panel.legend(loc="lower left", fontsize=6, frameon=True, framealpha=0.9)
+    table = select(measured, part="overshoot")
+    table = table.assign(layer=table["x"])
+    figures.against_depth(
+        axes[0, 1], table, by="line", label=lambda name: f"momentum {name}", xlabel="learning rate × curvature",
+        ylabel="first overshoot / start",
+    )  # fmt: skip
+    axes[0, 1].set_xlim(0.0, HIGHEST)
+    figures.panel_labels(axes.flat)
+    return Drawing(figure, pandas.concat([points, notes, table]), "overshoot")
+
+
+SHADES = ("#ffffff", "#e4ecf4", "#b9d2e8", "#f3dfc1")  # neither, crosses, both, outweighs
+PLACES = {"neither": 2, "outweighs": 0, "crosses": 3, "both": 1}
+WORDS = {
+    "neither": "neither", "outweighs": "momentum term larger", "crosses": "overshoots", "both": "both",
+}  # fmt: skip
+
+
+# --- verdicts -------------------------------------------------------------------------------------------
+
+
+def verdicts(collected: Collected) -> Iterator[Verdict]:
+    """Hold the four claims against what was measured."""
+    measured = collected.measured
+    yield _zigzags(measured)
+    yield _round(measured)
+    yield _rates(measured)
+    yield _overshoots(measured)
+
+
+def listed(rows: DataFrame, form: str = ".3g") -> str:
+    """Write estimates of optimizers."""
+    pairs = zip(rows["line"], rows["estimate"], strict=True)
+    return ", ".join(f"{figures.spelled(line)} {format(value, form)}" for line, value in pairs)
+
+
+def spelled(names: list[str]) -> str:
+    """Write names of optimizers."""
+    return ", ".join(figures.spelled(name) for name in names)
+
+
+def _zigzags(measured: DataFrame) -> Verdict:
+    """C01: SGD turns back nearly each step; the others' paths are shorter, and come near for good."""
+    aligned, turned = (select(measured, part=part) for part in ("aligned", "turned"))
+    flips = pick(aligned, line="sgd", quantity="flips")
+    less = {
+        part: select(rows, quantity="less", line=CLAIMED) for part, rows in (("aligned", aligned), ("turned", turned))
+    }
+    near = select(aligned, quantity="near", line=CLAIMED)
+    away = near[~(near["ci_low"] > MOST)]["line"].tolist()
+    steady, alternating = (pick(measured, part="gain", line=line) for line in ("steady", "alternating"))
+    shorter = bool((less["aligned"]["ci_low"] > MOST).all())
+    holds = flips.ci_low > MOST * (SHOWN - 2) and shorter and len(away) < len(near)
+    holds = holds and alternating.estimate < 1.0 < steady.estimate
+    row = pick(aligned, line="momentum", quantity="length")
+    sgd = pick(aligned, line="sgd", quantity="length")
+    own = select(measured, part="path")
+    product = float(optimizer(SPECS["sgd"]).parameters["learning_rate"]) * CURVATURES[1]
+    cycle = pick(aligned, line="rmsprop", quantity="distance")
+    note = (
+        f"length of Momentum's path by the distance it covers in {SHOWN} steps, median of {row.nets:.0f} starts at the "
+        f"notes' distance in all directions (SGD {sgd.estimate:.3g}, with {flips.estimate:.0f} turns back along y in "
+        f"{SHOWN - 1}; its rate times curvature is {product:.2g}, and it turns back above 1). All: "
+        f"{listed(select(aligned, quantity='length'))}; from (-7, 2): {listed(select(own, quantity='length'))}, turns "
+        f"{listed(select(own, quantity='flips'), '.0f')}. Shorter than SGD's from the same start in "
+        f"{listed(less['aligned'], '.1%')}; with turned axes {listed(less['turned'], '.1%')}. Less zigzag is not "
+        f"faster: within {NEAR:.0%} for good after {listed(select(aligned, quantity='reached'), '.0f')} steps. "
+        f"RMSProp stays {cycle.estimate:.3g} of the start away ({cycle.theory:.3g}: half its rate in x and y, back and "
+        f"forth). Momentum multiplies steady gradients by {steady.estimate:.3g} (theory {steady.theory:.3g}), "
+        f"and alternating ones by {alternating.estimate:.3g} "
+        f"({alternating.theory:.3g}): they are halved, not cancelled"
+    )
+    when = f"{spelled(away)} at a fixed rate may go back and forth about (0, 0)" if away else ""
+    return judge("C01", row, holds, note, when=when)
+
+
+def _round(measured: DataFrame) -> Verdict:
+    """C02: on a round bowl, at its best rate, SGD goes straight and none is faster; at the notes' it does not."""
+    best = select(measured, part="best", quantity=("length", "flips", "speedup", "reached", "rate"))
+    at_one, at_notes = select(best, x=1.0), select(best, x=NOTES)
+    row, flips = (pick(at_one, line="sgd", quantity=quantity) for quantity in ("length", "flips"))
+    others = tuple(name for name in FREE if name != "sgd")
+    speed, before = (select(rows, quantity="speedup", line=others) for rows in (at_one, at_notes))
+    turned = select(measured, part="best, turned", x=NOTES, quantity="speedup", line=others)
+    steep = select(best, x=float(CONDITIONS[-1]), quantity="speedup", line=others)
+    straight = abs(row.estimate - 1.0) < 0.01 and row.ci_high < 1.01 and flips.ci_high == 0.0
+    slower = bool((speed["ci_high"] <= 1.0).all())
+    was_there = bool((before["ci_low"] > 1.0).any()) and pick(at_notes, line="sgd", quantity="length").ci_low > 1.5
+    notes, length = (pick(measured, part="round", line="sgd", quantity=quantity) for quantity in ("flips", "length"))
+    back = notes.ci_low > MOST * (SHOWN - 2)
+    momentum = float(optimizer(SPECS["momentum"]).parameters["momentum"])
+    note = (
+        f"length of SGD's path by the distance it covers, on a round bowl at its best rate, which is "
+        f"{pick(at_one, line='sgd', quantity='rate').estimate:.3g} / curvature: it is there in one step. Steps of SGD "
+        f"by those of others to come within {NEAR:.0%} for good, each at its own best rate: {listed(speed)}; on bowls "
+        f"of condition {NOTES:g} {listed(before)} (turned: {listed(turned)}), of condition {CONDITIONS[-1]} "
+        f"{listed(steep)}. So on the notes' bowl {faster(before)} faster than SGD at its best, with turned axes "
+        f"{faster(turned)}; a momentum of {momentum:g} pays only above a condition of about {gain_from(momentum):.0f}. "
+        f"At the notes' rate SGD goes back and forth on a round bowl too: {notes.estimate:.0f} turns of {SHOWN - 1}, "
+        f"path {length.estimate:.3g} times the distance, along a straight line through the minimum, the others "
+        f"{listed(select(measured, part='round', quantity='length', line=others))}"
+    )
+    when = "each learning rate is its own best" if back else ""
+    return judge("C02", row, straight and slower and was_there, note, when=when)
+
+
+def faster(rows: DataFrame) -> str:
+    """Say which optimizers are faster than SGD beyond chance."""
+    names = rows[rows["ci_low"] > 1.0]["line"].tolist()
+    return f"{spelled(names) or 'none'} {'are' if len(names) > 1 else 'is'}"
+
+
+def gain_from(momentum: float) -> float:
+    """Return the condition number at which SGD's best factor a step, (k - 1) / (k + 1), is the root of the momentum."""
+    root = math.sqrt(momentum)
+    return (1.0 + root) / (1.0 - root)
+
+
+def _rates(measured: DataFrame) -> Verdict:
+    """C03: AdaGrad's rates never rise, and go to 0 where gradients do not vanish; RMSProp's stay."""
+    slopes = {
+        (part, name): pick(measured, part=part, line=name, quantity="slope")
+        for part in RATE_PARTS
+        for name in ("adagrad", "rmsprop")
+    }
+    risen = {part: pick(measured, part=part, line="adagrad", quantity="risen").estimate for part in RATE_PARTS}
+    again = pick(measured, part="noisy bowl", line="rmsprop", quantity="risen").estimate
+    row, bowl = slopes["noisy bowl", "adagrad"], slopes["bowl", "adagrad"]
+    falls = all(each == 0.0 for each in risen.values())
+    to_zero = row.ci_high < -0.4 and slopes["slope", "adagrad"].ci_high < -0.4
+    alive = all(stays(slopes[part, "rmsprop"]) for part in RATE_PARTS)
+    ends = max(abs(bowl.ci_low), abs(bowl.ci_high)) < FLAT
+    limit, edge = pick(measured, part="limit", quantity="ratio"), 2.0 / CURVATURES[1]
+    last = {name: pick(measured, part="bowl", line=name, quantity="rate", x=row.x) for name in ("adagrad", "rmsprop")}
+    note = (
+        f"slope of log10 of AdaGrad's effective rate, rate / (sqrt(h) + epsilon), by log10 of steps in the last decade "
+        f"of {row.x:.0f}, with normal noise on gradients; on a constant slope "
+        f"{slopes['slope', 'adagrad'].estimate:.3f}: -1/2 where the squares grow as steps do. It rose in "
+        f"{sum(risen.values()):.0%} of steps. On the bowl itself gradients "
+        f"vanish, their squares have a finite sum, and it ends at {last['adagrad'].estimate:.3g} in y (slope "
+        f"{bowl.estimate:.1g}): not at 0; for small rates at 4 rate^2 / (curvature start^2), measured "
+        f"{limit.estimate:.3g} of that at a rate of {limit.x:g}. RMSProp's goes on: slope "
+        f"{slopes['noisy bowl', 'rmsprop'].estimate:.3f} with noise, where it rose in {again:.0%} of steps; on the "
+        f"bowl it ends at {last['rmsprop'].estimate:.3g} in y; 2 / curvature, the edge of stability, is {edge:g}"
+    )
+    when = "the squares of gradients have no finite sum, as with noise; else it ends above 0" if ends else ""
+    return judge("C03", row, falls and to_zero and alive, note, when=when)
+
+
+def stays(slope: Any) -> bool:
+    """Return whether a slope is nearly 0, or no other than 0 by chance."""
+    return bool(abs(slope.estimate) < FLAT or slope.ci_low < 0.0 < slope.ci_high)
+
+
+def _overshoots(measured: DataFrame) -> Verdict:
+    """C04: exactly where theory says, which is counted in random bowls."""
+    swing = select(measured, part="swing", quantity="as theory")
+    error = pick(measured, part="swing", quantity="largest error").estimate
+    row = pick(swing, line="both")
+    right = bool((swing["estimate"] == 1.0).all()) and error < EXACT
+    x, y = (pick(measured, part="notes", line=axis, quantity="overshoot") for axis in "xy")
+    steps = {axis: pick(measured, part="notes", line=axis, quantity="steps").estimate for axis in "xy"}
+    found = ", ".join(f"{WORDS[str(each.line)]} {k_of_n(each)}" for each in swing.itertuples())
+    note = (
+        f"share of random bowls of one number that do what theory says, of those in which the momentum term is to "
+        f"exceed the gradient term in the first swing and x to cross. In all four kinds: {found}; first overshoots to "
+        f"{error:.1g}. With p = rate x curvature and a = momentum, from rest: x crosses if and only if p > (1 - "
+        f"sqrt(a))^2; the momentum term exceeds the gradient term before x first turns, for a > 1/4, if and only if "
+        f"1/2 - a < p < 1 + a: without overshooting up to p = (1 - sqrt(a))^2, and from p = 1 + a on x overshoots "
+        f"without it. x turns after n = ceil(pi / theta) - 1 steps, cos(theta) = (1 + a - p) / (2 sqrt(a)), at least "
+        f"a^(pi / (2 theta)) of the start behind the minimum; p - 1 if n is 1. On the notes' bowl: x {x.estimate:.1%} "
+        f"after {steps['x']:.0f} steps (theory {x.theory:.1%}), y {y.estimate:.1%} after {steps['y']:.0f} (theory "
+        f"{y.theory:.1%})"
+    )
+    when = "(1 - sqrt(momentum))^2 < rate x curvature < 1 + momentum, the momentum being above 1/4"
+    return judge("C04", row, right, note, when=when)
+
+
+study = Study(
+    name="optimizer_bowl",
+    title="Optimizers on bowls: zigzag, speed, effective learning rates, and when momentum overshoots",
+    cases=cases,
+    draw=draw,
+    claims=("C01", "C02", "C03", "C04"),
+    verdicts=verdicts,
+    measure=measure,
+)
+
+if __name__ == "__main__":
+    run_script(study)
