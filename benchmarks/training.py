@@ -5,7 +5,7 @@
 PyTorch in float32: modules with autograd, ``torch.func`` over stacked nets (``vmap`` of ``grad``), and forward and
 backward written out with ``bmm``; each in one process with two threads, and in two processes with one thread each;
 of its optimizer's implementations (fused, foreach, loop) the quickest. Its mini-batches are drawn at once, ours one by
-one. All start from the same weights; the mean loss of the last mini-batches is printed. Contestants take turns, and
+one. The mean loss of the last mini-batches is printed. Contestants take turns, and
 ratios are of one turn: absolute rates drift with the machine. ``--limit`` adds how long parts of a step take alone.
 """
 
@@ -26,7 +26,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from training_limit import told
-from training_peers import TORCH, Work, one_thread, run_torch
+from training_peers import TORCH, Work, processes, run_torch
 
 from stabsim import Network
 from stabsim.datasets import mnist_at_hand, split
@@ -44,17 +44,6 @@ def digits() -> Any:
     return split(mnist_at_hand(), scale="unit").train
 
 
-@cache
-def starts(nets: int) -> list[list[Any]]:
-    """Return W and b of the layers of each net, as this package draws them."""
-    drawn = train(
-        NETWORK, nets=nets, steps=0, data=digits(), batch=BATCH, loss="softmax_cross_entropy", quantities=("loss",),
-        record=(0,), keep_weights=True,
-    )  # fmt: skip
-    layers = range(1, NETWORK.depth + 1)
-    return [[(drawn.weights(layer)[net, 0], drawn.biases(layer)[net, 0]) for layer in layers] for net in range(nets)]
-
-
 def this_package(steps: int, *, optimizer: str, nets: int) -> list[float]:
     """Train nets by this package."""
     trained = train(
@@ -65,26 +54,18 @@ def this_package(steps: int, *, optimizer: str, nets: int) -> list[float]:
     return list(trained.values("last_batch_loss")[:, 0, 0])
 
 
-def work(optimizer: str, kind: str, nets: int, first: int = 0) -> Work:
-    """Return what some nets are trained on by PyTorch."""
-    inputs, targets = digits()
-    return Work(
-        inputs=inputs.astype(np.float32), labels=targets.argmax(axis=1), starts=starts(first + nets)[first:],
-        batch=BATCH, optimizer=optimizer, kind=kind,
-    )  # fmt: skip
-
-
 def contestants(optimizer: str, pool: ProcessPoolExecutor | None) -> Iterator[tuple[str, Contestant]]:
     """Yield this package, and all kinds of PyTorch with threads and with processes."""
     yield "stabsim", partial(this_package, optimizer=optimizer, nets=2 * CORES)
-    for kind, nets in TORCH.items() if pool is not None else ():
-        yield f"torch {kind}, {CORES} threads", partial(run_torch, work(optimizer, kind, nets))
-        each = [work(optimizer, kind, nets, first) for first in range(0, CORES * nets, nets)]
-        yield f"torch {kind}, {CORES} processes", partial(_side_by_side, pool, each)
+    if pool is not None:
+        for kind in TORCH:
+            work = Work(kind, optimizer, NETWORK.widths, BATCH)
+            yield f"torch {kind}, {CORES} threads", partial(run_torch, work)
+            yield f"torch {kind}, {CORES} processes", partial(_side_by_side, pool, work)
 
 
-def _side_by_side(pool: ProcessPoolExecutor, works: list[Work], steps: int) -> list[float]:
-    return [loss for found in pool.map(run_torch, works, [steps] * len(works)) for loss in found]
+def _side_by_side(pool: ProcessPoolExecutor, work: Work, steps: int) -> list[float]:
+    return [loss for found in pool.map(run_torch, [work] * CORES, [steps] * CORES) for loss in found]
 
 
 def rates(functions: dict[str, Contestant], steps: int, rounds: int) -> tuple[dict[str, list[float]], dict[str, float]]:
@@ -109,7 +90,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each contestant (default 5)")
     parser.add_argument("--limit", action="store_true", help="time the products of a step alone, too")
     options = parser.parse_args()
-    with one_thread(CORES) as pool:
+    inputs, targets = digits()
+    with processes(CORES, inputs.astype(np.float32), targets.argmax(axis=1)) as pool:
         for optimizer in options.optimizers:
             functions = dict(contestants(optimizer, pool))
             found, losses = rates(functions, options.steps, options.rounds)

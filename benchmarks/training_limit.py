@@ -51,7 +51,7 @@ def optimizer_step(widths: tuple[int, ...], spec: str) -> Callable[[], None]:
     return lambda: descent.step(points, gradient, state)
 
 
-def taking(widths: tuple[int, ...], batch: int) -> Callable[[], None]:
+def taking(widths: tuple[int, ...], batch: int) -> Callable[[], Any]:
     """Return what copies the samples of a mini-batch."""
     inputs, taken = _normal(4000, widths[0]), np.empty((batch, widths[0]), np.float32)
     chosen = np.random.default_rng(1).integers(0, len(inputs), batch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import math
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -15,54 +16,48 @@ from typing import Any
 
 import numpy as np
 
-
-@dataclass(frozen=True, eq=False)
-class Work:
-    """What some nets are trained on, and how."""
-
-    inputs: Any
-    labels: Any
-    starts: list[list[Any]]  # W (fan_in, fan_out) and b of each layer of each net
-    batch: int
-    optimizer: str
-    kind: str  # a name of TORCH
-
-
 # By name: how many nets a process trains at a time.
 TORCH = {"modules": 1, "func of 4": 4, "func of 16": 16} | {f"bmm of {nets}": nets for nets in (1, 2, 4, 16)}
 
 
+@dataclass(frozen=True)
+class Work:
+    """What is trained by PyTorch, and how."""
+
+    kind: str  # a name of TORCH
+    optimizer: str
+    widths: tuple[int, ...]
+    batch: int
+
+
+_data: list[Any] = []  # of this process: inputs and labels
+
+
+def prepare(threads: int, inputs: Any, labels: Any) -> None:
+    """Set the number of PyTorch's threads in this process, and keep the samples for all that it will train."""
+    import torch
+
+    torch.set_num_threads(threads)
+    _data[:] = torch.from_numpy(inputs), torch.from_numpy(labels)
+
+
 @contextlib.contextmanager
-def one_thread(processes: int) -> Iterator[ProcessPoolExecutor | None]:
-    """Give processes in which PyTorch has one thread each; nothing where it is not installed."""
+def processes(count: int, inputs: Any, labels: Any) -> Iterator[ProcessPoolExecutor | None]:
+    """Give processes in which PyTorch has one thread each, as many as it has in this one; nothing without PyTorch."""
     if importlib.util.find_spec("torch") is None:
         print("torch: absent, it is not installed")
         yield None
         return
-    set_threads(processes)
-    with ProcessPoolExecutor(processes, get_context("spawn"), set_threads, (1,)) as pool:
+    prepare(count, inputs, labels)
+    with ProcessPoolExecutor(count, get_context("spawn"), prepare, (1, inputs, labels)) as pool:
         yield pool
 
 
-def set_threads(count: int) -> None:
-    """Set the number of PyTorch's threads."""
-    import torch
-
-    torch.set_num_threads(count)
-
-
 def run_torch(work: Work, steps: int) -> list[float]:
-    """Train, and return the last mini-batch's loss of each net after its step."""
-    train = {"modules": _modules, "func": _func, "bmm": _bmm}[work.kind.split()[0]]
-    return train(work, steps)
-
-
-def _data(work: Work, steps: int) -> tuple[Any, Any, Any]:
-    """Return inputs, labels and the samples of every mini-batch, (steps, nets, batch)."""
-    import torch
-
-    x, y = torch.from_numpy(work.inputs), torch.from_numpy(work.labels)
-    return x, y, torch.randint(len(x), (steps, len(work.starts), work.batch))
+    """Train new nets, and return the last mini-batch's loss of each after its step."""
+    nets = TORCH[work.kind]
+    x, y = _data
+    return {"modules": _modules, "func": _func, "bmm": _bmm}[work.kind.split()[0]](work, nets, steps, x, y)
 
 
 def _optimizer(work: Work, parameters: list[Any]) -> Any:
@@ -95,7 +90,18 @@ def _quickest(name: str, shapes: tuple[Any, ...]) -> dict[str, bool]:
     return min(found, key=lambda each: each[0])[1]
 
 
-def _module(widths: list[int]) -> Any:
+def _drawn(work: Work, nets: int, *, turned: bool) -> list[list[Any]]:
+    """Return W and b of the layers, of all nets: normal weights of variance 2 / fan_in, no biases."""
+    import torch
+
+    layers = []
+    for fan_in, fan_out in pairwise(work.widths):
+        weights = torch.randn(nets, *((fan_out, fan_in) if turned else (fan_in, fan_out))) * math.sqrt(2 / fan_in)
+        layers.append([weights.requires_grad_(), torch.zeros(nets, fan_out, requires_grad=True)])
+    return layers
+
+
+def _module(widths: tuple[int, ...]) -> Any:
     import torch
 
     layers: list[Any] = []
@@ -104,49 +110,41 @@ def _module(widths: list[int]) -> Any:
     return torch.nn.Sequential(*layers[:-1])
 
 
-def _widths(start: list[Any]) -> list[int]:
-    return [weights.shape[0] for weights, _ in start] + [start[-1][0].shape[1]]
-
-
-def _modules(work: Work, steps: int) -> list[float]:
+def _modules(work: Work, nets: int, steps: int, x: Any, y: Any) -> list[float]:
+    """Train net by net with autograd."""
     import torch
 
-    x, y, chosen = _data(work, steps)
     losses = []
-    for net, start in enumerate(work.starts):
-        module = _module(_widths(start))
+    for _ in range(nets):
+        module, loss = _module(work.widths), torch.nn.functional.cross_entropy
         with torch.no_grad():
-            for linear, (weights, biases) in zip(module[::2], start, strict=True):
-                linear.weight.copy_(torch.from_numpy(weights.T.copy()))
-                linear.bias.copy_(torch.from_numpy(biases))
+            for linear, (weights, biases) in zip(module[::2], _drawn(work, 1, turned=True), strict=True):
+                linear.weight.copy_(weights[0])
+                linear.bias.copy_(biases[0])
         optimizer = _optimizer(work, list(module.parameters()))
-        for batch in chosen[:, net]:
+        for batch in torch.randint(len(x), (steps, work.batch)):
             optimizer.zero_grad(set_to_none=True)
-            torch.nn.functional.cross_entropy(module(x.index_select(0, batch)), y[batch]).backward()
+            loss(module(x.index_select(0, batch)), y[batch]).backward()
             optimizer.step()
         with torch.no_grad():
-            losses.append(float(torch.nn.functional.cross_entropy(module(x[batch]), y[batch])))
+            losses.append(float(loss(module(x[batch]), y[batch])))
     return losses
 
 
-def _func(work: Work, steps: int) -> list[float]:
+def _func(work: Work, nets: int, steps: int, x: Any, y: Any) -> list[float]:
     """Train stacked nets by the gradient of ``torch.func``, vectorized."""
     import torch
 
-    x, y, chosen = _data(work, steps)
-    module = _module(_widths(work.starts[0])).to("meta")
-    names = [name for name, _ in module.named_parameters()]
-    leaves = [each for layer in zip(*work.starts, strict=True) for each in _stacked(layer, turned=True)]
-    stacked = dict(zip(names, leaves, strict=True))
+    module = _module(work.widths).to("meta")
+    leaves = [each for layer in _drawn(work, nets, turned=True) for each in layer]
+    stacked = dict(zip([name for name, _ in module.named_parameters()], leaves, strict=True))
 
     def loss(parameters: Any, inputs: Any, labels: Any) -> Any:
         return torch.nn.functional.cross_entropy(torch.func.functional_call(module, parameters, (inputs,)), labels)
 
-    gradient = torch.func.vmap(torch.func.grad(loss))
-    optimizer = _optimizer(work, leaves)
-    for batch in chosen:
-        given = x[batch]
-        found = gradient({name: each.detach() for name, each in stacked.items()}, given, y[batch])
+    gradient, optimizer = torch.func.vmap(torch.func.grad(loss)), _optimizer(work, leaves)
+    for batch in torch.randint(len(x), (steps, nets, work.batch)):
+        found = gradient({name: each.detach() for name, each in stacked.items()}, x[batch], y[batch])
         for name, each in stacked.items():
             each.grad = found[name]
         optimizer.step()
@@ -154,24 +152,15 @@ def _func(work: Work, steps: int) -> list[float]:
         return list(torch.func.vmap(loss)(stacked, x[batch], y[batch]).tolist())
 
 
-def _stacked(layer: Any, *, turned: bool) -> list[Any]:
-    """Return W and b of one layer of all nets."""
-    import torch
-
-    weights, biases = (np.stack(each) for each in zip(*layer, strict=True))
-    weights = np.ascontiguousarray(weights.swapaxes(1, 2)) if turned else weights
-    return [torch.from_numpy(each).clone().requires_grad_() for each in (weights, biases)]
-
-
-def _bmm(work: Work, steps: int) -> list[float]:
+def _bmm(work: Work, nets: int, steps: int, x: Any, y: Any) -> list[float]:
     """Train stacked nets with forward and backward passes written out."""
     import torch
 
-    x, y, chosen = _data(work, steps)
-    layers = [_stacked(layer, turned=False) for layer in zip(*work.starts, strict=True)]
-    for each in (each for layer in layers for each in layer):
+    layers = _drawn(work, nets, turned=False)
+    leaves = [each for layer in layers for each in layer]
+    for each in leaves:
         each.grad = torch.empty_like(each)
-    optimizer = _optimizer(work, [each for layer in layers for each in layer])
+    optimizer, minus_one = _optimizer(work, leaves), torch.full((1, 1, 1), -1.0).expand(nets, work.batch, 1)
 
     def forward(given: Any) -> list[Any]:
         signals = [given]
@@ -181,18 +170,15 @@ def _bmm(work: Work, steps: int) -> list[float]:
         return signals
 
     with torch.no_grad():
-        for batch in chosen:
+        for batch in torch.randint(len(x), (steps, nets, work.batch)):
             signals, labels = forward(x[batch]), y[batch][..., None]
-            ds = torch.softmax(signals[-1], -1)
-            ds.scatter_add_(-1, labels, torch.full((1, 1, 1), -1.0).expand_as(labels))
-            ds /= work.batch
+            ds = torch.softmax(signals[-1], -1).scatter_add_(-1, labels, minus_one).div_(work.batch)
             for place in reversed(range(len(layers))):
                 weights, biases = layers[place]
                 torch.bmm(signals[place].mT, ds, out=weights.grad)
                 torch.sum(ds, 1, out=biases.grad)
                 if place > 0:
-                    dz = torch.bmm(ds, weights.mT)
-                    ds = torch.ops.aten.threshold_backward(dz, signals[place], 0)
+                    ds = torch.ops.aten.threshold_backward(torch.bmm(ds, weights.mT), signals[place], 0)
             optimizer.step()
-        logs = torch.log_softmax(forward(x[batch])[-1], -1)
-        return list(-logs.gather(-1, y[batch][..., None]).mean((1, 2)).numpy())
+        logarithms = torch.log_softmax(forward(x[batch])[-1], -1)
+        return list((-logarithms.gather(-1, labels).mean((1, 2))).tolist())

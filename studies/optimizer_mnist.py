@@ -331,7 +331,7 @@ def _told_rates(measured: DataFrame) -> str:
 
 def _numbers(measured: DataFrame) -> Verdict:
     """C05: the losses of one run each, of which the notes give those at iteration 100."""
-    rows = list(of_single_nets(_at_first(measured)).itertuples())
+    rows: list[Any] = list(of_single_nets(_at_first(measured)).itertuples())
     inside = [row.line for row in rows if row.ci_low <= row.theory <= row.ci_high]
     told = "; ".join(
         f"{figures.spelled(row.line)} {row.theory:g} {'inside' if row.line in inside else 'OUTSIDE'} "
