@@ -31,12 +31,13 @@ class Effort(NamedTuple):
     nets: int
     steps: int
     others: int  # nets at other learning rates, and with fewer samples
+    rates: tuple[float, ...]  # of SGD, besides its own
     parts: tuple[float, ...]  # of the samples
 
 
 EFFORT = {
-    "quick": Effort(6, 501, 4, (0.25,)),
-    "paper": Effort(64, 2000, 16, (0.125, 0.25, 0.5)),
+    "quick": Effort(6, 401, 4, (0.1,), (0.25,)),
+    "paper": Effort(64, 2000, 16, (0.03, 0.1, 0.3), (0.125, 0.25, 0.5)),
 }
 NETWORK = Network((784, 100, 100, 100, 100, 10), "relu", "he_normal")
 BATCH, EVERY = 128, 100
@@ -45,7 +46,9 @@ FIRST = 101
 NOTES = {"sgd": 1.6, "momentum": 0.34, "adagrad": 0.16, "adam": 0.25}
 OTHERS = tuple(name for name in NOTES if name != "sgd")
 SHOWN = (*NOTES, "rmsprop")
-RATES = (0.03, 0.1, 0.3)  # of SGD, besides its 0.01
+NOTES_SAMPLES = 60_000
+RATE, MOMENTUM = 0.01, 0.9  # the notes' of SGD and of Momentum
+RATES = EFFORT["paper"].rates
 SEED = 1  # the same weights and mini-batches for all optimizers
 QUANTITIES = ("last_batch_loss", "loss", "test_loss", "test_accuracy")
 LAST = "last_batch_loss"
@@ -66,7 +69,7 @@ def measure(scale: str) -> DataFrame:
     whole, steps = len(dataset(mnist_at_hand())), effort.steps
     times = sorted({1, 26, 51, *range(FIRST, steps + 1, EVERY), steps})
     main = {name: _trained(f"mnist_{name}", effort.nets, times) for name in SHOWN}
-    rates = {rate: _trained(f"mnist_sgd(learning_rate={rate})", effort.others, times) for rate in RATES}
+    rates = {rate: _trained(f"mnist_sgd(learning_rate={rate})", effort.others, times) for rate in effort.rates}
     frames = [_summary(nets, part="optimizers", line=name) for name, nets in main.items()]
     frames += [_summary(nets, part="rates", line=f"{rate:g}") for rate, nets in rates.items()]
     frames += [_ratios(main[one], main[other], part="ratio", line=f"{one}/{other}") for one, other in _pairs()]
@@ -151,54 +154,45 @@ def _ratios(one: Trained, other: Trained, **tags: Any) -> DataFrame:
 
 
 def draw(collected: Collected) -> Iterator[Drawing]:
-    """Draw loss and accuracy against steps, single runs beside the notes' numbers, and SGD at other rates."""
+    """Draw loss and accuracy against steps, single nets beside the notes' numbers, and SGD at other rates."""
     import pandas
 
     measured = collected.measured
     figure, axes = figures.panels(rows=2, columns=2, width=figures.PAGE, height=5.0)
-    main = select(measured, part="optimizers")
+    main = of_single_nets(select(measured, part="optimizers"))
     losses, accuracy = select(main, quantity=LAST), select(main, quantity="test_accuracy")
-    _against_steps(axes[0, 0], losses, SHOWN, ylabel="loss of the batch just used", scale="log")
-    for index, name in enumerate(SHOWN):
-        if name in NOTES:
-            looks = figures.line(index) | {"markerfacecolor": "white", "markersize": 6, "linestyle": "none"}
-            axes[0, 0].plot(FIRST, NOTES[name], zorder=4, **looks)
+    first = _at_first(measured)
+    beside = losses.assign(ci_low=losses["ci_low"].where(losses["line"] != "rmsprop"))  # its band covers the others'
+    _against_steps(axes[0, 0], beside, SHOWN, ylabel="loss of the batch just used", scale="log")
+    axes[0, 0].set_ylim(top=5.0)  # RMSProp's first step leads to hundreds
+    _notes(axes[0, 0], FIRST)
     _against_steps(axes[0, 1], accuracy, SHOWN, ylabel="test accuracy", scale="linear")
-    axes[0, 1].set_ylim(bottom=0.5)
-    dots = _singles(measured)
-    figures.dot_plot(
-        axes[1, 0], dots, rows="optimizer", by="line", values="estimate",
-        xlabel=f"loss after {FIRST} steps, log10:\nmedian, 95% of single runs",
-    )  # fmt: skip
-    slow = pandas.concat([
-        select(losses, line=("sgd", "momentum")),
-        select(measured, part="rates", quantity=LAST),
-    ])  # fmt: skip
+    axes[0, 1].set_ylim(0.5, 1.0)
+    dots = of_single_nets(first).assign(optimizer=first["line"].map(figures.spelled), drawn="95% of our nets, median")
+    xlabel = f"loss of the batch just used, {FIRST} steps"
+    figures.dot_plot(axes[1, 0], dots, rows="optimizer", by="drawn", xlabel=xlabel)
+    axes[1, 0].set_xscale("log")
+    axes[1, 0].get_legend().get_texts()[-1].set_text("the notes' net")
     names = {"sgd": "SGD 0.01", "momentum": "momentum 0.01"} | {f"{rate:g}": f"SGD {rate:g}" for rate in RATES}
+    slow = select(measured, part=("optimizers", "rates"), quantity=LAST, line=tuple(names))
+    order = tuple(name for line, name in names.items() if line in set(slow["line"]))
     slow = slow.assign(line=slow["line"].map(names))
-    _against_steps(axes[1, 1], slow, tuple(names.values()), ylabel="loss of the batch just used", scale="log")
+    _against_steps(axes[1, 1], slow, order, ylabel="loss of the batch just used, median", scale="log")
     figures.panel_labels(axes.flat)
     yield Drawing(figure, pandas.concat([losses, accuracy, dots, slow]))
     yield _fewer_samples(measured)
 
 
 def _against_steps(axes: Axes, rows: DataFrame, order: tuple[str, ...], **looks: Any) -> None:
-    figures.against_depth(
-        axes,
-        of_single_nets(rows).assign(layer=rows["step"]),
-        by="line",
-        order=order,
-        label=figures.spelled,
-        xlabel="steps",
-        **looks,
-    )
+    rows = rows.assign(layer=rows["step"])
+    figures.against_depth(axes, rows, by="line", order=order, label=figures.spelled, xlabel="steps", **looks)
 
 
-def _singles(measured: DataFrame) -> DataFrame:
-    """Return log10 of the losses at the notes' first step, with the bands of single runs and the notes' numbers."""
-    rows = of_single_nets(_at_first(measured))
-    logarithms = {name: np.log10(rows[name]) for name in ("estimate", "ci_low", "ci_high", "theory")}
-    return rows.assign(optimizer=rows["line"].map(figures.spelled), **logarithms)
+def _notes(axes: Axes, place: float) -> None:
+    """Draw the notes' numbers as large open markers."""
+    for index, name in enumerate(NOTES):
+        looks = figures.line(index) | {"markerfacecolor": "none", "markeredgecolor": "black", "markersize": 6}
+        axes.plot(place, NOTES[name], linestyle="none", zorder=4, **looks)
 
 
 def of_single_nets(rows: DataFrame) -> DataFrame:
@@ -213,7 +207,7 @@ def _at_first(measured: DataFrame) -> DataFrame:
 
 
 def _fewer_samples(measured: DataFrame) -> Drawing:
-    """Draw losses of batches and of test samples against the number of samples that batches are drawn from."""
+    """Draw losses against the number of samples that batches are drawn from, the notes' at theirs."""
     import pandas
 
     steps = sorted(set(select(measured, part="samples")["step"]))
@@ -221,11 +215,16 @@ def _fewer_samples(measured: DataFrame) -> Drawing:
     drawn = []
     for place, step in zip(axes.flat, steps, strict=True):
         rows = select(measured, step=step, part=("samples", "optimizers"), line=tuple(NOTES), quantity=LAST)
-        looks = rows.assign(layer=np.log10(rows["samples"]))
+        sizes = sorted({int(size) for size in rows["samples"]} | ({NOTES_SAMPLES} if step == FIRST else set()))
         figures.against_depth(
-            place, looks, by="line", order=tuple(NOTES), label=figures.spelled, scale="log",
-            xlabel="log10 of the samples for training", ylabel=f"loss of the batch just used,\n{step} steps",
+            place, rows.assign(layer=rows["samples"]), by="line", order=tuple(NOTES), label=figures.spelled,
+            scale="log", xlabel="samples for training", ylabel=f"loss of the batch just used, {step} steps",
         )  # fmt: skip
+        place.set_xscale("log")
+        if step == FIRST:
+            _notes(place, NOTES_SAMPLES)
+        place.set_xticks(sizes, labels=[f"{size:,}" for size in sizes], minor=False)
+        place.set_xticks([], minor=True)
         drawn.append(rows)
     figures.panel_labels(axes.flat)
     return Drawing(figure, pandas.concat(drawn), part="samples")
@@ -243,21 +242,22 @@ def verdicts(collected: Collected) -> Iterator[Verdict]:
 def order_by_step(measured: DataFrame) -> DataFrame:
     """Return, by step from the notes' first, whether SGD is slowest, the others are close and AdaGrad is ahead.
 
-    Net by net, in log10 of the loss: slowest if the intervals of its distances from all others are above 0; close if
-    the others are less apart than the slowest of them is from SGD; ahead likewise.
+    Slowest: net by net, the intervals of log10 of its loss by that of each other one are above 0; ahead likewise.
+    Close: medians of the others are less apart than the largest of them is from that of SGD, ``share`` times as much.
     """
     import pandas
 
     rows = []
-    ratios = select(measured, part="ratio", quantity=LAST)
+    ratios, medians = select(measured, part="ratio", quantity=LAST), select(measured, part="optimizers", quantity=LAST)
     for step in sorted({step for step in ratios["step"] if step >= FIRST}):
         now = select(ratios, step=step)
         slow = select(now, line=tuple(f"sgd/{other}" for other in OTHERS))
         lead = select(now, line=tuple(f"adagrad/{other}" for other in OTHERS))
-        apart = max(0.0, float(-lead["estimate"].min())) - min(0.0, float(-lead["estimate"].max()))
+        others = select(medians, step=step, line=OTHERS)["estimate"]
+        share = (others.max() - others.min()) / (pick(medians, step=step, line="sgd").estimate - others.max())
         rows.append({
-            "step": step, "slowest": bool((slow["ci_low"] > 0).all()), "apart": apart,
-            "close": apart < float(slow["estimate"].min()), "ahead": bool((lead["ci_high"] < 0).all()),
+            "step": step, "slowest": bool((slow["ci_low"] > 0).all()), "share": share, "close": bool(0 < share < 1),
+            "factor": others.max() / others.min(), "ahead": bool((lead["ci_high"] < 0).all()),
         })  # fmt: skip
     return pandas.DataFrame(rows)
 
@@ -267,23 +267,27 @@ def _order(measured: DataFrame) -> Verdict:
     steps = order_by_step(measured)
     parts = {name: _spans(steps, steps[name]) for name in ("slowest", "close", "ahead")}
     together = steps["slowest"] & steps["close"] & steps["ahead"]
-    overtakes = {rate: [name for name in OTHERS if _ratio(measured, rate, name).ci_high < 0] for rate in RATES}
-    faster = [rate for rate, names in overtakes.items() if names]
-    conditions = [f"the learning rate of SGD is its {0.01:g}"] if faster else []
+    faster = [row for row in select(measured, part="rate ratio", quantity=LAST, step=FIRST).itertuples()
+              if row.ci_high < 0]  # fmt: skip
+    conditions = [f"the learning rate of SGD is its {RATE:g}"] if faster else []
     conditions += [f"steps are {_spans(steps, together)}"] if not together.all() else []
     ratios = select(measured, part="ratio", quantity=LAST, step=FIRST)
     nearest = select(ratios, line=tuple(f"sgd/{other}" for other in OTHERS)).sort_values("estimate").iloc[0]
     other = nearest["line"].split("/")[1]
+    ends = [
+        f"{row.share:.2g} times as far apart as from SGD after {row.step} steps (a factor of {row.factor:.2g})"
+        for row in steps.iloc[[0, -1]].itertuples()
+    ]
     note = (
         f"log10 of the loss of SGD by that of {figures.spelled(other)} after {FIRST} steps, the same weights and "
-        f"batches; theory: the notes'. By log10 of the loss of the batch just used: SGD is slowest at steps "
-        f"{parts['slowest']}; the other three are less apart than from SGD at {parts['close']} "
-        f"({', '.join(f'{row.apart:.2f} at {row.step}' for row in steps.iloc[[0, -1]].itertuples())}); AdaGrad is "
-        f"ahead of both at {parts['ahead']}. {_table(measured)}. SGD at other learning rates, {_told_rates(measured)}"
+        f"batches; theory: the notes'. Losses of the batch just used, from {FIRST} steps on every {EVERY}: SGD is "
+        f"slowest at steps {parts['slowest']}; the other three are closer to each other than to SGD at "
+        f"{parts['close']}: {', '.join(ends)}; AdaGrad is ahead of both at {parts['ahead']}. {_table(measured)}. "
+        f"{_told_rates(measured)}"
     )
     row = nearest.to_dict() | {"theory": math.log10(NOTES["sgd"] / NOTES[other])}
-    return judge("C05", _Row(**{name: row[name] for name in _Row._fields}), bool(together.any()), note,
-                 when=" and ".join(conditions))  # fmt: skip
+    decisive = _Row(**{name: row[name] for name in _Row._fields})
+    return judge("C05", decisive, bool(together.any()), note, when=" and ".join(conditions))
 
 
 class _Row(NamedTuple):
@@ -291,10 +295,6 @@ class _Row(NamedTuple):
     ci_low: float
     ci_high: float
     theory: float
-
-
-def _ratio(measured: DataFrame, rate: float, name: str) -> Any:
-    return pick(measured, part="rate ratio", line=f"{rate:g}/{name}", quantity=LAST, step=FIRST)
 
 
 def _spans(steps: DataFrame, held: Any) -> str:
@@ -321,11 +321,27 @@ def _table(measured: DataFrame) -> str:
 
 
 def _told_rates(measured: DataFrame) -> str:
+    """Write where SGD gets at other learning rates, and how it compares with Momentum at the same effective rate."""
     rows = select(measured, part="rates", quantity=LAST)
-    last = max(rows["step"])
-    return f"after {FIRST} and {last} steps: " + "; ".join(
-        f"{rate:g} " + " and ".join(f"{pick(rows, line=f'{rate:g}', step=step).estimate:.3g}" for step in (FIRST, last))
-        for rate in RATES
+    last, own = max(rows["step"]), select(measured, part="optimizers", quantity=LAST)
+    left = pick(own, line="sgd", step=last).estimate
+    reached = {
+        name: int(min(step for step, loss in zip(each["step"], each["estimate"], strict=True) if loss <= left))
+        for name, each in own.groupby("line", sort=False)
+        if name in OTHERS and (each["estimate"] <= left).any()
+    }
+    effective = RATE / (1 - MOMENTUM)
+    same = pick(measured, part="rate ratio", line=f"{effective:g}/momentum", quantity=LAST, step=last)
+    return (
+        f"What SGD has after {last} steps ({left:.3g}), others have after "
+        + ", ".join(f"{step} ({figures.spelled(name)})" for name, step in reached.items())
+        + f". SGD at other learning rates, after {FIRST} and {last} steps: "
+        + "; ".join(
+            f"{rate} " + " and ".join(f"{pick(each, step=step).estimate:.3g}" for step in (FIRST, last))
+            for rate, each in rows.groupby("line", sort=False)
+        )
+        + f". At {effective:g}, momentum's {RATE:g}/(1 - {MOMENTUM:g}), its loss is {10**same.estimate:.2f} "
+        f"[{10**same.ci_low:.2f}, {10**same.ci_high:.2f}] times momentum's after {last}"
     )
 
 
@@ -354,7 +370,7 @@ def _numbers(measured: DataFrame) -> Verdict:
 def _told_samples(measured: DataFrame) -> str:
     """Write what fewer samples change, since the notes' runs draw from 60,000."""
     rows = select(measured, part="samples", quantity=LAST)
-    least, last = min(rows["samples"]), max(rows["step"])
+    least, last = int(min(rows["samples"])), max(rows["step"])
     main = select(measured, part="optimizers")
     samples = int(main["samples"].iloc[0])
 
@@ -367,7 +383,7 @@ def _told_samples(measured: DataFrame) -> str:
         )
 
     return (
-        f"Batches are drawn from {samples} samples (the notes': 60000). Median losses with {least} and all, "
+        f"Batches are drawn from {samples} samples (the notes': {NOTES_SAMPLES}). Median losses with {least} and all, "
         f"after {FIRST} steps: {changes(FIRST)}; after {last}: {changes(last)}"
     )
 
