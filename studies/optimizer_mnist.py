@@ -172,7 +172,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     xlabel = f"loss of the batch just used, {FIRST} steps"
     figures.dot_plot(axes[1, 0], dots, rows="optimizer", by="drawn", xlabel=xlabel)
     axes[1, 0].set_xscale("log")
-    axes[1, 0].get_legend().get_texts()[-1].set_text("the notes' net")
+    axes[1, 0].get_legend().get_texts()[-1].set_text("the notes' nets")
     names = {"sgd": "SGD 0.01", "momentum": "momentum 0.01"} | {f"{rate:g}": f"SGD {rate:g}" for rate in RATES}
     slow = select(measured, part=("optimizers", "rates"), quantity=LAST, line=tuple(names))
     order = tuple(name for line, name in names.items() if line in set(slow["line"]))
@@ -192,7 +192,8 @@ def _notes(axes: Axes, place: float) -> None:
     """Draw the notes' numbers as large open markers."""
     for index, name in enumerate(NOTES):
         looks = figures.line(index) | {"markerfacecolor": "none", "markeredgecolor": "black", "markersize": 6}
-        axes.plot(place, NOTES[name], linestyle="none", zorder=4, **looks)
+        (drawn,) = axes.plot(place, NOTES[name], linestyle="none", zorder=4, **looks)
+    axes.legend([drawn], ["the notes' nets"], loc="upper right", handlelength=1.0)
 
 
 def of_single_nets(rows: DataFrame) -> DataFrame:
@@ -223,6 +224,7 @@ def _fewer_samples(measured: DataFrame) -> Drawing:
         place.set_xscale("log")
         if step == FIRST:
             _notes(place, NOTES_SAMPLES)
+            place.set_xlim(right=1.3 * NOTES_SAMPLES)
         place.set_xticks(sizes, labels=[f"{size:,}" for size in sizes], minor=False)
         place.set_xticks([], minor=True)
         drawn.append(rows)
