@@ -356,7 +356,7 @@ def _numbers(measured: DataFrame) -> Verdict:
         f"{row.ci_low:.3g} to {row.ci_high:.3g}, median {row.estimate:.3g}"
         for row in rows
     )
-    widest = max(rows, key=lambda row: abs(math.log(row.theory / row.estimate)) / math.log(row.above / row.below))
+    widest = max(rows, key=lambda row: abs(row.theory - row.estimate) / abs(row.ci_high - row.ci_low))
     median = pick(_at_first(measured), line=widest.line)
     shares = select(measured, part="optimizers", quantity=LAST)["inside"]
     note = (
