@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pandas import DataFrame
 
-NETS = {"quick": {"start": 8, "trained": 4}, "paper": {"start": 64, "trained": 64}}
+NETS = {"quick": {"start": 8, "trained": 3}, "paper": {"start": 64, "trained": 64}}
 # Saito 2016, Deep Learning from Scratch, section 6.3: 5 hidden layers, 1000 digits, 20 epochs, plain SGD.
 WIDTHS = (784, 100, 100, 100, 100, 100, 10)
 SAMPLES, BATCH, EPOCHS, RATE = 1000, 100, 20, 0.01
@@ -106,7 +106,7 @@ def measure(scale: str) -> DataFrame:
                 trained = train(
                     network(normalization, size), nets=NETS[scale]["trained"], steps=STEPS, data=data, test=test,
                     batch=BATCH, loss="softmax_cross_entropy", optimizer=f"sgd(learning_rate={rate!r})",
-                    quantities=("loss", "test_loss", *ACCURACIES, "dead_unit_fraction", "weight_gradient_mean_square"),
+                    quantities=("loss", *ACCURACIES, "dead_unit_fraction", "weight_gradient_mean_square"),
                     record=(0, STEPS),
                 )  # fmt: skip
             rows += [{"setting": setting, "scale": size} | row for row in _summary(trained, rate / size)]
@@ -118,7 +118,7 @@ def measure(scale: str) -> DataFrame:
 def _summary(trained: Trained, by: float) -> Iterator[dict[str, Any]]:
     """Yield means over nets at the end, shares of nets that diverged or died, and the first step of W_2 by its size."""
     lost = trained.diverged_after >= 0
-    for name in ("loss", "test_loss", *ACCURACIES):
+    for name in ("loss", *ACCURACIES):
         values = trained.values(name)[~lost, -1, 0]
         yield {"part": "end", "quantity": name, "diverged": int(lost.sum()), **mean_with_interval(values)}
     dead = trained.values("dead_unit_fraction")[:, -1, 1:-1].max(axis=1) == 1.0
@@ -232,8 +232,8 @@ def _as_good(ends: DataFrame, ranges: DataFrame) -> Verdict:
         f"from {_span(found[NORMALIZED])} with it and {_span(found[NONE])} without. With it accuracy falls to "
         f"{first.estimate:.2f} at 1e-4 and {last.estimate:.2f} at 1 (on the test part {test[0].estimate:.2f}, "
         f"{test[1].estimate:.2f} at the scale of least loss, {test[2].estimate:.2f}). What a scale changes is the size "
-        f"of the steps: the first one of W_2, by its size, goes as the scale to the power {slope:.2f}; and least loss is "
-        f"at {best[NORMALIZED]:.2g} with rate {RATE:g}, at {best[FASTER]:.2g} with {10 * RATE:g}"
+        f"of the steps: the first one of W_2, by its size, goes as the scale to the power {slope:.2f}; and least loss "
+        f"is at {best[NORMALIZED]:.2g} with rate {RATE:g}, at {best[FASTER]:.2g} with {10 * RATE:g}"
     )
     when = "" if all_scales else f"the standard deviation of a weight is from {_span(found[NORMALIZED])}"
     return judge("A20", row, all_scales or row.ci_low > 0.5, note, when=when)

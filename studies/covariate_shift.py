@@ -1,0 +1,413 @@
+"""How far what layers see moves in training, by other batches and by other weights, with and without batch norm."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stabsim import figures
+from stabsim.activations import activation
+from stabsim.arguments import make_task
+from stabsim.cli import run_script
+from stabsim.datasets import mnist_at_hand, split
+from stabsim.network import Network
+from stabsim.study import Case, Collected, Drawing, Study, Verdict
+from stabsim.training import Trained, train
+from stabsim.verdicts import judge, mean_with_interval, pick, select
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+    from pandas import DataFrame
+
+NETS = {"quick": 4, "paper": 32}
+STEPS = {"quick": 400, "paper": 3000}
+WIDTHS, BATCH, SAMPLES = (784, *(64,) * 7, 10), 64, 2000
+DEPTH = len(WIDTHS) - 1
+HIDDEN = range(1, DEPTH)
+WEIGHTS = {"tanh": "glorot_normal", "relu": "he_normal"}
+EPSILON = 1e-5
+NORMALIZATIONS = {"none": None, "batch": f"batch(epsilon={EPSILON:g})"}
+RATES = (0.01, 0.03, 0.1)
+MIDDLE = RATES[1]
+CHANCE = math.sqrt(2 / BATCH)  # by which the means of two mini-batches differ, in standard deviations
+EQUAL = math.log(1.5)  # of log variance from layer to layer, rms, up to which variances are taken for equal
+ALIKE = 1.5  # times as much at most, at the same loss
+VARIANCE = "activation_variance"
+DRIFTS = ("mean_shift_batches", "mean_shift_weights", "wasserstein_weights")
+
+Signals = list["NDArray[np.float64]"]
+
+
+def network(name: str, normalization: str) -> Network:
+    """Return the law of the nets before training."""
+    return Network(WIDTHS, name, WEIGHTS[name], normalization=NORMALIZATIONS[normalization])
+
+
+def digits() -> tuple[Any, Any]:
+    """Return digits, pixels from 0 to 1, and their classes."""
+    inputs, targets = split(mnist_at_hand(), scale="unit").train
+    return inputs[:SAMPLES], targets[:SAMPLES]
+
+
+def cases(scale: str) -> Iterator[Case]:
+    """Yield nets before training: variances from layer to layer."""
+    inputs = digits()[0]
+    for name in WEIGHTS:
+        for normalization in NORMALIZATIONS:
+            task = make_task(
+                network(name, normalization), batch=BATCH, inputs=inputs, quantities=(VARIANCE,), sampler="dense"
+            )
+            yield Case(task, 8 * NETS[scale], {"activation": name, "normalization": normalization})
+
+
+def times(steps: int) -> tuple[int, ...]:
+    """Return after how many steps it is looked: about three times a decade."""
+    powers = np.arange(0, math.log10(steps), 0.4)
+    return (0, *sorted({round(10**power) for power in powers}), steps)
+
+
+def measure(scale: str) -> DataFrame:
+    """Train nets of both activations, with and without batch norm, at each rate: the same weights, the same batches."""
+    import pandas
+
+    data, rows, drift, losses = digits(), [], {}, {}
+    for name in WEIGHTS:
+        for normalization in NORMALIZATIONS:
+            for rate in RATES:
+                trained = train(
+                    network(name, normalization), nets=NETS[scale], steps=STEPS[scale], data=data, batch=BATCH,
+                    loss="softmax_cross_entropy", optimizer=f"sgd(learning_rate={rate!r})",
+                    record=times(STEPS[scale]), quantities=("loss", VARIANCE, *DRIFTS), keep_weights=True,
+                )  # fmt: skip
+                tags = {"activation": name, "normalization": normalization, "rate": rate}
+                rows += [tags | row for row in (*_curves(trained), *_seen(trained, data[0]), *_nets(trained))]
+                drift[name, normalization, rate] = trained.values("wasserstein_weights")[:, :, 2:].mean(axis=2)
+                losses[name, normalization, rate] = trained.values("loss")[:, :, 0]
+            rows += list(_same_loss(name, normalization, drift, losses))
+    return pandas.DataFrame(rows).assign(theory=math.nan)
+
+
+def _row(part: str, quantity: str, values: Any, *, step: int = -1, layer: int = -1) -> dict[str, Any]:
+    values = np.asarray(values)[np.isfinite(values)]
+    return {"part": part, "quantity": quantity, "step": step, "layer": layer} | mean_with_interval(values)
+
+
+def _unequal(trained: Trained) -> NDArray[np.float64]:
+    """Return the root mean square over hidden layers of ln Var(z_(l+1)) / Var(z_l): nets, steps."""
+    logarithms = np.log(trained.values(VARIANCE)[:, :, 1:-1])
+    return np.asarray(np.sqrt((np.diff(logarithms, axis=2) ** 2).mean(axis=2)))
+
+
+def _curves(trained: Trained) -> Iterator[dict[str, Any]]:
+    """Yield what is against steps, and drift by layer at the end; by batches, of all steps together."""
+    drift = trained.values("wasserstein_weights")
+    for place, step in enumerate(trained.steps):
+        yield _row("curve", "loss", trained.values("loss")[:, place, 0], step=step)
+        yield _row("curve", "drift", drift[:, place, 2:].mean(axis=1), step=step)
+        yield _row("curve", "unequal", _unequal(trained)[:, place], step=step)
+    for layer in range(1, DEPTH + 1):
+        for quantity in DRIFTS[1:]:
+            yield _row("layer", quantity, trained.values(quantity)[:, -1, layer], layer=layer)
+        yield _row("layer", DRIFTS[0], trained.values(DRIFTS[0])[:, 1:, layer].mean(axis=1), layer=layer)
+
+
+def _nets(trained: Trained) -> Iterator[dict[str, Any]]:
+    """Yield by how much drift grows from layer to layer, and by how much variances come apart, net by net."""
+    for cause, quantity in (("weights", DRIFTS[2]), ("batches", DRIFTS[0])):
+        values = trained.values(quantity)[:, 1:] if cause == "batches" else trained.values(quantity)[:, -1:]
+        logarithms = np.log(values[:, :, 2:]).mean(axis=1)
+        yield _row("net", f"slope_{cause}", np.polyfit(np.arange(2, DEPTH + 1), logarithms.T, 1)[0])
+    unequal = _unequal(trained)
+    yield _row("net", "unequal_start", unequal[:, 0])
+    yield _row("net", "unequal_end", unequal[:, -1])
+    yield _row("net", "unequal_change", unequal[:, -1] - unequal[:, 0])
+
+
+def _same_loss(
+    name: str, normalization: str, drift: dict[Any, Any], losses: dict[Any, Any]
+) -> Iterator[dict[str, Any]]:
+    """Yield ln of the drift at the smallest rate by that at the largest: after as many steps, and at the same loss.
+
+    The loss is the smallest that each net reaches at both.
+    """
+    slow, fast = ((name, normalization, rate) for rate in (RATES[0], RATES[-1]))
+    found: dict[str, list[float]] = {"same_steps": [], "same_loss": [], "loss_behind": []}
+    for net in range(len(drift[slow])):
+        reached = max(losses[slow][net].min(), losses[fast][net].min())
+        at = [_drift_at(reached, losses[key][net], drift[key][net]) for key in (slow, fast)]
+        found["same_loss"].append(math.log(at[0] / at[1]))
+        found["same_steps"].append(math.log(drift[slow][net, -1] / drift[fast][net, -1]))
+        found["loss_behind"].append(losses[slow][net, -1] - losses[fast][net, -1])
+    for quantity, values in found.items():
+        yield {"activation": name, "normalization": normalization, "rate": 0.0} | _row("rates", quantity, values)
+
+
+def _drift_at(loss: float, losses: NDArray[np.float64], drift: NDArray[np.float64]) -> float:
+    """Return the drift at which a loss is first reached, between the times it is looked at linear in the loss."""
+    place = int(np.argmax(losses <= loss))
+    share = (losses[place - 1] - loss) / (losses[place - 1] - losses[place])
+    return float(drift[place - 1] + share * (drift[place] - drift[place - 1]))
+
+
+# --- what f sees ----------------------------------------------------------------------------------------
+
+
+def forward(trained: Trained, net: int, place: int, inputs: NDArray[np.float64]) -> Signals:
+    """Return what f sees in every hidden layer of a net: s, or what batch norm with its scale and shift makes of it."""
+    f, z, found = activation(trained.network.activation.name), inputs, []
+    for layer in HIDDEN:
+        s = z @ trained.weights(layer)[net, place].astype(float) + trained.biases(layer)[net, place]
+        if trained.network.normalization is not None:
+            s = (s - s.mean(axis=0)) / np.sqrt(s.var(axis=0) + EPSILON)
+            s = s * trained.scales(layer)[net, place] + trained.shifts(layer)[net, place]
+        found.append(s)
+        z = f.evaluate("f", s)
+    return found
+
+
+def _seen(trained: Trained, inputs: NDArray[np.float64]) -> Iterator[dict[str, Any]]:
+    """Yield by how much the means of what f sees move, by other weights and by another mini-batch."""
+    one, other = inputs[:BATCH], inputs[BATCH : 2 * BATCH]
+    moved: dict[str, list[list[float]]] = {"weights": [], "batches": []}
+    for net in range(len(trained.record)):
+        start = forward(trained, net, 0, one)
+        for cause, now in (("weights", forward(trained, net, -1, one)), ("batches", forward(trained, net, 0, other))):
+            moved[cause].append([shift(a, b) for a, b in zip(start, now, strict=True)])
+    for cause, nets in moved.items():
+        for layer, values in zip(HIDDEN, np.array(nets).T, strict=True):
+            yield _row("layer", f"seen_{cause}", values, layer=layer)
+        yield _row("net", f"seen_{cause}", np.mean(nets, axis=1))
+
+
+def shift(then: NDArray[np.float64], now: NDArray[np.float64]) -> float:
+    """Return the root mean square over units of the mean's shift, in standard deviations at the start."""
+    return float(np.sqrt((((now.mean(axis=0) - then.mean(axis=0)) / then.std(axis=0)) ** 2).mean()))
+
+
+# --- figures and verdicts -------------------------------------------------------------------------------
+
+
+def draw(collected: Collected) -> Iterator[Drawing]:
+    """Draw drift by layer and cause, what f sees, drift against steps and against loss, and variances."""
+    import pandas
+
+    measured = collected.measured
+    lines = [
+        figures.spelled(name) + (", BN" if norm == "batch" else "")
+        for name, norm in zip(measured["activation"], measured["normalization"], strict=True)
+    ]
+    measured = measured.assign(line=lines)
+    figure, axes = figures.panels(rows=3, columns=2, width=figures.PAGE, height=6.4)
+    layers = select(measured, part="layer", rate=MIDDLE)
+    by_layer = (
+        (axes[0, 0], "wasserstein_weights", "by weights: Wasserstein distance\nof the input (std)", 2),
+        (axes[0, 1], "mean_shift_batches", "by batches: shift of the\nmean of the input (std)", 1),
+        (axes[1, 0], "seen_weights", "by weights: shift of the\nmean of what $f$ sees (std)", 1),
+    )
+    drawn = []
+    for panel, quantity, ylabel, first in by_layer:
+        rows = select(layers, quantity=quantity)
+        drawn.append(rows[rows["layer"] >= first])
+        figures.against_depth(panel, drawn[-1], by="line", ylabel=ylabel)
+        panel.set_ylim(bottom=0)
+    axes[0, 1].axhline(CHANCE, color="black", linestyle="dashed", linewidth=0.8, label=r"$(2 / \mathrm{batch})^{1/2}$")
+    axes[0, 1].legend(handles=axes[0, 1].lines[-1:], loc="lower right")
+    curves = select(measured, part="curve")
+    unequal = select(curves, quantity="unequal", rate=MIDDLE)
+    _against_steps(axes[1, 1], unequal, by="line", ylabel=r"rms of ln Var($z_{l+1}$) / Var($z_l$)")
+    rated = select(curves, activation="tanh", quantity=("drift", "loss"))
+    named = rated["normalization"].map({"none": "rate ", "batch": "BN, rate "}) + rated["rate"].map("{:g}".format)
+    rated = rated.assign(line=named)
+    drift = select(rated, quantity="drift")
+    _against_steps(axes[2, 0], drift, by="line", ylabel="drift by weights (std), tanh")
+    _against_loss(axes[2, 1], rated)
+    figures.panel_labels(axes.flat)
+    yield Drawing(figure, pandas.concat([*drawn, unequal, rated]))
+
+
+def _against_steps(axes: Axes, rows: DataFrame, *, by: str, ylabel: str) -> None:
+    rows = rows.assign(layer=rows["step"])
+    axes.set_xscale("symlog", linthresh=1.0)
+    figures.against_depth(axes, rows, by=by, xlabel="steps", ylabel=ylabel)
+    ticks = [0] + [10**power for power in range(round(math.log10(rows["step"].max())) + 1)]
+    axes.set_xticks(ticks, labels=list(map(str, ticks)))
+    axes.minorticks_off()
+    axes.set_ylim(bottom=0)
+
+
+def _against_loss(axes: Axes, rows: DataFrame) -> None:
+    """Draw drift against the loss that is reached, which falls to the right."""
+    lines = []
+    for index, (line, own) in enumerate(rows.groupby("line", sort=False)):
+        loss, drift = (select(own, quantity=quantity).sort_values("step") for quantity in ("loss", "drift"))
+        (drawn,) = axes.plot(loss["estimate"], drift["estimate"], label=line, **figures.line(index))
+        axes.fill_between(
+            loss["estimate"], drift["ci_low"], drift["ci_high"], color=drawn.get_color(), alpha=0.25, linewidth=0
+        )
+        lines.append(drawn)
+    axes.invert_xaxis()
+    axes.set(xlabel="training loss (nats)", ylabel="drift by weights (std), tanh", ylim=(0, None))
+
+
+def verdicts(collected: Collected) -> Iterator[Verdict]:
+    """Hold the parts of both claims against what was measured."""
+    measured = collected.measured
+    yield _by_batches(measured)
+    yield _deeper(measured)
+    yield _pinned(measured)
+    yield _variances(collected.table, measured)
+    yield _small_rates(measured)
+
+
+def _net(measured: DataFrame, quantity: str, name: str, normalization: str = "none") -> Any:
+    return pick(measured, part="net", quantity=quantity, activation=name, normalization=normalization, rate=MIDDLE)
+
+
+def _written(row: Any) -> str:
+    return f"{row.estimate:.3g} [{row.ci_low:.3g}, {row.ci_high:.3g}]"
+
+
+def _by_batches(measured: DataFrame) -> Verdict:
+    """A04: with W fixed, another mini-batch changes what every layer sees: by as much as means of samples differ."""
+    rows = select(measured, part="layer", quantity=DRIFTS[0], normalization="none", rate=MIDDLE)
+    plain = rows[rows["layer"] > 1]
+    slopes = {name: _net(measured, "slope_batches", name) for name in WEIGHTS}
+    deeper = all(row.ci_low > 0 for row in slopes.values())
+    note = (
+        "shift of the mean of a unit of the last layer's input by another mini-batch, W as at the start, tanh, in "
+        f"standard deviations. In all layers from 2 on it is {plain['estimate'].min():.3f} to "
+        f"{plain['estimate'].max():.3f}, what chance makes of the means of {BATCH} samples each, (2 / {BATCH})^1/2 = "
+        f"{CHANCE:.3f}: no other distribution, a smaller sample. ln of it grows by layer by "
+        + ", ".join(f"{_written(row)} ({name})" for name, row in slopes.items())
+        + (": deeper layers drift more" if deeper else ": deeper layers do not drift more by batches")
+    )
+    row = pick(rows, activation="tanh", layer=DEPTH)._replace(theory=CHANCE)
+    return judge("A04", row, bool((rows["ci_low"] > 0).all()) and row.ci_low < 2 * CHANCE, note)
+
+
+def _deeper(measured: DataFrame) -> Verdict:
+    """A04: as W is updated, deeper layers drift more."""
+    slopes = {name: _net(measured, "slope_weights", name) for name in WEIGHTS}
+    normed = {name: _net(measured, "slope_weights", name, "batch") for name in WEIGHTS}
+    more = [name for name, row in slopes.items() if row.ci_low > 0]
+    drifts = {
+        name: select(measured, part="layer", quantity=DRIFTS[2], activation=name, normalization="none", rate=MIDDLE)
+        for name in WEIGHTS
+    }
+    ends = [f"{pick(rows, layer=2).estimate:.3f} to {pick(rows, layer=DEPTH).estimate:.3f} ({name})"
+            for name, rows in drifts.items()]  # fmt: skip
+    note = (
+        "by how much ln of the Wasserstein distance of a layer's input from that at the start grows by layer, tanh, "
+        f"without batch norm, same mini-batch, at the end, layers 2 to {DEPTH}; relu {_written(slopes['relu'])}; with "
+        f"batch norm tanh {_written(normed['tanh'])}, relu {_written(normed['relu'])}. The distances from layer 2 to "
+        f"{DEPTH}, in standard deviations: {', '.join(ends)}"
+    )
+    when = "" if len(more) == len(WEIGHTS) else f"f is {', '.join(more)}"
+    return judge("A04", slopes["tanh"], bool(more), note, when=when)
+
+
+def _pinned(measured: DataFrame) -> Verdict:
+    """A04: batch norm pins the distribution: of what f sees, or of what the layer behind takes."""
+    seen = {(name, norm): _net(measured, "seen_weights", name, norm) for name in WEIGHTS for norm in NORMALIZATIONS}
+    batches = {key: _net(measured, "seen_batches", *key) for key in seen}
+    curves = select(measured, part="curve", quantity="drift", rate=MIDDLE)
+    last = select(curves, step=curves["step"].max())
+    inputs = {key: pick(last, activation=key[0], normalization=key[1]) for key in seen}
+
+    def less(found: dict[Any, Any], factor: float = 1.0) -> bool:
+        return all(found[name, "batch"].ci_high < factor * found[name, "none"].ci_low for name in WEIGHTS)
+
+    exact = all(abs(batches[name, "batch"].estimate) < 1e-9 for name in WEIGHTS)
+    pins, keeps = exact and less(seen, 0.5), less(inputs, 0.5)
+
+    def both(found: dict[Any, Any]) -> str:
+        return ", ".join(f"{found[n, 'batch'].estimate:.2g} for {found[n, 'none'].estimate:.2g} ({n})" for n in WEIGHTS)
+
+    note = (
+        "shift of the mean of what f sees by the weights after training, mean of the hidden layers, tanh with batch "
+        f"norm, in standard deviations. With batch norm for without: {both(seen)}; by another mini-batch "
+        f"{both(batches)}: its mean and variance are trained numbers, shift and scale, and no mini-batch moves them. "
+        f"Of the layers' inputs z behind f, by weights, the Wasserstein distance is {both(inputs)}: "
+        + ("less" if less(inputs) else "not less")
+    )
+    when = "" if keeps else "the mean and variance of what f sees are meant, not all of the distribution of z"
+    return judge("A04", seen["tanh", "batch"], pins, note, when=when)
+
+
+def _variances(table: DataFrame, measured: DataFrame) -> Verdict:
+    """A21: variances are equal at the start, not after some steps; with batch norm they stay."""
+    found = {
+        (name, norm, when): _net(measured, f"unequal_{when}", name, norm)
+        for name in WEIGHTS for norm in NORMALIZATIONS for when in ("start", "change", "end")
+    }  # fmt: skip
+    equal = {name: found[name, "none", "start"].ci_high < EQUAL for name in WEIGHTS}
+    apart = {name: found[name, "none", "change"].ci_low > 0 for name in WEIGHTS}
+    kept = {name: found[name, "batch", "end"].ci_high < EQUAL for name in WEIGHTS}
+    holds = [name for name in WEIGHTS if equal[name] and apart[name] and kept[name]]
+    start = select(table, normalization="none", quantity=VARIANCE)
+    first = ", ".join(
+        f"{pick(start, activation=name, layer=1).estimate:.3g} to {pick(start, activation=name, layer=7).estimate:.3g} "
+        f"({name})"
+        for name in WEIGHTS
+    )
+
+    def written(norm: str) -> str:
+        return ", ".join(
+            f"{found[n, norm, 'start'].estimate:.2f} to {found[n, norm, 'end'].estimate:.2f}, by "
+            f"{_written(found[n, norm, 'change'])} ({n})"
+            for n in WEIGHTS
+        )
+
+    note = (
+        "by how much the rms over hidden layers of ln Var(z_(l+1)) / Var(z_l) has grown at the end, tanh, without "
+        f"batch norm. It goes from {written('none')}; with batch norm from {written('batch')}. At the start the "
+        f"variance of z goes from layer 1 to 7 from {first}; taken for equal up to {EQUAL:.2f} a layer"
+    )
+    when = "" if len(holds) == len(WEIGHTS) else f"f is {', '.join(holds)}"
+    return judge("A21", found["tanh", "none", "change"], bool(holds), note, when=when)
+
+
+def _small_rates(measured: DataFrame) -> Verdict:
+    """A21: a small learning rate delays the drift, and the loss with it; compared at the same loss, too."""
+    rates = select(measured, part="rates", normalization="none")
+    found = {
+        quantity: {name: pick(rates, quantity=quantity, activation=name) for name in WEIGHTS}
+        for quantity in ("same_steps", "same_loss", "loss_behind")
+    }
+    later = all(row.ci_high < 0 for row in found["same_steps"].values())
+    slower = all(row.ci_low > 0 for row in found["loss_behind"].values())
+    alike = all(abs(row.estimate) < math.log(ALIKE) for row in found["same_loss"].values())
+
+    def factor(rows: dict[str, Any]) -> str:
+        return ", ".join(
+            f"{math.exp(row.estimate):.2f} [{math.exp(row.ci_low):.2f}, {math.exp(row.ci_high):.2f}] ({name})"
+            for name, row in rows.items()
+        )
+
+    behind = ", ".join(f"{row.estimate:.2f} ({name})" for name, row in found["loss_behind"].items())
+    note = (
+        f"ln of the drift of the layers' inputs by weights with rate {RATES[0]:g}, by that with {RATES[-1]:g}, after "
+        f"as many steps, tanh, without batch norm. Factors: {factor(found['same_steps'])}, while the loss is {behind} "
+        f"above. At the same loss: {factor(found['same_loss'])}: "
+        + ("drift comes with what is learned, at any rate" if alike else "it is not the same for what is learned")
+    )
+    return judge("A21", found["same_steps"]["tanh"], later and slower, note)
+
+
+study = Study(
+    name="covariate_shift",
+    title="Covariate shift: by batches and by weights, layer by layer, and what batch norm pins",
+    cases=cases,
+    draw=draw,
+    claims=("A04", "A21"),
+    verdicts=verdicts,
+    measure=measure,
+    on_mnist=True,
+)
+
+if __name__ == "__main__":
+    run_script(study)
