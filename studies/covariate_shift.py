@@ -33,11 +33,11 @@ EPSILON = 1e-5
 NORMALIZATIONS = {"none": None, "batch": f"batch(epsilon={EPSILON:g})"}
 RATES = (0.01, 0.03, 0.1)
 MIDDLE = RATES[1]
-CHANCE = math.sqrt(2 / BATCH)  # by which the means of two mini-batches differ, in standard deviations
 EQUAL = math.log(1.5)  # of log variance from layer to layer, rms, up to which variances are taken for equal
 ALIKE = 1.5  # times as much at most, at the same loss
 VARIANCE = "activation_variance"
-DRIFTS = ("mean_shift_batches", "mean_shift_weights", "wasserstein_weights")
+BY_BATCHES, BY_WEIGHTS = "wasserstein_batches", "wasserstein_weights"
+BATCHES, LOOKS = (16, 64, 256), 8  # of which drift by batches is measured, on so many others than the first
 
 Signals = list["NDArray[np.float64]"]
 
@@ -81,19 +81,49 @@ def measure(scale: str) -> DataFrame:
                 trained = train(
                     network(name, normalization), nets=NETS[scale], steps=STEPS[scale], data=data, batch=BATCH,
                     loss="softmax_cross_entropy", optimizer=f"sgd(learning_rate={rate!r})",
-                    record=times(STEPS[scale]), quantities=("loss", VARIANCE, *DRIFTS), keep_weights=True,
+                    record=times(STEPS[scale]), quantities=("loss", VARIANCE, BY_WEIGHTS), keep_weights=True,
                 )  # fmt: skip
                 tags = {"activation": name, "normalization": normalization, "rate": rate}
                 rows += [tags | row for row in (*_curves(trained), *_seen(trained, data[0]), *_nets(trained))]
-                drift[name, normalization, rate] = trained.values("wasserstein_weights")[:, :, 2:].mean(axis=2)
+                drift[name, normalization, rate] = _mean_drift(trained)
                 losses[name, normalization, rate] = trained.values("loss")[:, :, 0]
             rows += list(_same_loss(name, normalization, drift, losses))
+            rows += list(_by_size(name, normalization, NETS[scale], data))
     return pandas.DataFrame(rows).assign(theory=math.nan)
 
 
 def _row(part: str, quantity: str, values: Any, *, step: int = -1, layer: int = -1) -> dict[str, Any]:
     values = np.asarray(values)[np.isfinite(values)]
     return {"part": part, "quantity": quantity, "step": step, "layer": layer} | mean_with_interval(values)
+
+
+def _mean_drift(trained: Trained) -> NDArray[np.float64]:
+    """Return the drift of inputs by weights, the geometric mean of layers 2 and up: nets, steps.
+
+    Few units of ReLU that were nearly closed at the start, with next to no standard deviation, own other means.
+    """
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.exp(np.log(trained.values(BY_WEIGHTS)[:, :, 2:]).mean(axis=2)))
+
+
+def _by_size(name: str, normalization: str, nets: int, data: tuple[Any, Any]) -> Iterator[dict[str, Any]]:
+    """Yield drift by batches of several sizes, of nets that are not trained, by layer; and by which power it goes."""
+    tags = {"activation": name, "normalization": normalization, "rate": 0.0}
+    logarithms = []
+    for batch in BATCHES:
+        looked = train(
+            network(name, normalization), nets=nets, steps=LOOKS, data=data, batch=batch,
+            loss="softmax_cross_entropy", optimizer="sgd(learning_rate=1e-12)", record=range(1, LOOKS),
+            quantities=(BY_BATCHES,),
+        )  # fmt: skip
+        drift = looked.values(BY_BATCHES).mean(axis=1)
+        for layer in range(1, DEPTH + 1):
+            yield tags | _row("batches", f"batch {batch}", drift[:, layer], layer=layer)
+        logarithms.append(np.log(drift[:, 2:]))
+    powers = np.polyfit(np.log(BATCHES), np.array(logarithms).reshape(len(BATCHES), -1), 1)[0]
+    yield tags | _row("batches", "power", powers.reshape(nets, -1).mean(axis=1))
+    slopes = np.polyfit(np.arange(2, DEPTH + 1), logarithms[BATCHES.index(BATCH)].T, 1)[0]
+    yield tags | _row("batches", "slope", slopes)
 
 
 def _unequal(trained: Trained) -> NDArray[np.float64]:
@@ -103,24 +133,21 @@ def _unequal(trained: Trained) -> NDArray[np.float64]:
 
 
 def _curves(trained: Trained) -> Iterator[dict[str, Any]]:
-    """Yield what is against steps, and drift by layer at the end; by batches, of all steps together."""
-    drift = trained.values("wasserstein_weights")
+    """Yield what is against steps, drift by weights of each layer's input at the end, and variances there."""
     for place, step in enumerate(trained.steps):
         yield _row("curve", "loss", trained.values("loss")[:, place, 0], step=step)
-        yield _row("curve", "drift", drift[:, place, 2:].mean(axis=1), step=step)
+        yield _row("curve", "drift", _mean_drift(trained)[:, place], step=step)
         yield _row("curve", "unequal", _unequal(trained)[:, place], step=step)
     for layer in range(1, DEPTH + 1):
-        for quantity in DRIFTS[1:]:
-            yield _row("layer", quantity, trained.values(quantity)[:, -1, layer], layer=layer)
-        yield _row("layer", DRIFTS[0], trained.values(DRIFTS[0])[:, 1:, layer].mean(axis=1), layer=layer)
+        yield _row("layer", BY_WEIGHTS, trained.values(BY_WEIGHTS)[:, -1, layer], layer=layer)
+    for layer in HIDDEN:
+        yield _row("layer", VARIANCE, trained.values(VARIANCE)[:, -1, layer], layer=layer)
 
 
 def _nets(trained: Trained) -> Iterator[dict[str, Any]]:
     """Yield by how much drift grows from layer to layer, and by how much variances come apart, net by net."""
-    for cause, quantity in (("weights", DRIFTS[2]), ("batches", DRIFTS[0])):
-        values = trained.values(quantity)[:, 1:] if cause == "batches" else trained.values(quantity)[:, -1:]
-        logarithms = np.log(values[:, :, 2:]).mean(axis=1)
-        yield _row("net", f"slope_{cause}", np.polyfit(np.arange(2, DEPTH + 1), logarithms.T, 1)[0])
+    logarithms = np.log(trained.values(BY_WEIGHTS)[:, -1, 2:])
+    yield _row("net", "slope", np.polyfit(np.arange(2, DEPTH + 1), logarithms.T, 1)[0])
     unequal = _unequal(trained)
     yield _row("net", "unequal_start", unequal[:, 0])
     yield _row("net", "unequal_end", unequal[:, -1])
@@ -202,20 +229,20 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     ]
     measured = measured.assign(line=lines)
     figure, axes = figures.panels(rows=3, columns=2, width=figures.PAGE, height=6.4)
-    layers = select(measured, part="layer", rate=MIDDLE)
+    layers, by_size = select(measured, part="layer", rate=MIDDLE), select(measured, part="batches")
     by_layer = (
-        (axes[0, 0], "wasserstein_weights", "by weights: Wasserstein distance\nof the input (std)", 2),
-        (axes[0, 1], "mean_shift_batches", "by batches: shift of the\nmean of the input (std)", 1),
-        (axes[1, 0], "seen_weights", "by weights: shift of the\nmean of what $f$ sees (std)", 1),
+        (axes[0, 0], layers, BY_WEIGHTS, "drift of the input by\nweights (std)", 2),
+        (axes[0, 1], by_size, f"batch {BATCH}", "drift of the input by\nbatches (std)", 1),
+        (axes[1, 0], layers, "seen_weights", "shift of the mean of what\n$f$ sees by weights (std)", 1),
     )
     drawn = []
-    for panel, quantity, ylabel, first in by_layer:
-        rows = select(layers, quantity=quantity)
+    for panel, found, quantity, ylabel, first in by_layer:
+        rows = select(found, quantity=quantity)
         drawn.append(rows[rows["layer"] >= first])
-        figures.against_depth(panel, drawn[-1], by="line", ylabel=ylabel)
-        panel.set_ylim(bottom=0)
-    axes[0, 1].axhline(CHANCE, color="black", linestyle="dashed", linewidth=0.8, label=r"$(2 / \mathrm{batch})^{1/2}$")
-    axes[0, 1].legend(handles=axes[0, 1].lines[-1:], loc="lower right")
+        linear = quantity == f"batch {BATCH}"
+        figures.against_depth(panel, drawn[-1], by="line", scale="linear" if linear else "log", ylabel=ylabel)
+        if linear:
+            panel.set_ylim(bottom=0)
     curves = select(measured, part="curve")
     unequal = select(curves, quantity="unequal", rate=MIDDLE)
     _against_steps(axes[1, 1], unequal, by="line", ylabel=r"rms of ln Var($z_{l+1}$) / Var($z_l$)")
@@ -272,30 +299,36 @@ def _written(row: Any) -> str:
 
 
 def _by_batches(measured: DataFrame) -> Verdict:
-    """A04: with W fixed, another mini-batch changes what every layer sees: by as much as means of samples differ."""
-    rows = select(measured, part="layer", quantity=DRIFTS[0], normalization="none", rate=MIDDLE)
-    plain = rows[rows["layer"] > 1]
-    slopes = {name: _net(measured, "slope_batches", name) for name in WEIGHTS}
-    deeper = all(row.ci_low > 0 for row in slopes.values())
-    note = (
-        "shift of the mean of a unit of the last layer's input by another mini-batch, W as at the start, tanh, in "
-        f"standard deviations. In all layers from 2 on it is {plain['estimate'].min():.3f} to "
-        f"{plain['estimate'].max():.3f}, what chance makes of the means of {BATCH} samples each, (2 / {BATCH})^1/2 = "
-        f"{CHANCE:.3f}: no other distribution, a smaller sample. ln of it grows by layer by "
-        + ", ".join(f"{_written(row)} ({name})" for name, row in slopes.items())
-        + (": deeper layers drift more" if deeper else ": deeper layers do not drift more by batches")
+    """A04: with W fixed, another mini-batch changes what every layer sees: by as much as small samples differ."""
+    found = select(measured, part="batches", normalization="none")
+    rows = select(found, quantity=f"batch {BATCH}")
+    power, slope = (
+        {name: pick(found, quantity=quantity, activation=name) for name in WEIGHTS} for quantity in ("power", "slope")
     )
-    row = pick(rows, activation="tanh", layer=DEPTH)._replace(theory=CHANCE)
-    return judge("A04", row, bool((rows["ci_low"] > 0).all()) and row.ci_low < 2 * CHANCE, note)
+    by_chance = all(abs(row.estimate + 0.5) < 0.1 for row in power.values())
+    deeper = [name for name, row in slope.items() if row.ci_low > 0]
+    note = (
+        f"Wasserstein distance of the last layer's input on another mini-batch of {BATCH}, W fixed, tanh, in standard "
+        f"deviations; in all layers {rows['estimate'].min():.2f} to {rows['estimate'].max():.2f}. It goes as the batch "
+        "to the power "
+        + ", ".join(f"{_written(row)} ({name})" for name, row in power.items())
+        + (": no other distribution, but samples of one" if by_chance else "")
+        + ". From layer to layer ln of it grows by "
+        + ", ".join(f"{_written(row)} ({name})" for name, row in slope.items())
+        + f": deeper layers drift more by batches with {' and '.join(deeper) or 'neither'}"
+    )
+    row = pick(rows, activation="tanh", layer=DEPTH)
+    when = "mini-batches are small samples: it falls as their root" if by_chance else ""
+    return judge("A04", row, bool((rows["ci_low"] > 0).all() and (rows["estimate"] < 1.0).all()), note, when=when)
 
 
 def _deeper(measured: DataFrame) -> Verdict:
     """A04: as W is updated, deeper layers drift more."""
-    slopes = {name: _net(measured, "slope_weights", name) for name in WEIGHTS}
-    normed = {name: _net(measured, "slope_weights", name, "batch") for name in WEIGHTS}
+    slopes = {name: _net(measured, "slope", name) for name in WEIGHTS}
+    normed = {name: _net(measured, "slope", name, "batch") for name in WEIGHTS}
     more = [name for name, row in slopes.items() if row.ci_low > 0]
     drifts = {
-        name: select(measured, part="layer", quantity=DRIFTS[2], activation=name, normalization="none", rate=MIDDLE)
+        name: select(measured, part="layer", quantity=BY_WEIGHTS, activation=name, normalization="none", rate=MIDDLE)
         for name in WEIGHTS
     }
     ends = [f"{pick(rows, layer=2).estimate:.3f} to {pick(rows, layer=DEPTH).estimate:.3f} ({name})"
@@ -349,11 +382,11 @@ def _variances(table: DataFrame, measured: DataFrame) -> Verdict:
     kept = {name: found[name, "batch", "end"].ci_high < EQUAL for name in WEIGHTS}
     holds = [name for name in WEIGHTS if equal[name] and apart[name] and kept[name]]
     start = select(table, normalization="none", quantity=VARIANCE)
-    first = ", ".join(
-        f"{pick(start, activation=name, layer=1).estimate:.3g} to {pick(start, activation=name, layer=7).estimate:.3g} "
-        f"({name})"
-        for name in WEIGHTS
-    )
+    last = select(measured, part="layer", normalization="none", quantity=VARIANCE, rate=MIDDLE)
+
+    def ends(rows: DataFrame) -> str:
+        each = [[pick(rows, activation=name, layer=layer).estimate for layer in (1, DEPTH - 1)] for name in WEIGHTS]
+        return ", ".join(f"{a:.3g} to {b:.3g} ({name})" for name, (a, b) in zip(WEIGHTS, each, strict=True))
 
     def written(norm: str) -> str:
         return ", ".join(
@@ -364,8 +397,8 @@ def _variances(table: DataFrame, measured: DataFrame) -> Verdict:
 
     note = (
         "by how much the rms over hidden layers of ln Var(z_(l+1)) / Var(z_l) has grown at the end, tanh, without "
-        f"batch norm. It goes from {written('none')}; with batch norm from {written('batch')}. At the start the "
-        f"variance of z goes from layer 1 to 7 from {first}; taken for equal up to {EQUAL:.2f} a layer"
+        f"batch norm. It goes from {written('none')}; with batch norm from {written('batch')}. From layer "
+        f"1 to {DEPTH - 1} Var(z) goes at the start from {ends(start)}, at the end from {ends(last)}; taken for equal up to {EQUAL:.2f} a layer"
     )
     when = "" if len(holds) == len(WEIGHTS) else f"f is {', '.join(holds)}"
     return judge("A21", found["tanh", "none", "change"], bool(holds), note, when=when)
