@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 NETS = {"quick": 4, "paper": 32}
-STEPS = {"quick": 400, "paper": 3000}
+STEPS = {"quick": 300, "paper": 3000}
 WIDTHS, BATCH, SAMPLES = (784, *(64,) * 7, 10), 64, 2000
 DEPTH = len(WIDTHS) - 1
 HIDDEN = range(1, DEPTH)
@@ -37,7 +37,7 @@ EQUAL = math.log(1.5)  # of log variance from layer to layer, rms, up to which v
 ALIKE = 1.5  # times as much at most, at the same loss
 VARIANCE = "activation_variance"
 BY_BATCHES, BY_WEIGHTS = "wasserstein_batches", "wasserstein_weights"
-BATCHES, LOOKS = (16, 64, 256), 8  # of which drift by batches is measured, on so many others than the first
+BATCHES, LOOKS = (16, 64, 256), 5  # of which drift by batches is measured, on so many others than the first
 
 Signals = list["NDArray[np.float64]"]
 
@@ -87,7 +87,7 @@ def measure(scale: str) -> DataFrame:
                 rows += [tags | row for row in (*_curves(trained), *_seen(trained, data[0]), *_nets(trained))]
                 drift[name, normalization, rate] = _mean_drift(trained)
                 losses[name, normalization, rate] = trained.values("loss")[:, :, 0]
-            rows += list(_same_loss(name, normalization, drift, losses))
+            rows += list(_rates(name, normalization, drift, losses, times(STEPS[scale])))
             rows += list(_by_size(name, normalization, NETS[scale], data))
     return pandas.DataFrame(rows).assign(theory=math.nan)
 
@@ -154,30 +154,35 @@ def _nets(trained: Trained) -> Iterator[dict[str, Any]]:
     yield _row("net", "unequal_change", unequal[:, -1] - unequal[:, 0])
 
 
-def _same_loss(
-    name: str, normalization: str, drift: dict[Any, Any], losses: dict[Any, Any]
+def _rates(
+    name: str, normalization: str, drift: dict[Any, Any], losses: dict[Any, Any], looked: tuple[int, ...]
 ) -> Iterator[dict[str, Any]]:
-    """Yield ln of the drift at the smallest rate by that at the largest: after as many steps, and at the same loss.
+    """Yield how much later nets of the smallest rate are than those of the largest, and what drift the same loss costs.
 
-    The loss is the smallest that each net reaches at both.
+    Logarithms of ratios: of the steps until drift is half of the smaller one of both at the end, of the steps until a
+    loss is reached, the smallest that both reach, and of the drift there.
     """
+    steps = np.array(looked, float)
     slow, fast = ((name, normalization, rate) for rate in (RATES[0], RATES[-1]))
-    found: dict[str, list[float]] = {"same_steps": [], "same_loss": [], "loss_behind": []}
+    found: dict[str, list[float]] = {"later_drift": [], "later_loss": [], "drift_at_loss": []}
     for net in range(len(drift[slow])):
-        reached = max(losses[slow][net].min(), losses[fast][net].min())
-        at = [_drift_at(reached, losses[key][net], drift[key][net]) for key in (slow, fast)]
-        found["same_loss"].append(math.log(at[0] / at[1]))
-        found["same_steps"].append(math.log(drift[slow][net, -1] / drift[fast][net, -1]))
-        found["loss_behind"].append(losses[slow][net, -1] - losses[fast][net, -1])
+        moved = [drift[key][net] for key in (slow, fast)]
+        lost = [losses[key][net] for key in (slow, fast)]
+        half, reached = 0.5 * min(each[-1] for each in moved), max(each.min() for each in lost)
+        times_of_drift = [_when(half, each, steps) for each in moved]
+        times_of_loss = [_when(-reached, -each, steps) for each in lost]
+        at_loss = [_when(-reached, -loss, own) for loss, own in zip(lost, moved, strict=True)]
+        for quantity, (a, b) in zip(found, (times_of_drift, times_of_loss, at_loss), strict=True):
+            found[quantity].append(math.log(a / b))
     for quantity, values in found.items():
         yield {"activation": name, "normalization": normalization, "rate": 0.0} | _row("rates", quantity, values)
 
 
-def _drift_at(loss: float, losses: NDArray[np.float64], drift: NDArray[np.float64]) -> float:
-    """Return the drift at which a loss is first reached, between the times it is looked at linear in the loss."""
-    place = int(np.argmax(losses <= loss))
-    share = (losses[place - 1] - loss) / (losses[place - 1] - losses[place])
-    return float(drift[place - 1] + share * (drift[place] - drift[place - 1]))
+def _when(level: float, rising: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Return what another value is where one first reaches a level, both linear between the times they are looked at."""
+    place = int(np.argmax(rising >= level))
+    share = (level - rising[place - 1]) / (rising[place] - rising[place - 1])
+    return float(other[place - 1] + share * (other[place] - other[place - 1]))
 
 
 # --- what f sees ----------------------------------------------------------------------------------------
@@ -398,37 +403,37 @@ def _variances(table: DataFrame, measured: DataFrame) -> Verdict:
     note = (
         "by how much the rms over hidden layers of ln Var(z_(l+1)) / Var(z_l) has grown at the end, tanh, without "
         f"batch norm. It goes from {written('none')}; with batch norm from {written('batch')}. From layer "
-        f"1 to {DEPTH - 1} Var(z) goes at the start from {ends(start)}, at the end from {ends(last)}; taken for equal up to {EQUAL:.2f} a layer"
+        f"1 to {DEPTH - 1} Var(z) goes at the start from {ends(start)}, at the end from {ends(last)}; taken for equal "
+        f"up to {EQUAL:.2f} a layer"
     )
     when = "" if len(holds) == len(WEIGHTS) else f"f is {', '.join(holds)}"
     return judge("A21", found["tanh", "none", "change"], bool(holds), note, when=when)
 
 
 def _small_rates(measured: DataFrame) -> Verdict:
-    """A21: a small learning rate delays the drift, and the loss with it; compared at the same loss, too."""
+    """A21: a small learning rate delays the drift, and learning with it; compared at the same loss, too."""
     rates = select(measured, part="rates", normalization="none")
-    found = {
-        quantity: {name: pick(rates, quantity=quantity, activation=name) for name in WEIGHTS}
-        for quantity in ("same_steps", "same_loss", "loss_behind")
-    }
-    later = all(row.ci_high < 0 for row in found["same_steps"].values())
-    slower = all(row.ci_low > 0 for row in found["loss_behind"].values())
-    alike = all(abs(row.estimate) < math.log(ALIKE) for row in found["same_loss"].values())
+    later, slower, same = (
+        {name: pick(rates, quantity=quantity, activation=name) for name in WEIGHTS}
+        for quantity in ("later_drift", "later_loss", "drift_at_loss")
+    )
+    alike = all(abs(row.estimate) < math.log(ALIKE) for row in same.values())
 
     def factor(rows: dict[str, Any]) -> str:
         return ", ".join(
-            f"{math.exp(row.estimate):.2f} [{math.exp(row.ci_low):.2f}, {math.exp(row.ci_high):.2f}] ({name})"
+            f"{math.exp(row.estimate):.3g} [{math.exp(row.ci_low):.3g}, {math.exp(row.ci_high):.3g}] ({name})"
             for name, row in rows.items()
         )
 
-    behind = ", ".join(f"{row.estimate:.2f} ({name})" for name, row in found["loss_behind"].items())
     note = (
-        f"ln of the drift of the layers' inputs by weights with rate {RATES[0]:g}, by that with {RATES[-1]:g}, after "
-        f"as many steps, tanh, without batch norm. Factors: {factor(found['same_steps'])}, while the loss is {behind} "
-        f"above. At the same loss: {factor(found['same_loss'])}: "
-        + ("drift comes with what is learned, at any rate" if alike else "it is not the same for what is learned")
+        f"ln of the steps until the layers' inputs have drifted so far with rate {RATES[0]:g}, by those with "
+        f"{RATES[-1]:g}, tanh, without batch norm; gradient flow has ln {RATES[-1] / RATES[0]:g}. Steps to the same "
+        f"drift, as a factor: {factor(later)}; to the same loss: {factor(slower)}. Drift at the same loss: "
+        f"{factor(same)}: "
+        + ("it comes with what is learned, at any rate" if alike else "it is not the same for what is learned")
     )
-    return judge("A21", found["same_steps"]["tanh"], later and slower, note)
+    row = later["tanh"]._replace(theory=math.log(RATES[-1] / RATES[0]))
+    return judge("A21", row, all(row.ci_low > 0 for row in (*later.values(), *slower.values())), note)
 
 
 study = Study(

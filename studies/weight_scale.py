@@ -166,6 +166,9 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     axes[1, 0].set_ylim(1e-5, 2.0)
     steps = select(ends, quantity="log10_first_step")
     _against_scale(axes[1, 1], steps, ylabel="first step of $W_2$ by its size", scale="exponent")
+    axes[1, 1].text(
+        TAKES_OVER, 1e-14, r" batch norm's $\epsilon$" "\n takes over left of this", ha="left", va="center", fontsize=7
+    )
     figures.panel_labels(axes.flat)
     yield Drawing(figure, pandas.concat([accuracy, lost, loss, start, steps]))
 
@@ -190,10 +193,6 @@ def _finish(axes: Axes) -> None:
     axes.set_xticks([10.0**power for power in range(-4, 1)], labels=[f"$10^{{{power}}}$" for power in range(-4, 1)])
     axes.minorticks_off()
     axes.axvline(TAKES_OVER, color="#7d7d7d", linewidth=0.8, zorder=0)
-    axes.text(
-        TAKES_OVER, 1.0, r"$\epsilon$ takes over  ", transform=axes.get_xaxis_transform(), ha="right", va="top",
-        rotation=90, fontsize=6, color="#5d5d5d",
-    )  # fmt: skip
 
 
 def verdicts(collected: Collected) -> Iterator[Verdict]:
