@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 NETS = {"quick": 4, "paper": 32}
 STEPS = {"quick": 300, "paper": 3000}
-WIDTHS, BATCH, SAMPLES = (784, *(64,) * 7, 10), 64, 2000
+WIDTHS, BATCH, SAMPLES = (784, *(64,) * 7, 10), 64, 1000
 DEPTH = len(WIDTHS) - 1
 HIDDEN = range(1, DEPTH)
 WEIGHTS = {"tanh": "glorot_normal", "relu": "he_normal"}
@@ -179,7 +179,7 @@ def _rates(
 
 
 def _when(level: float, rising: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """Return what another value is where one first reaches a level, both linear between the times they are looked at."""
+    """Return what another value is where one first reaches a level, both linear between times."""
     place = int(np.argmax(rising >= level))
     share = (level - rising[place - 1]) / (rising[place] - rising[place - 1])
     return float(other[place - 1] + share * (other[place] - other[place - 1]))
