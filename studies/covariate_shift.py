@@ -273,15 +273,14 @@ def _against_steps(axes: Axes, rows: DataFrame, *, by: str, ylabel: str) -> None
 
 def _against_loss(axes: Axes, rows: DataFrame) -> None:
     """Draw drift against the loss that is reached, which falls to the right."""
-    lines = []
     for index, (line, own) in enumerate(rows.groupby("line", sort=False)):
         loss, drift = (select(own, quantity=quantity).sort_values("step") for quantity in ("loss", "drift"))
         (drawn,) = axes.plot(loss["estimate"], drift["estimate"], label=line, **figures.line(index))
         axes.fill_between(
             loss["estimate"], drift["ci_low"], drift["ci_high"], color=drawn.get_color(), alpha=0.25, linewidth=0
         )
-        lines.append(drawn)
     axes.invert_xaxis()
+    axes.text(0.03, 0.97, "lines as in (e)", transform=axes.transAxes, va="top", fontsize=7)
     axes.set(xlabel="training loss (nats)", ylabel="drift by weights (std), tanh", ylim=(0, None))
 
 

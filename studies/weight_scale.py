@@ -167,7 +167,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     steps = select(ends, quantity="log10_first_step")
     _against_scale(axes[1, 1], steps, ylabel="first step of $W_2$ by its size", scale="exponent")
     axes[1, 1].text(
-        TAKES_OVER, 1e-14, r" batch norm's $\epsilon$" "\n takes over left of this", ha="left", va="center", fontsize=7
+        TAKES_OVER, -15.0, "  left of this, $\\epsilon$ takes over\n  in batch norm", va="center", fontsize=7
     )
     figures.panel_labels(axes.flat)
     yield Drawing(figure, pandas.concat([accuracy, lost, loss, start, steps]))
