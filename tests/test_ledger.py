@@ -356,6 +356,7 @@ def test_output_that_nobody_reads_is_no_error(out: Path) -> None:
 NETS = {
     "activation_histograms": 8,
     "batch_norm": 8,
+    "covariate_shift": 8,
     "dying_relu": 1000,
     "finite_width": 1000,
     "float_formats": 8,
@@ -380,6 +381,7 @@ NETS = {
     "scalar_chain": 1000,
     "symmetry": 8,
     "variance_propagation": 1000,
+    "weight_scale": 8,
     "width_scaling": 64,
     "zero_fractions": 64,
     "zero_gradients": 5000,
