@@ -61,6 +61,11 @@ def data(scale: str) -> Split:
     return split(mnist_at_hand(), samples=EFFORT[scale].samples)
 
 
+def epochs(digits: Split) -> int:
+    """Return how many steps the epochs of the claim are."""
+    return EPOCHS * (len(digits.train[0]) // BATCH)
+
+
 def network(normalization: str, gain: float = 1.0) -> Network:
     """Return the net of the claim, its weights multiplied by a gain."""
     weights = f"he_normal(gain={math.sqrt(2) * gain!r})"
@@ -87,7 +92,7 @@ def trained(
             network(normalization, gain), nets=nets, steps=steps, data=tuple(part[:samples] for part in digits.train),
             test=digits.test, batch=BATCH, loss="softmax_cross_entropy", optimizer=f"sgd(learning_rate={rate})", seed=1,
             momentum=momentum, normalize_output=normalization != NONE, keep_weights=keep_weights,
-            record=sorted({step for step in RECORDED if step < steps} | {steps}), quantities=(ACCURACY, LOSS),
+            record=[step for step in sorted({*RECORDED, epochs(digits), steps}) if step <= steps], quantities=(ACCURACY, LOSS),
         )  # fmt: skip
 
 
@@ -116,7 +121,7 @@ def measure(scale: str) -> DataFrame:
 
     digits, effort = data(scale), EFFORT[scale]
     epoch = len(digits.train[0]) // BATCH
-    steps = max(effort.steps, EPOCHS * epoch)
+    steps = max(effort.steps, epochs(digits))
     rows = []
     for rate, until in ((RATE, steps), (FAST, effort.fast)):
         normalized, plain = (
@@ -274,9 +279,9 @@ def _trains_well(measured: DataFrame) -> Verdict:
         f"steps it is {_interval(pick(claim, step=last))}, without batch norm {_interval(pick(plain, step=last))}; "
         f"{GOOD:g} is sure after {_steps(after)} and {_steps(_first_good(plain))}, with learning rate {FAST:g} after "
         f"{_steps(faster[NORMALIZED])} and {_steps(faster[NONE])} (of {fast['step'].max()}). Steps count, not epochs: "
-        f"{FEW} samples for 20 epochs, {small.step} steps, give {_interval(small)}, {epoch * BATCH} samples after as many "
-        f"steps {_interval(same)}. Without batch norm {_interval(other)} after {twenty}: it adds {_interval(change)} in the "
-        f"same net. Running statistics cost {_interval(at_end)} then against those of each mini-batch, and surely more "
+        f"{FEW} samples for 20 epochs, {small.step} steps, give {_interval(small)}, {epoch * BATCH} samples "
+        f"after as many {_interval(same)}. Without batch norm {_interval(other)} after {twenty}: it adds "
+        f"{_interval(change)} in the same net. Running statistics cost {_interval(at_end)} then against those of each mini-batch, and surely more "
         f"than {CLOSE:g} up to step "
         + ", ".join(f"{step:.0f} with momentum {momentum:g}" for momentum, step in behind.items() if step == step)
     )
@@ -345,8 +350,8 @@ def _plateau(table: DataFrame, measured: DataFrame) -> Verdict:
     steeper = sizes[NORMALIZED].ci_low > sizes[NONE].ci_high
     note = (
         "share that learns with batch norm, of the nets that learn either only with it or only without, from "
-        f"{GAINS[0]:g} times He's weights: {_learned(measured, GAINS[0])}. Loss after {path['step'].max()} steps (chance: "
-        f"{math.log(DIGITS[-1]):.2f}): "
+        f"{GAINS[0]:g} times He's weights: {_learned(measured, GAINS[0])}. Loss after {path['step'].max()} steps "
+        f"(chance: {math.log(DIGITS[-1]):.2f}): "
         + ", ".join(f"{NAMES[kind]} {_interval(each)}" for kind, each in last.items())
         + "; log10 of the norm of dW of layer 1 before training: "
         + ", ".join(f"{NAMES[kind]} {each.estimate:.2f}" for kind, each in sizes.items())
