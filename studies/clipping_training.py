@@ -204,7 +204,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     turned = _layers(select(bounds, quantity=COSINE, step=0))
     _against_bound(axes[0, 0], engaged, by="line", ylabel="share of steps\nin which the clip binds")
     axes[0, 0].set_ylim(-0.03, 1.03)
-    _against_bound(axes[0, 1], turned, by="line", ylabel="cosine to the unclipped gradient,\nfirst step")
+    _against_bound(axes[0, 1], turned, by="line", ylabel="cosine to the unclipped\ngradient, first step")
     changed = select(bounds, quantity=f"{ACCURACY}_change", step=last).assign(line="clipped", theory=0.0)
     _against_bound(axes[1, 0], changed, by="line", ylabel=f"change of test accuracy\nby the clip, {last} steps")
     axes[1, 0].legend(handles=[axes[1, 0].lines[1]], labels=["not clipped"], loc="lower right")

@@ -356,6 +356,8 @@ def test_output_that_nobody_reads_is_no_error(out: Path) -> None:
 NETS = {
     "activation_histograms": 8,
     "batch_norm": 8,
+    "batch_norm_training": 8,
+    "clipping_training": 8,
     "dying_relu": 1000,
     "finite_width": 1000,
     "float_formats": 8,
