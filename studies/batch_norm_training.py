@@ -86,10 +86,11 @@ def trained(
     momentum: float = MOMENTUM, samples: int | None = None, keep_weights: bool = False,
 ) -> Trained:  # fmt: skip
     """Return nets trained as the claim says, unless told otherwise; those that diverge are counted."""
+    inputs, targets = (part[:samples] for part in digits.train)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".* nets diverged", RuntimeWarning)
         return train(
-            network(normalization, gain), nets=nets, steps=steps, data=tuple(part[:samples] for part in digits.train),
+            network(normalization, gain), nets=nets, steps=steps, data=(inputs, targets),
             test=digits.test, batch=BATCH, loss="softmax_cross_entropy", optimizer=f"sgd(learning_rate={rate})", seed=1,
             momentum=momentum, normalize_output=normalization != NONE, keep_weights=keep_weights,
             record=[step for step in {*RECORDED, epochs(digits), steps} if step <= steps], quantities=(ACCURACY, LOSS),
@@ -101,7 +102,8 @@ def outputs_by_batches(nets: Trained, inputs: NDArray[Any], place: tuple[int, ..
 
     ``inputs`` are (mini-batches, samples, features), ``place`` the number of the net and that of what was recorded.
     """
-    z = inputs.astype(np.float32)
+    z: NDArray[Any] = inputs.astype(np.float32)
+    s = z
     for layer in range(1, len(DIGITS)):
         s = z @ nets.weights(layer)[place]
         s = (s - s.mean(axis=1, keepdims=True)) / np.sqrt(s.var(axis=1, keepdims=True) + np.float32(EPSILON))
@@ -345,10 +347,12 @@ def _remedy(measured: DataFrame) -> Verdict:
     changes = select(measured, part="rate", rate=RATE, quantity="change")
     well = pick(changes, step=changes["step"].max())
     words = [f"the weights are {gain:g} times those of He" for gain in useful]
+    judged = " and ".join(f"{gain:g}" for gain in useful or GAINS)
+    steps = select(measured, part="start")["step"].max()
     note = (
-        f"share that learns with batch norm (weights of {' and '.join(f'{gain:g}' for gain in useful or GAINS)} He), of "
-        f"nets that learn (test accuracy above {LEARNED:g} in {select(measured, part='start')['step'].max()} steps of "
-        f"rate {RATE:g}) either only with it or only without, the same net with the same mini-batches; one half: no use. "
+        f"share that learns with batch norm (weights of {judged} He), of nets that learn (test accuracy above "
+        f"{LEARNED:g} in {steps:.0f} steps of rate {RATE:g}) either only with it or only without, the same net "
+        "with the same mini-batches; one half: no use. "
         + "; ".join(f"Weights of {gain:g} He: {_learned(measured, gain)}" for gain in GAINS)
         + f". From He's weights batch norm adds {_interval(well)} to the accuracy after {well.step} steps"
         + "".join(

@@ -225,8 +225,9 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         for panel, kind in zip(upper, NAMES, strict=True):
             rows = select(explosions, quantity=quantity, clipping=kind).sort_values(["gain", "rate"])
             rows = rows.assign(gain=rows["gain"].map("{:g}".format), rate=rows["rate"].map("{:g}".format))
-            mesh = figures.heat_map(panel, rows, rows="gain", columns="rate", limits=(0, 1), digits=2)
-            mesh.colorbar.remove()
+            bar = figures.heat_map(panel, rows, rows="gain", columns="rate", limits=(0, 1), digits=2).colorbar
+            if bar is not None:  # the numbers are in the cells
+                bar.remove()
             panel.set_xlabel("learning rate" if quantity == "learned" else "")
             panel.set_ylabel(f"share {quantity}\n\ngain, times He" if kind == NONE else "")
             parts.append(rows)
@@ -261,7 +262,7 @@ def verdicts(collected: Collected) -> Iterator[Verdict]:
 
 
 def _last(rows: DataFrame) -> DataFrame:
-    return rows[rows["step"] == rows["step"].max()]
+    return select(rows, step=rows["step"].max())
 
 
 def _binding(table: DataFrame, measured: DataFrame) -> Verdict:
