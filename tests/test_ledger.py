@@ -357,6 +357,8 @@ NETS = {
     "activation_histograms": 8,
     "batch_norm": 8,
     "covariate_shift": 8,
+    "batch_norm_training": 8,
+    "clipping_training": 8,
     "dying_relu": 1000,
     "finite_width": 1000,
     "float_formats": 8,
