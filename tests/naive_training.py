@@ -86,7 +86,7 @@ class Signals:
 
 @dataclass(frozen=True)
 class Net:
-    """What a net is: widths, f, normalization (kind and epsilon, and of which layers), shortcuts from where to where."""
+    """What a net is: f, normalization of which layers, shortcuts from where to where."""
 
     activation: str
     output: str = "linear"

@@ -1,4 +1,4 @@
-"""Training with normalization and residual connections against the oracle, least squares of its own gradient, PyTorch."""
+"""Training with normalization and residual connections against the oracle and PyTorch."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_residual_connections(kind: str, place: str, layers: int, widths: tuple[
 @pytest.mark.parametrize(
     "given",
     [
-        {"activation": "relu", "optimizer_name": "adam(learning_rate=0.02, epsilon=1e-4)", "loss": "softmax_cross_entropy"},
+        {"activation": "relu", "optimizer_name": "adam(epsilon=1e-4)", "loss": "softmax_cross_entropy"},
         {"momentum": 0.5, "clipping": "adaptive(bound=0.05)", "weight_decay": 0.1, "batch": 13},
         {"clipping": "norm(bound=0.1)", "normalize_output": True, "train_biases": False, "batch": 2},
         {"clipping": "value(bound=0.02)", "output_activation": "sigmoid", "momentum": 0.0, "perturbation": 0.1},
@@ -74,7 +74,8 @@ def test_the_oracle_has_its_gradient(kind: str, place: str) -> None:
     """Central differences of its loss, which is all that it is told."""
     _, oracle, moments = both(network(kind, place, 2, EQUAL), steps=1)
     at, (x, y) = moments[1].parameters, samples(EQUAL, "mean_squared_error")
-    pairs = [(at[l][name], g) for l, tensors in enumerate(oracle.gradient(at, x, y)) for name, g in tensors.items()]
+    gradient = oracle.gradient(at, x, y)
+    pairs = [(at[layer][name], g) for layer, tensors in enumerate(gradient) for name, g in tensors.items()]
     assert_finite_differences(pairs, lambda: float(oracle.loss_of(at, x, y)))
 
 

@@ -33,7 +33,8 @@ def samples(widths: tuple[int, ...], loss: str, *, number: int = SAMPLES, key: i
 def naive_net(network: Network, *, output: str, loss: str, normalize_output: bool) -> naive.Net:
     """Return what the oracle takes of a network."""
     normalization, skip = network.normalization, network.skip
-    starts = {} if skip is None else {l: start for l, start in enumerate(skip.starts(network.widths)) if start >= 0}
+    starts = {} if skip is None else dict(enumerate(skip.starts(network.widths)))
+    starts = {layer: start for layer, start in starts.items() if start >= 0}
     bare = starts if skip is not None and skip.activation == "between" else {}
     last = network.depth + (1 if normalize_output else 0)
     layers = tuple(layer for layer in range(1, last) if layer not in bare) if normalization else ()
