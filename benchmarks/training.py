@@ -1,6 +1,6 @@
 """Trained nets an hour: 784-100-100-100-100-10, ReLU, 2000 steps of 128 digits, against PyTorch in the same run.
 
-    python benchmarks/training.py [--optimizers sgd adam] [--steps 400] [--rounds 5] [--limit]
+    python benchmarks/training.py [--optimizers sgd adam] [--steps 400] [--rounds 5] [--only processes] [--limit]
 
 PyTorch in float32: modules with autograd, ``torch.func`` over stacked nets (``vmap`` of ``grad``), and forward and
 backward written out with ``bmm``; each in one process with two threads, and in two processes with one thread each;
@@ -80,6 +80,12 @@ def rates(functions: dict[str, Contestant], steps: int, rounds: int) -> tuple[di
     return found, losses
 
 
+def _best(found: dict[str, list[float]], kinds: tuple[str, ...]) -> str:
+    """Return which of PyTorch's contestants of some kinds is the quickest: those by autograd, or those written out."""
+    peers = {name: statistics.median(each) for name, each in found.items() if any(kind in name for kind in kinds)}
+    return max(peers, key=peers.__getitem__, default="")
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -88,22 +94,26 @@ def main() -> None:
         "--steps", type=int, default=400, help=f"timed, of {STEPS}, to which it is scaled (default 400)"
     )
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each contestant (default 5)")
+    parser.add_argument("--only", default="", help="of PyTorch, what has this in its name, such as processes")
     parser.add_argument("--limit", action="store_true", help="time the products of a step alone, too")
     options = parser.parse_args()
     inputs, targets = digits()
     with processes(CORES, inputs.astype(np.float32), targets.argmax(axis=1)) as pool:
         for optimizer in options.optimizers:
-            functions = dict(contestants(optimizer, pool))
+            functions = {
+                name: function
+                for name, function in contestants(optimizer, pool)
+                if name == "stabsim" or options.only in name
+            }
             found, losses = rates(functions, options.steps, options.rounds)
-            peers = {name: statistics.median(each) for name, each in found.items() if name != "stabsim"}
-            best = max(peers, key=peers.__getitem__, default="stabsim")
+            best = [_best(found, name) for name in (("modules", "func"), ("bmm",))]
             print(f"{OPTIMIZERS[optimizer]}, {STEPS} steps: nets an hour, loss after {options.steps} steps")
             for name, each in found.items():
                 ratio = sorted(ours / theirs for ours, theirs in zip(found["stabsim"], each, strict=True))
                 print(
                     f"  {name:32s} {statistics.median(each):8.0f} {losses[name]:7.3f}   stabsim is "
                     f"{statistics.median(ratio):5.2f} ({ratio[0]:.2f} to {ratio[-1]:.2f}) times as fast"
-                    + (", the best peer" if name == best and peers else ""),
+                    + (", the best of its kind" if name in best else ""),
                     flush=True,
                 )
             if options.limit:
