@@ -269,9 +269,8 @@ def _order(measured: DataFrame) -> Verdict:
     steps = order_by_step(measured)
     parts = {name: _spans(steps, steps[name]) for name in ("slowest", "close", "ahead")}
     together = steps["slowest"] & steps["close"] & steps["ahead"]
-    faster = [row for row in select(measured, part="rate ratio", quantity=LAST, step=FIRST).itertuples()
-              if row.ci_high < 0]  # fmt: skip
-    conditions = [f"the learning rate of SGD is its {RATE:g}"] if faster else []
+    rates = select(measured, part="rate ratio", quantity=LAST, step=FIRST)
+    conditions = [f"the learning rate of SGD is its {RATE:g}"] if (rates["ci_high"] < 0).any() else []
     conditions += [f"steps are {_spans(steps, together)}"] if not together.all() else []
     ratios = select(measured, part="ratio", quantity=LAST, step=FIRST)
     nearest = select(ratios, line=tuple(f"sgd/{other}" for other in OTHERS)).sort_values("estimate").iloc[0]
@@ -336,7 +335,7 @@ def _told_rates(measured: DataFrame) -> str:
     same = pick(measured, part="rate ratio", line=f"{effective:g}/momentum", quantity=LAST, step=last)
     return (
         f"What SGD has after {last} steps ({left:.3g}), others have after "
-        + ", ".join(f"{step} ({figures.spelled(name)})" for name, step in reached.items())
+        + ", ".join(f"{step} ({figures.spelled(str(name))})" for name, step in reached.items())
         + f". SGD at other learning rates, after {FIRST} and {last} steps: "
         + "; ".join(
             f"{rate} " + " and ".join(f"{pick(each, step=step).estimate:.3g}" for step in (FIRST, last))
