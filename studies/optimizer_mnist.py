@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -188,7 +188,7 @@ def _against_steps(axes: Axes, rows: DataFrame, order: tuple[str, ...], **looks:
     figures.against_depth(axes, rows, by="line", order=order, label=figures.spelled, xlabel="steps", **looks)
 
 
-def _notes(axes: Axes, place: float, corner: str) -> None:
+def _notes(axes: Axes, place: float, corner: Literal["upper right", "lower right"]) -> None:
     """Draw the notes' numbers as large open markers."""
     for index, name in enumerate(NOTES):
         looks = figures.line(index) | {"markerfacecolor": "none", "markeredgecolor": "black", "markersize": 6}
