@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -165,7 +165,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     beside = losses.assign(ci_low=losses["ci_low"].where(losses["line"] != "rmsprop"))  # its band covers the others'
     _against_steps(axes[0, 0], beside, SHOWN, ylabel="loss of the batch just used", scale="log")
     axes[0, 0].set_ylim(top=5.0)  # RMSProp's first step leads to hundreds
-    _notes(axes[0, 0], FIRST)
+    _notes(axes[0, 0], FIRST, "upper right")
     _against_steps(axes[0, 1], accuracy, SHOWN, ylabel="test accuracy", scale="linear")
     axes[0, 1].set_ylim(0.5, 1.0)
     dots = of_single_nets(first).assign(optimizer=first["line"].map(figures.spelled), drawn="95% of our nets, median")
@@ -188,12 +188,12 @@ def _against_steps(axes: Axes, rows: DataFrame, order: tuple[str, ...], **looks:
     figures.against_depth(axes, rows, by="line", order=order, label=figures.spelled, xlabel="steps", **looks)
 
 
-def _notes(axes: Axes, place: float) -> None:
+def _notes(axes: Axes, place: float, corner: Literal["upper right", "lower right"]) -> None:
     """Draw the notes' numbers as large open markers."""
     for index, name in enumerate(NOTES):
         looks = figures.line(index) | {"markerfacecolor": "none", "markeredgecolor": "black", "markersize": 6}
         (drawn,) = axes.plot(place, NOTES[name], linestyle="none", zorder=4, **looks)
-    axes.legend([drawn], ["the notes' nets"], loc="upper right", handlelength=1.0)
+    axes.legend([drawn], ["the notes' nets"], loc=corner, handlelength=1.0)
 
 
 def of_single_nets(rows: DataFrame) -> DataFrame:
@@ -223,7 +223,7 @@ def _fewer_samples(measured: DataFrame) -> Drawing:
         )  # fmt: skip
         place.set_xscale("log")
         if step == FIRST:
-            _notes(place, NOTES_SAMPLES)
+            _notes(place, NOTES_SAMPLES, "lower right")
             place.set_xlim(right=1.3 * NOTES_SAMPLES)
         place.set_xticks(sizes, labels=[f"{size:,}" for size in sizes], minor=False)
         place.set_xticks([], minor=True)
@@ -269,9 +269,8 @@ def _order(measured: DataFrame) -> Verdict:
     steps = order_by_step(measured)
     parts = {name: _spans(steps, steps[name]) for name in ("slowest", "close", "ahead")}
     together = steps["slowest"] & steps["close"] & steps["ahead"]
-    faster = [row for row in select(measured, part="rate ratio", quantity=LAST, step=FIRST).itertuples()
-              if row.ci_high < 0]  # fmt: skip
-    conditions = [f"the learning rate of SGD is its {RATE:g}"] if faster else []
+    rates = select(measured, part="rate ratio", quantity=LAST, step=FIRST)
+    conditions = [f"the learning rate of SGD is its {RATE:g}"] if (rates["ci_high"] < 0).any() else []
     conditions += [f"steps are {_spans(steps, together)}"] if not together.all() else []
     ratios = select(measured, part="ratio", quantity=LAST, step=FIRST)
     nearest = select(ratios, line=tuple(f"sgd/{other}" for other in OTHERS)).sort_values("estimate").iloc[0]
@@ -336,7 +335,7 @@ def _told_rates(measured: DataFrame) -> str:
     same = pick(measured, part="rate ratio", line=f"{effective:g}/momentum", quantity=LAST, step=last)
     return (
         f"What SGD has after {last} steps ({left:.3g}), others have after "
-        + ", ".join(f"{step} ({figures.spelled(name)})" for name, step in reached.items())
+        + ", ".join(f"{step} ({figures.spelled(str(name))})" for name, step in reached.items())
         + f". SGD at other learning rates, after {FIRST} and {last} steps: "
         + "; ".join(
             f"{rate} " + " and ".join(f"{pick(each, step=step).estimate:.3g}" for step in (FIRST, last))

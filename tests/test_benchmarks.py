@@ -13,11 +13,13 @@ import pytest
 from numpy.typing import NDArray
 
 import stabsim
+from stabsim.training import train
 from tests.checks import WRONG, assert_agrees, must_fail
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
 import recurrent_peers
+import training_peers
 from contestants import ORTHOGONAL, OURS, PEERS, QUANTITIES
 
 Numbers = NDArray[np.float64]
@@ -87,3 +89,25 @@ def test_every_recurrent_contestant_computes_the_same_statistic(cell: str) -> No
             error = np.hypot(found.std(axis=0) / math.sqrt(nets), expected.std_error[1:])
             assert_agrees(found.mean(axis=0), expected.estimate[1:], error)
             must_fail(assert_agrees, WRONG * WRONG * found.mean(axis=0), expected.estimate[1:], error)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_every_trainer_of_the_benchmark_reaches_the_same_losses(optimizer: str) -> None:
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    draws = np.random.default_rng(0)
+    inputs, labels = draws.normal(size=(64, 8)).astype(np.float32), draws.integers(0, 3, 64)
+    widths, batch, steps, nets = (8, 16, 16, 3), 16, 40, 64
+    ours = train(
+        stabsim.Network(widths, "relu", "he_normal"), nets=nets, steps=steps, data=(inputs, np.eye(3)[labels]),
+        batch=batch, order="with_replacement", loss="softmax_cross_entropy", record=(steps,),
+        optimizer=optimizer, quantities=("last_batch_loss",),
+    ).values("last_batch_loss")[:, 0, 0]  # fmt: skip
+    training_peers.prepare(1, inputs, labels)
+    for kind in ("modules", "func of 16", "bmm of 16"):
+        work = training_peers.Work(kind, optimizer, widths, batch)
+        runs = nets // training_peers.TORCH[kind]
+        found = np.array([loss for _ in range(runs) for loss in training_peers.run_torch(work, steps)])
+        error = math.hypot(found.std(), ours.std()) / math.sqrt(nets)
+        assert_agrees(found.mean(), ours.mean(), error)
+        must_fail(assert_agrees, found.mean() * 1.2, ours.mean(), error)
