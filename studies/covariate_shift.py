@@ -330,18 +330,17 @@ def _deeper(measured: DataFrame) -> Verdict:
     """A04: as W is updated, deeper layers drift more."""
     slopes = {name: _net(measured, "slope", name) for name in WEIGHTS}
     normed = {name: _net(measured, "slope", name, "batch") for name in WEIGHTS}
-    more = [name for name, row in slopes.items() if row.ci_low > 0]
-    drifts = {
-        name: select(measured, part="layer", quantity=BY_WEIGHTS, activation=name, normalization="none", rate=MIDDLE)
-        for name in WEIGHTS
-    }
-    ends = [f"{pick(rows, layer=2).estimate:.3f} to {pick(rows, layer=DEPTH).estimate:.3f} ({name})"
-            for name, rows in drifts.items()]  # fmt: skip
+    ends = {}
+    for name in WEIGHTS:
+        rows = select(measured, part="layer", quantity=BY_WEIGHTS, activation=name, normalization="none", rate=MIDDLE)
+        ends[name] = [pick(rows, layer=layer).estimate for layer in (2, DEPTH)]
+    more = [name for name, row in slopes.items() if row.ci_low > 0 and ends[name][1] > ends[name][0]]
+    told = [f"{first:.3f} to {last:.3f} ({name})" for name, (first, last) in ends.items()]
     note = (
         "by how much ln of the Wasserstein distance of a layer's input from that at the start grows by layer, tanh, "
         f"without batch norm, same mini-batch, at the end, layers 2 to {DEPTH}; relu {_written(slopes['relu'])}; with "
         f"batch norm tanh {_written(normed['tanh'])}, relu {_written(normed['relu'])}. The distances from layer 2 to "
-        f"{DEPTH}, in standard deviations: {', '.join(ends)}"
+        f"{DEPTH}, in standard deviations: {', '.join(told)}"
     )
     when = "" if len(more) == len(WEIGHTS) else f"f is {', '.join(more)}"
     return judge("A04", slopes["tanh"], bool(more), note, when=when)
