@@ -98,6 +98,13 @@ def _row(part: str, quantity: str, values: Any, *, step: int = -1, layer: int = 
     return {"part": part, "quantity": quantity, "step": step, "layer": layer} | mean_with_interval(values)
 
 
+def _geometric(part: str, quantity: str, values: Any, *, layer: int) -> dict[str, Any]:
+    """Return the geometric mean over nets: see `_mean_drift`; NaN of what is 0."""
+    with np.errstate(divide="ignore"):
+        row = _row(part, quantity, np.log(values), layer=layer)
+    return row | {end: math.exp(row[end]) for end in ("estimate", "ci_low", "ci_high")}
+
+
 def _mean_drift(trained: Trained) -> NDArray[np.float64]:
     """Return the drift of inputs by weights, the geometric mean of layers 2 and up: nets, steps.
 
@@ -119,8 +126,7 @@ def _by_size(name: str, normalization: str, nets: int, data: tuple[Any, Any]) ->
         )  # fmt: skip
         drift = looked.values(BY_BATCHES).mean(axis=1)
         for layer in range(1, DEPTH + 1):
-            row = _row("batches", f"batch {batch}", np.log(drift[:, layer]), layer=layer)  # geometric: see _mean_drift
-            yield tags | row | {end: math.exp(row[end]) for end in ("estimate", "ci_low", "ci_high")}
+            yield tags | _geometric("batches", f"batch {batch}", drift[:, layer], layer=layer)
         logarithms.append(np.log(drift[:, 2:]))
     powers = np.polyfit(np.log(BATCHES), np.array(logarithms).reshape(len(BATCHES), -1), 1)[0]
     yield tags | _row("batches", "power", powers.reshape(nets, -1).mean(axis=1))
@@ -141,7 +147,7 @@ def _curves(trained: Trained) -> Iterator[dict[str, Any]]:
         yield _row("curve", "drift", _mean_drift(trained)[:, place], step=step)
         yield _row("curve", "unequal", _unequal(trained)[:, place], step=step)
     for layer in range(1, DEPTH + 1):
-        yield _row("layer", BY_WEIGHTS, trained.values(BY_WEIGHTS)[:, -1, layer], layer=layer)
+        yield _geometric("layer", BY_WEIGHTS, trained.values(BY_WEIGHTS)[:, -1, layer], layer=layer)
     for layer in HIDDEN:
         yield _row("layer", VARIANCE, trained.values(VARIANCE)[:, -1, layer], layer=layer)
 
