@@ -98,7 +98,8 @@ def mean_with_interval(values: Any) -> dict[str, float]:
 def median_with_interval(values: Any) -> dict[str, float]:
     """Return the median of independent values with an interval of order statistics, at least 95%, and how many.
 
-    Below each end are few by fair coins. Infinite values are allowed, and the ends may be.
+    Below each end are few by fair coins. Infinite values are allowed, and the ends may be: of fewer than six values
+    they are, since no two of these bound the median that surely.
 
     Examples
     --------
@@ -109,8 +110,9 @@ def median_with_interval(values: Any) -> dict[str, float]:
 
     each = np.sort(np.asarray(values, np.float64).ravel())
     n = each.size
-    place = max(int(binom.ppf(0.025, n, 0.5)) - 1, 0)
-    ends = {"ci_low": float(each[place]), "ci_high": float(each[n - 1 - place])}
+    place = int(binom.ppf(0.025, n, 0.5)) - 1
+    low, high = (each[place], each[n - 1 - place]) if place >= 0 else (-np.inf, np.inf)
+    ends = {"ci_low": float(low), "ci_high": float(high)}
     return {"estimate": float(np.median(each)), **ends, "nets": n}
 
 

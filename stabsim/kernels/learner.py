@@ -34,7 +34,7 @@ WIDTHS, WEIGHTS_AT, MOVING, NORMALIZED, SIGNALS_AT, UNITS_AT = (np.int64(i) for 
 Course = namedtuple("Course", "batch steps rates settings remembered clip weight_decay replaced")
 # What is recorded of it, and when.
 Watch = namedtuple(
-    "Watch", "times classes middle paths units signals dead drift wanted blank pivots saturation"
+    "Watch", "times classes middle whole test last paths units signals dead drift wanted blank pivots saturation"
 )  # fmt: skip
 # Where it is kept: one vector of the net's precision and one of float64, each with where its parts start and end.
 # Every array of a group makes each function that takes a net slower to call, and 1% longer to compile.
@@ -107,6 +107,9 @@ def signature(dtype: np.dtype[Any]) -> Any:
         "times": int64[::1],  # numbers of steps after which to record, rising
         "classes": boolean,  # whether there is an accuracy
         "middle": float64,  # between the two classes of a single output
+        "whole": boolean,  # whether to evaluate all samples
+        "test": boolean,  # whether to evaluate those of the test
+        "last": boolean,  # whether to look at the mini-batch before again
         "paths": boolean,  # whether to follow parameters and gradients from step to step
         "units": boolean,
         "signals": boolean,

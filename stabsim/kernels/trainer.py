@@ -156,10 +156,11 @@ def _record_losses(learner, watch, x, y, test_x, test_y, numbers, rows):
     """Write losses and accuracies of all samples, and what is dead on them."""
     if watch.dead:
         blocks.fill(doubles(learner, k.ALIVE), 0.0)
-    rows[0, t.LOSS], rows[0, t.ACCURACY] = _judge(learner, watch, x, y, numbers, watch.dead)
+    if watch.whole:
+        rows[0, t.LOSS], rows[0, t.ACCURACY] = _judge(learner, watch, x, y, numbers, watch.dead)
     if watch.dead:
         t.record_dead(learner, rows)
-    if test_x.shape[0] > 0:
+    if watch.test:
         rows[0, t.TEST_LOSS], rows[0, t.TEST_ACCURACY] = _judge(learner, watch, test_x, test_y, numbers, False)
 
 
@@ -194,8 +195,10 @@ def _measure(learner, path, follow):
     path.squares[0], path.products[0] = 0.0, 0.0
     for l in range(1, path.squares.size):
         gradient = moving(learner, k.GRADIENT, l)
-        before = moving(learner, k.BEFORE, l) if follow else gradient
-        path.squares[l], path.products[l], _ = blocks.inner_products(gradient, before)
+        if follow:
+            path.squares[l], path.products[l], _ = blocks.inner_products(gradient, moving(learner, k.BEFORE, l))
+        else:
+            path.squares[l] = blocks.dot(gradient, gradient)
         path.squares[0] += path.squares[l]
         path.products[0] += path.products[l]
     for l in range(path.squares.size if follow else 0):
@@ -298,8 +301,8 @@ def _train(
             whole = 0.0
             if recorded:
                 _record_losses(learner, watch, x, y, test_inputs, test_targets, numbers, rows)
-                whole = rows[0, t.LOSS]
-                if step > 0:
+                whole = rows[0, t.LOSS] if watch.whole else 0.0
+                if watch.last and step > 0:
                     _load(learner, x, y, last)
                     pass_forward(learner, k.SEEN, course.batch, False)
                     rows[0, t.LAST_BATCH_LOSS] = _loss(learner, course.batch)

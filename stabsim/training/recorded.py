@@ -58,10 +58,14 @@ SIGNALS = {
     for name, quantity in QUANTITIES.items()
     if not quantity.needs and max(quantity.columns) < r.LOOKED_AT[0]
 }
+DEAD = ("dead_unit_fraction", "died_fraction", "recovered_fraction")
 WATCHED = {  # what is watched only if one of these is asked for
+    "whole": ("loss", "accuracy", *DEAD),
+    "test": ("test_loss", "test_accuracy"),
+    "last": ("last_batch_loss",),
     "paths": ("distance", "path_length", "straightness", "step_cosine", "update_ratio"),
     "units": ("distinct_units", "effective_units", "unit_spread"),
-    "dead": ("dead_unit_fraction", "died_fraction", "recovered_fraction"),
+    "dead": DEAD,
     "drift": tuple(name for name in OF_LAYERS if name.startswith(("mean_shift", "variance_ratio", "wasserstein"))),
 }
 NEEDS: dict[str, Callable[[Any], bool]] = {  # what only some trainings have

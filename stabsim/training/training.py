@@ -185,9 +185,8 @@ class Training:
         watched = {group: bool(set(names) & set(quantities)) for group, names in WATCHED.items()}
         return Watch(
             times=np.array(self.record, np.int64), classes=self.classes,
-            middle=0.0 if self.loss.name == "logistic" else 0.5, paths=watched["paths"], units=watched["units"],
-            signals=bool(signals), dead=watched["dead"], drift=watched["drift"], wanted=wanted(signals),
-            blank=blank(signals, self.network.depth + 1), pivots=self.pivots, saturation=SATURATION,
+            middle=0.0 if self.loss.name == "logistic" else 0.5, signals=bool(signals), wanted=wanted(signals),
+            blank=blank(signals, self.network.depth + 1), pivots=self.pivots, saturation=SATURATION, **watched,
         )  # fmt: skip
 
     @cached_property
