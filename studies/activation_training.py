@@ -39,7 +39,7 @@ STARTS = {
 }  # fmt: skip
 DEPTHS = (3, 10, 20)  # hidden layers
 GRID = {  # nets, steps and learning rates
-    "quick": (5, 250, (0.03, 0.3)), "paper": (16, 1000, (0.01, 0.03, 0.1, 0.3, 1.0)),
+    "quick": (5, 250, (0.03, 1.0)), "paper": (16, 1000, (0.01, 0.03, 0.1, 0.3, 1.0)),
 }  # fmt: skip
 WORKS = 0.1  # of accuracy: what a remedy has to win
 
@@ -59,7 +59,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "SGD 1.0": {"optimizer": "sgd(learning_rate=1.0)"},
     "Momentum 0.1": {"optimizer": "momentum(learning_rate=0.1)"},
     "Adam 0.03": {"optimizer": "adam(learning_rate=0.03)"},
-    DECAYED: {"optimizer": "sgd(learning_rate=0.3)", "weight_decay": 0.01, "bias_std": 0.5},
+    DECAYED: {"optimizer": "sgd(learning_rate=0.3)", "weight_decay": 0.03, "bias_std": 1.0},
     LEAKY: {"optimizer": "sgd(learning_rate=0.3)", "activation": "leaky_relu"},
 }
 HIDDEN = (1, 2, 3)
@@ -306,6 +306,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     back = select(deaths, quantity=ONCE).dropna(subset="estimate")
     back = back.assign(line="layer " + back["layer"].astype(int).astype(str))
     figures.dot_plot(axes[0, 1], back.drop(columns="theory"), rows="setting", by="line", xlabel="share that recovers")
+    axes[0, 0].set_ylim(bottom=0.0)
     axes[0, 1].legend(loc="center left", bbox_to_anchor=(0.12, 0.5), handlelength=1.0)
     figures.panel_labels(axes.flat)
     yield Drawing(figure, pandas.concat([curve, back]), "deaths")
@@ -313,17 +314,16 @@ def draw(collected: Collected) -> Iterator[Drawing]:
 
 def _draw_grid(axes: Axes, rows: DataFrame) -> DataFrame:
     """Draw accuracies as cells, the depths side by side; return their rows."""
+    import pandas
+
     columns = [(depth, start) for depth in DEPTHS for start in STARTS]
     places = [columns.index(key) for key in zip(rows["depth"].astype(int), rows["start"], strict=True)]
     names = [figures.spelled(name) for name in rows["setting"]]
-    rows = rows.assign(name=names, place=places).sort_values("place", kind="stable")
+    rows = rows.assign(name=names, place=places)
     order = [figures.spelled(name) for name in ACTIVATIONS]
-    shown = rows.sort_values("name", key=lambda each: each.map(order.index), kind="stable")
-    missing = set(range(len(columns))) - set(shown[shown["name"] == order[0]]["place"])
-    blank = shown[shown["name"] == order[0]].head(len(missing)).assign(place=sorted(missing), estimate=math.nan)
-    import pandas
-
-    cells = pandas.concat([shown, blank]).sort_values("place", kind="stable")
+    missing = sorted(set(range(len(columns))) - set(rows[rows["name"] == order[0]]["place"]))
+    blank = pandas.DataFrame({"name": order[0], "place": missing, "estimate": math.nan})
+    cells = pandas.concat([rows, blank]).sort_values("place", kind="stable")
     cells = cells.sort_values("name", key=lambda each: each.map(order.index), kind="stable")
     figures.heat_map(
         axes, cells, rows="name", columns="place", limits=(0.0, 1.0), digits=2, annotate=True,
@@ -334,9 +334,7 @@ def _draw_grid(axes: Axes, rows: DataFrame) -> DataFrame:
         text.set(rotation=45, horizontalalignment="right", rotation_mode="anchor")
     for number, depth in enumerate(DEPTHS):
         left = number * len(STARTS)
-        axes.text(
-            left + len(STARTS) / 2, -0.15, f"{depth} hidden layers", ha="center", va="bottom", fontsize=8
-        )
+        axes.text(left + len(STARTS) / 2, -0.15, f"{depth} hidden layers", ha="center", va="bottom", fontsize=8)
         axes.axvline(left, color="white", linewidth=3)
     axes.set(xlabel="", ylabel="")
     return rows
@@ -405,7 +403,7 @@ def _slow_layer(measured: DataFrame) -> Verdict:
     }
     note = (
         f"log10 of the relative change (a step of W by its norm) of hidden layer 3 over layer 1, step {times[2]}, "
-        f"sigmoid, Xavier, digits. Factors at steps {_list(times)} (loss): "
+        f"sigmoid, Xavier, digits. Factors at steps {_list(times)} (loss; guessing has {math.log(CLASSES):.2f}): "
         + "; ".join(
             f"{start} "
             + ", ".join(
@@ -423,9 +421,13 @@ def _slow_layer(measured: DataFrame) -> Verdict:
         + f". At step {times[2]}: "
         + ", ".join(f"{name}, {start} {10**value:.2g}" for (name, start), value in others.items())
     )
-    few = ", ".join(f"up to step {step} ({start})" for start, step in until.items() if step)
+    few = ", ".join(
+        f"up to step {step} ({start}, loss {pick(sigmoid, start=start, quantity='loss', step=step).estimate:.2f})"
+        for start, step in until.items()
+        if step
+    )
     factor = f'"far more slowly" is by a factor of {FAR:g}'
-    when = factor if always else f"{factor}, and the loss has not fallen yet: {few}"
+    when = factor if always else f"{factor}: in training {few}"
     return judge("D01", row, any(until.values()), note, when=when)
 
 
@@ -493,8 +495,8 @@ def _dead_units(measured: DataFrame) -> Verdict:
         )
     )
     when = (
-        "the unit is in layer 1, whose inputs do not move, and only its gradient moves it: dead units of layers "
-        f"{_list(moved)} mostly recover"
+        "the unit is in layer 1, whose inputs do not move, and only its gradient moves it; of dead units of layers "
+        f"{_list(moved)} {' and '.join(_counted(found[PLAIN, layer]) for layer in moved)} recover"
         if moved
         else ""
     )
