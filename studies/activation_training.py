@@ -374,8 +374,9 @@ def _right_start(measured: DataFrame) -> Verdict:
         f"{WIDTH}, digits, SGD, each at its best learning rate. By depth: "
         + "; ".join(
             f"{depth}: Xavier wins {_of(found['Xavier, tanh', depth])} with tanh, "
-            f"{_of(found['Xavier, relu', depth])} with ReLU; He over Xavier {_of(found['He over Xavier, relu', depth])} "
-            f"with ReLU, {_of(found['He over Xavier, tanh', depth])} with tanh"
+            f"{_of(found['Xavier, relu', depth])} with ReLU; He over Xavier "
+            f"{_of(found['He over Xavier, relu', depth])} with ReLU, "
+            f"{_of(found['He over Xavier, tanh', depth])} with tanh"
             for depth in DEPTHS
         )
         + f". Xavier helps tanh more at depths {_list(more)}, He is better for ReLU at {_list(right)}"

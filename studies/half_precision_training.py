@@ -5,6 +5,7 @@ Nets learn to tell handwritten digits of 8 x 8 pixels apart. Every format trains
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from collections.abc import Iterator
@@ -40,15 +41,16 @@ FORMATS: dict[str, dict[str, Any]] = {
     SCALED: {"precision": "float16", "loss_scale": 2.0**SCALE, "master_weights": False},
     BOTH: {"precision": "float16", "loss_scale": 2.0**SCALE},
 }
-LEARNED = 0.5  # of the samples that it was trained on are told apart
+LEARNED = 0.3  # of the samples that it was trained on are told apart
 
 DEPTH = 8
 GAINS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 WINDOW = {  # nets, steps and powers of ten of the learning rate
-    "quick": (3, 150, range(-6, 2)), "paper": (24, 600, tuple(np.arange(-7, 2.5, 0.5).tolist())),
+    "quick": (4, 200, (-6, -5, -4, -3, -2, -1.5, -1, -0.5, 0, 1)),
+    "paper": (24, 600, tuple(power / 2 for power in range(-14, 5))),
 }  # fmt: skip
 STABLE = (-6.0, 3.0)  # log10 of root mean squares of dW
-INSIDE, BELOW, ABOVE = "inside", "below", "above"
+INSIDE, BELOW, ABOVE, OUTSIDE = "inside", "below", "above", "outside"
 
 VANISHING: dict[str, tuple[tuple[int, ...], str, str, bool]] = {  # widths, activation, weights, trained biases
     "sigmoid": ((PIXELS, *(WIDTH,) * 4, CLASSES), "sigmoid", "normal(std=0.01)", True),
@@ -56,9 +58,9 @@ VANISHING: dict[str, tuple[tuple[int, ...], str, str, bool]] = {  # widths, acti
     "tanh, no biases": ((PIXELS, *(WIDTH,) * 6, CLASSES), "tanh", "normal(std=0.01)", False),
 }
 STUCK = "tanh, no biases"
-VANISHED = {"quick": (5, 400), "paper": (60, 1000)}  # nets and steps
+VANISHED = {"quick": (4, 400), "paper": (60, 1000)}  # nets and steps
 ADAM = (0.001, 0.01, 0.1)
-LOOKED = 30  # steps after which it is seen who has moved
+LOOKED = 1  # steps after which it is seen who has moved
 ONE_EACH = ("float32", WIDE, MASTER, BOTH)  # formats with weights that small steps can move
 ZEROS = "weight_gradient_zero_fraction"
 NORM = "weight_gradient_log10_norm"
@@ -97,34 +99,41 @@ def measure(scale: str) -> DataFrame:
 
 
 def _window(scale: str) -> DataFrame:
-    """Return shares of nets that learn, diverge and stand still by format, gain and rate, and by size of gradients."""
+    """Return shares of nets that learn and diverge by format, gain and rate, and how many learn by size of gradients.
+
+    "moved" is how far all W have moved by how far those of the same net have in float32.
+    """
     import pandas
 
     nets, steps, powers = WINDOW[scale]
     rows: list[dict[str, Any]] = []
     sizes: dict[tuple[str, str], list[NDArray[Any]]] = {}
     for number, gain in enumerate(GAINS):
+        exact: dict[float, NDArray[Any]] = {}
         for form in FORMATS:
             held = {}
             for power in powers:
                 found = trained(
                     Network(_widths(), "relu", _he(gain)), form=form, nets=nets, steps=steps, seed=number,
                     optimizer=f"sgd(learning_rate={10.0**power!r})", record=(0, steps),
-                    quantities=("loss", "accuracy", "update_ratio", NORM),
+                    quantities=("loss", "accuracy", NORM), keep_weights=True,
                 )  # fmt: skip
                 with np.errstate(invalid="ignore"):
                     held[power] = found.values("accuracy")[:, -1, 0] > LEARNED
-                outcomes = {
-                    "learned": held[power], "diverged": found.diverged_after >= 0,
-                    "still": found.values("update_ratio")[:, -1, 0] == 0,
-                }  # fmt: skip
+                outcomes = {"learned": held[power], "diverged": found.diverged_after >= 0}
                 tags = {"part": "window", "setting": form, "gain": gain, "rate": power}
                 rows += [tags | {"quantity": name} | counted(values) for name, values in outcomes.items()]
-                if form == "float32" and power == powers[0]:
+                moved = _moved(found)
+                if form == "float32":
+                    exact[power] = moved
                     place = _place(found.values(NORM)[:, 0, 1:])
+                with np.errstate(invalid="ignore", divide="ignore"):
+                    kept = moved / exact[power]
+                rows.append(tags | {"quantity": "moved"} | mean_with_interval(kept[np.isfinite(kept)]))
             best = max(held.values(), key=lambda each: each.sum())
             for where in (INSIDE, BELOW, ABOVE):
                 sizes.setdefault((form, where), []).append(best[place == where])
+            sizes.setdefault((form, OUTSIDE), []).append(best[place != INSIDE])
     for (form, where), values in sizes.items():
         tags = {"part": "range", "setting": form, "quantity": where}
         if (each := np.concatenate(values)).size:
@@ -132,10 +141,17 @@ def _window(scale: str) -> DataFrame:
     return pandas.DataFrame(rows)
 
 
+def _moved(found: Trained) -> NDArray[Any]:
+    """Return how far all W of a net have moved."""
+    squares = [((w[:, -1] - w[:, 0]) ** 2).sum(axis=(1, 2)) for w in map(found.weights, range(1, DEPTH + 2))]
+    distance: NDArray[Any] = np.sqrt(np.sum(squares, axis=0, dtype=np.float64))
+    return distance
+
+
 def _place(norms: NDArray[Any]) -> NDArray[Any]:
     """Return of nets where the root mean squares of dW of all layers are: inside the range, or below or above it."""
     widths = _widths()
-    elements = np.array([before * after for before, after in zip(widths[:-1], widths[1:], strict=True)])
+    elements = np.array([before * after for before, after in itertools.pairwise(widths)])
     rms = norms - np.log10(elements) / 2
     return np.where(rms.max(axis=1) > STABLE[1], ABOVE, np.where(rms.min(axis=1) < STABLE[0], BELOW, INSIDE))
 
@@ -164,8 +180,9 @@ def _vanishing(scale: str, net: str) -> DataFrame:
             if rate != ADAM[1]:
                 continue
             for layer in range(1, len(widths)):
-                zeros = found.values(ZEROS)[:, 0, layer]
-                rows.append(tags | {"quantity": "zeros", "layer": layer} | mean_with_interval(zeros))
+                for name, place in (("zeros", 0), ("zeros at the end", -1)):
+                    zeros = found.values(ZEROS)[:, place, layer]
+                    rows.append(tags | {"quantity": name, "layer": layer} | mean_with_interval(zeros))
                 w = found.weights(layer)
                 still = (w[:, 1] == w[:, 0]).all(axis=(1, 2))
                 rows.append(tags | {"quantity": "unmoved", "layer": layer} | counted(still))
@@ -182,7 +199,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     measured = collected.measured
     figure, axes = figures.panels(rows=2, columns=3, width=figures.PAGE, height=4.3, sharex=True, sharey=True)
     rows = signed(measured)
-    label = "share that learns (+)\nor diverges (\N{MINUS SIGN}, hatched)"
+    label = "share that learns (+), diverges\n(\N{MINUS SIGN}, hatched); white: neither"
     for panel, form in zip(axes.flat, FORMATS, strict=True):
         figures.heat_map(
             panel, select(rows, setting=form), rows="gain", columns="rate", center=0.0, limits=(-1.0, 1.0),
@@ -190,7 +207,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         )  # fmt: skip
         panel.set(
             xlabel="log10 of the learning rate" if panel in axes[1] else "",
-            ylabel="gain" if panel in axes[:, 0] else "",
+            ylabel="gain (1: He's weights)" if panel in axes[:, 0] else "",
         )
     figures.panel_labels(axes.flat, list(FORMATS))
     yield Drawing(figure, rows)
@@ -200,7 +217,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     zeros = select(vanishing, quantity="zeros", setting=(MASTER, BOTH), net=("sigmoid", "tanh"))
     for panel, net in zip(axes.flat, ("sigmoid", "tanh"), strict=False):
         figures.against_depth(
-            panel, select(zeros, net=net), by="setting", order=list(ONE_EACH),
+            panel, select(zeros, net=net), by="setting", order=list(ONE_EACH), label=_short,
             ylabel="share of dW that is 0" if panel is axes[0, 0] else "",
         )  # fmt: skip
         panel.set_ylim(-0.03, 1.05)
@@ -210,18 +227,30 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     yield Drawing(figure, pandas.concat([zeros, loss]), "vanishing")
 
 
+def _short(form: str) -> str:
+    """Return the name of a format where all weights can move in small steps."""
+    return form.removesuffix(", master")
+
+
 def signed(measured: DataFrame) -> DataFrame:
     """Return shares of nets that learn, or, negative, that diverge where fewer learn."""
     window = select(measured, part="window")
     learned, diverged = (select(window, quantity=name) for name in ("learned", "diverged"))
     lost = diverged["estimate"].to_numpy()
     rows = learned.assign(estimate=np.where(lost > learned["estimate"], -lost, learned["estimate"]))
-    return rows.assign(rate=[f"{rate:g}" for rate in rows["rate"]]).sort_values("gain", ascending=False, kind="stable")
+    names = [f"{rate:g}".replace("-", "\N{MINUS SIGN}") for rate in rows["rate"]]
+    return rows.assign(rate=names).sort_values("gain", ascending=False, kind="stable")
 
 
 def _against_steps(axes: Axes, rows: DataFrame) -> None:
     figures.against_depth(
-        axes, rows.assign(layer=rows["step"]), by="setting", order=list(ONE_EACH), xlabel="steps", ylabel="loss"
+        axes,
+        rows.assign(layer=rows["step"]),
+        by="setting",
+        order=list(ONE_EACH),
+        label=_short,
+        xlabel="steps",
+        ylabel="loss",
     )
 
 
@@ -262,7 +291,7 @@ def _rates(measured: DataFrame) -> Verdict:
     too_small = all(
         pick(shares, setting=form, gain=1.0, quantity="learned", rate=lowest).estimate == 0.0 for form in FORMATS
     )
-    still = {form: pick(shares, setting=form, gain=1.0, quantity="still", rate=lowest) for form in FORMATS}
+    still = {form: pick(shares, setting=form, gain=1.0, quantity="moved", rate=lowest) for form in FORMATS}
     row = pick(shares, setting=MASTER, gain=first[MASTER] if math.isfinite(first[MASTER]) else GAINS[-1],
                quantity="diverged", rate=lowest)  # fmt: skip
     note = (
@@ -273,8 +302,8 @@ def _rates(measured: DataFrame) -> Verdict:
         + "; ".join(
             f"{gain:g}: " + ", ".join(f"{form} {_ends(windows[form, gain])}" for form in FORMATS) for gain in GAINS
         )
-        + f". At gain 1 and the rate 1e{lowest:g} the last step moved no weight at all in "
-        + ", ".join(f"{k_of_n(found)} ({form})" for form, found in still.items())
+        + f". At gain 1 and the rate 1e{lowest:g} all W have moved, of the distance in float32, by "
+        + ", ".join(f"{found.estimate:.2f} ({form})" for form, found in still.items())
     )
     return judge("B03", row, earlier and too_large and too_small, note.replace("inf", "none"))
 
@@ -291,16 +320,18 @@ def _zeros(measured: DataFrame) -> Verdict:
         for net in VANISHING for form in ONE_EACH
     }  # fmt: skip
     best = {
-        (net, form): max(
-            select(vanishing, quantity="accuracy", net=net, setting=form).itertuples(), key=lambda row: row.estimate
-        )
+        (net, form): max(_rows(select(vanishing, quantity="accuracy", net=net, setting=form)), key=lambda row: row.estimate)
         for net in VANISHING for form in ONE_EACH
     }  # fmt: skip
     first = all(zeros[net, MASTER][0] > max(zeros[net, other][0] for other in ("float32", WIDE)) for net in VANISHING)
     lower = zeros["sigmoid", MASTER]
     ordered = lower[0] > 0.5 > lower[-1]
     no_rate = [net for net in VANISHING if best[net, MASTER].ci_high < best[net, "float32"].ci_low]
-    back = [net for net in VANISHING if net not in no_rate]
+    after = {
+        net: pick(vanishing, quantity="zeros at the end", net=net, setting=MASTER, layer=2).estimate
+        for net in VANISHING
+    }
+    back = [net for net in VANISHING if net not in no_rate and after[net] < 0.5 < zeros[net, MASTER][1]]
     unmoved = select(vanishing, quantity="unmoved", net="sigmoid", setting=MASTER)
     row: Any = best[STUCK, MASTER]
     note = (
@@ -311,11 +342,12 @@ def _zeros(measured: DataFrame) -> Verdict:
         )
         + ". Share of dW that is exactly 0 before training, float16, layers from the input: "
         + "; ".join(f"{net} {', '.join(f'{share:.2f}' for share in zeros[net, MASTER])}" for net in VANISHING)
-        + f" (float32 {zeros['tanh', 'float32'][0]:.2f} in layer 1: pixels that are always 0). Sigmoid nets whose W has "
-        f"not moved at all after {LOOKED} steps: {', '.join(k_of_n(each) for each in unmoved.itertuples())}. "
-        + (f"Nets of {', '.join(back)} learn as well as in float32: their biases, whose gradients are not 0, bring "
-           "those of W back" if back else "")
-    )  # fmt: skip
+        + f" (float32 {zeros['tanh', 'float32'][0]:.2f} in layer 1: pixels that are always 0). Sigmoid nets whose W "
+        f"has not moved in {LOOKED} step: {', '.join(k_of_n(each) for each in _rows(unmoved))}. "
+        + "At the end, of dW of layer 2: "
+        + ", ".join(f"{net} {share:.2f}" for net, share in after.items())
+        + (f". {', '.join(back)} come to as much as in float32: biases still have gradients" if back else "")
+    )
     when = f"nothing that still has a gradient can bring the others back: {', '.join(no_rate)}" if back else ""
     return judge("B04", row, first and ordered and bool(no_rate), note, when=when)
 
@@ -323,23 +355,26 @@ def _zeros(measured: DataFrame) -> Verdict:
 def _range(measured: DataFrame) -> Verdict:
     """B05: how many nets learn whose gradients start inside [1e-6, 1e3] in all layers, and outside."""
     rows = select(measured, part="range")
-    found = {(row.setting, row.quantity): row for row in rows.itertuples()}
-    outside = [where for where in (BELOW, ABOVE) if ("float32", where) in found]
-    needs = [
-        form for form in FORMATS
-        if all(found[form, where].ci_high < found[form, INSIDE].ci_low for where in outside)
-    ]  # fmt: skip
+    found = {(row.setting, row.quantity): row for row in _rows(rows)}
+    needs = [form for form in FORMATS if found[form, OUTSIDE].ci_high < found[form, INSIDE].ci_low]
+    enough = [form for form in FORMATS if found[form, INSIDE].ci_low > 0.5]
+    parts = [where for where in (INSIDE, BELOW, ABOVE) if ("float32", where) in found]
     row: Any = found[MASTER, INSIDE]
     note = (
         f"share of nets that learn at their best rate in float16 with master weights, of those whose dW has root mean "
         f"squares inside [1e-6, 1e3] in all layers before training (ReLU, {DEPTH} hidden layers, {_list(GAINS)} times "
-        f"He's weights). Inside, {', '.join(outside)}: "
-        + "; ".join(
-            f"{form} " + ", ".join(k_of_n(found[form, where]) for where in (INSIDE, *outside)) for form in FORMATS
-        )
+        f"He's weights). {', '.join(parts).capitalize()}: "
+        + "; ".join(f"{form} " + ", ".join(k_of_n(found[form, where]) for where in parts) for form in FORMATS)
+        + (". To be inside is not enough" if not enough else "")
     )
-    when = "" if len(needs) == len(FORMATS) else f"numbers are {', '.join(needs)}"
+    meant = "it is meant as necessary" if not enough else ""
+    formats = "" if len(needs) == len(FORMATS) else f"numbers are {', '.join(needs)}"
+    when = ", and ".join(words for words in (meant, formats) if words)
     return judge("B05", row, bool(needs), note, when=when)
+
+
+def _rows(table: DataFrame) -> list[Any]:
+    return list(table.itertuples())
 
 
 def _list(values: Any) -> str:
