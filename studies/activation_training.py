@@ -45,7 +45,7 @@ WORKS = 0.1  # of accuracy: what a remedy has to win
 
 SPEED = {"quick": (12, 1000), "paper": (200, 3000)}  # nets and steps
 RATES = {"sigmoid": 1.0, "tanh": 0.1, "relu": 0.1}
-SPEED_STARTS = {SMALL: ("normal(std=0.01)", 0.0), "N(0, 1)": ("normal(std=1)", 1.0)} | {
+SPEED_STARTS: dict[str, tuple[str, float]] = {SMALL: ("normal(std=0.01)", 0.0), "N(0, 1)": ("normal(std=1)", 1.0)} | {
     name: (STARTS[name], 0.0) for name in ("Xavier", "He")
 }
 TIMES = (1, 3, 10, 30, 100, 300, 1000, 3000)

@@ -320,7 +320,9 @@ def _zeros(measured: DataFrame) -> Verdict:
         for net in VANISHING for form in ONE_EACH
     }  # fmt: skip
     best = {
-        (net, form): max(_rows(select(vanishing, quantity="accuracy", net=net, setting=form)), key=lambda row: row.estimate)
+        (net, form): max(
+            _rows(select(vanishing, quantity="accuracy", net=net, setting=form)), key=lambda row: row.estimate
+        )
         for net in VANISHING for form in ONE_EACH
     }  # fmt: skip
     first = all(zeros[net, MASTER][0] > max(zeros[net, other][0] for other in ("float32", WIDE)) for net in VANISHING)
