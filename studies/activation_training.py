@@ -212,7 +212,7 @@ def _deaths(scale: str, setting: str) -> DataFrame:
     import pandas
 
     nets, steps, every = DEATHS[scale]
-    given = {"activation": "relu", "bias_std": 0.0, "weight_decay": 0.0} | SETTINGS[setting]
+    given: dict[str, Any] = {"activation": "relu", "bias_std": 0.0, "weight_decay": 0.0} | SETTINGS[setting]
     leaky = given["activation"] == "leaky_relu"
     found = trained(
         Network(widths(len(HIDDEN)), given["activation"], "he_normal", bias_std=given["bias_std"]), nets=nets,
