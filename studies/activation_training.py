@@ -39,7 +39,7 @@ STARTS = {
 }  # fmt: skip
 DEPTHS = (3, 10, 20)  # hidden layers
 GRID = {  # nets, steps and learning rates
-    "quick": (5, 250, (0.03, 1.0)), "paper": (16, 1000, (0.01, 0.03, 0.1, 0.3, 1.0)),
+    "quick": (4, 200, (0.03, 0.3, 1.0)), "paper": (16, 1000, (0.01, 0.03, 0.1, 0.3, 1.0)),
 }  # fmt: skip
 WORKS = 0.1  # of accuracy: what a remedy has to win
 
