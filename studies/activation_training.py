@@ -42,6 +42,7 @@ GRID = {  # nets, steps and learning rates
     "quick": (4, 200, (0.03, 0.3, 1.0)), "paper": (16, 1000, (0.01, 0.03, 0.1, 0.3, 1.0)),
 }  # fmt: skip
 WORKS = 0.1  # of accuracy: what a remedy has to win
+NOTICED = 0.05  # what one start has to win over another
 
 SPEED = {"quick": (12, 1000), "paper": (200, 3000)}  # nets and steps
 RATES = {"sigmoid": 1.0, "tanh": 0.1, "relu": 0.1}
@@ -365,8 +366,8 @@ def _right_start(measured: DataFrame) -> Verdict:
     """A19: Xavier helps tanh more than ReLU, and He is right for ReLU: at which depths."""
     paired = select(measured, part="paired")
     found = {(row.setting, int(row.depth)): row for row in _rows(paired)}
-    more = [depth for depth in DEPTHS if found["Xavier, tanh more than relu", depth].ci_low > 0]
-    right = [depth for depth in DEPTHS if found["He over Xavier, relu", depth].ci_low > 0]
+    more = [depth for depth in DEPTHS if found["Xavier, tanh more than relu", depth].ci_low > NOTICED]
+    right = [depth for depth in DEPTHS if found["He over Xavier, relu", depth].ci_low > NOTICED]
     both = [depth for depth in more if depth in right]
     never_worse = all(found["He over Xavier, relu", depth].ci_high > 0 for depth in DEPTHS)
     note = (
@@ -379,7 +380,8 @@ def _right_start(measured: DataFrame) -> Verdict:
             f"{_of(found['He over Xavier, tanh', depth])} with tanh"
             for depth in DEPTHS
         )
-        + f". Xavier helps tanh more at depths {_list(more)}, He is better for ReLU at {_list(right)}"
+        + f". By more than {NOTICED:g}, Xavier helps tanh more at depths {_list(more)}, He is better for ReLU at "
+        f"{_list(right)}"
     )
     when = "" if len(both) == len(DEPTHS) else f"the net is deep: {_list(both)} of {_list(DEPTHS)} hidden layers"
     return judge("A19", found["Xavier, tanh more than relu", DEPTHS[1]], bool(both) and never_worse, note, when=when)
