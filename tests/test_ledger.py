@@ -355,6 +355,7 @@ def test_output_that_nobody_reads_is_no_error(out: Path) -> None:
 # Nets a case, as many as the rules of the study need to tell right from wrong.
 NETS = {
     "activation_histograms": 8,
+    "activation_training": 8,
     "batch_norm": 8,
     "covariate_shift": 8,
     "batch_norm_training": 8,
@@ -365,6 +366,7 @@ NETS = {
     "gains": 64,
     "gradient_causes": 24,
     "gradient_clipping": 24,
+    "half_precision_training": 8,
     "hessian_index": 8,
     "information_blocking": 64,
     "initializers": 8,
