@@ -96,7 +96,7 @@ def test_threads_and_other_nets_change_no_bit(precision: str, given: dict[str, A
     assert not same(alone, several(1, precision=precision, **given | {"seed": SEED + 1}))
 
 
-@pytest.mark.parametrize("factor", [1.95, 2.05])
+@pytest.mark.parametrize("factor", [1.95, 2.1])
 def test_the_loss_falls_at_every_step_where_the_rate_is_below_2_by_the_curvature(factor: float) -> None:
     """Logistic regression, each input in both classes: the curvature is at most, and at the minimum, X^T X / 4n."""
     half = np.random.default_rng(3).normal(size=(10, 3))
@@ -104,8 +104,8 @@ def test_the_loss_falls_at_every_step_where_the_rate_is_below_2_by_the_curvature
     design = np.column_stack([x, np.ones(20)])
     curvature = np.linalg.eigvalsh(design.T @ design / 80)[-1]
     trained = train(
-        Network((3, 1), "linear", "lecun_normal"), nets=5, steps=60, batch=20, data=(x, y), loss="logistic", seed=SEED,
-        optimizer=f"sgd(learning_rate={factor / curvature!r})", record=range(61), quantities=("loss",),
+        Network((3, 1), "linear", "lecun_normal"), nets=5, steps=100, batch=20, data=(x, y), loss="logistic", seed=SEED,
+        optimizer=f"sgd(learning_rate={factor / float(curvature)!r})", record=range(101), quantities=("loss",),
         precision="float64",
     )  # fmt: skip
     falls = np.diff(trained.values("loss")[:, :, 0], axis=1) < 0
@@ -239,9 +239,10 @@ def test_what_diverges_is_counted_and_left_out() -> None:
         trained = train(
             Network((4, 16, 1), "relu", "he_normal"), nets=30, steps=400, optimizer="sgd(learning_rate=0.12)",
             data=(x, x[:, :1]), batch=1, record=(0, 200, 400),
+            quantities=("loss", "gradient_norm", "activation_mean"),
         )  # fmt: skip
     assert str(warned[0].message) == trained.divergence and repr(trained).endswith(trained.divergence)
-    assert "sgd(learning_rate=0.12)" in repr(trained) and len(repr(trained).splitlines()) == 14
+    assert "sgd(learning_rate=0.12)" in repr(trained) and len(repr(trained).splitlines()) == 6
     lost = trained.diverged_after >= 0
     assert 0 < lost.sum() < 30
     loss = trained.values("loss")[:, :, 0]
