@@ -104,7 +104,8 @@ def test_the_loss_falls_at_every_step_where_the_rate_is_below_2_by_the_curvature
     design = np.column_stack([x, np.ones(20)])
     curvature = np.linalg.eigvalsh(design.T @ design / 80)[-1]
     trained = train(
-        Network((3, 1), "linear", "lecun_normal"), nets=5, steps=100, batch=20, data=(x, y), loss="logistic", seed=SEED,
+        Network((3, 1), "linear", "zeros"), nets=5, steps=100, perturbation=0.01, batch=20,
+        data=(x, y), loss="logistic", seed=SEED,
         optimizer=f"sgd(learning_rate={factor / float(curvature)!r})", record=range(101), quantities=("loss",),
         precision="float64",
     )  # fmt: skip
