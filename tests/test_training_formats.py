@@ -52,25 +52,25 @@ def oracle(
             ds = r(dz * slopes[place])
             dw, db = r(z[place].T @ ds) / scale, r(ds.sum(axis=0)) / scale
             dz = r(ds @ seen[place][0].T)
-            weights = [*weights[:place], np.float32(weights[place] - RATE * dw), *weights[place + 1 :]]
-            biases = [*biases[:place], np.float32(biases[place] - RATE * db), *biases[place + 1 :]]
+            weights = [*weights[:place], (weights[place] - RATE * dw).astype(np.float32), *weights[place + 1 :]]
+            biases = [*biases[:place], (biases[place] - RATE * db).astype(np.float32), *biases[place + 1 :]]
 
 
 def trained_in(name: str, **given: Any) -> Trained:
-    return train(
-        Network(WIDTHS, "relu", "he_normal", bias_std=given.pop("bias_std", 0.3)), **{
-            "nets": 2, "steps": STEPS, "batch": 13, "data": samples(WIDTHS, "mean_squared_error"), "precision": name,
-            "optimizer": f"sgd(learning_rate={RATE})", "record": range(STEPS + 1), "quantities": ("batch_loss",),
-            "keep_weights": True,
-        } | given,
-    )  # fmt: skip
+    arguments: dict[str, Any] = {
+        "nets": 2, "steps": STEPS, "batch": 13, "data": samples(WIDTHS, "mean_squared_error"), "precision": name,
+        "optimizer": f"sgd(learning_rate={RATE})", "record": range(STEPS + 1), "quantities": ("batch_loss",),
+        "keep_weights": True,
+    } | given  # fmt: skip
+    bias_std = arguments.pop("bias_std", 0.3)
+    return train(Network(WIDTHS, "relu", "he_normal", bias_std=bias_std), **arguments)
 
 
 def assert_as_in(name: str, trained: Trained, **given: Any) -> None:
     x, y = samples(WIDTHS, "mean_squared_error")
-    start = [[part(layer)[1, 0] for layer in (1, 2, 3)] for part in (trained.weights, trained.biases)]
+    w, b = ([part(layer)[1, 0] for layer in (1, 2, 3)] for part in (trained.weights, trained.biases))
     tolerance = 1e-6 if given.get("master", True) else 0.0
-    for time, (weights, biases, outputs) in zip(range(STEPS + 1), oracle(name, *start, x, y, **given), strict=False):
+    for time, (weights, biases, outputs) in zip(range(STEPS + 1), oracle(name, w, b, x, y, **given), strict=False):
         for layer in (1, 2, 3):
             np.testing.assert_allclose(trained.weights(layer)[1, time], weights[layer - 1], rtol=0, atol=tolerance)
             np.testing.assert_allclose(trained.biases(layer)[1, time], biases[layer - 1], rtol=0, atol=tolerance)

@@ -36,7 +36,11 @@ CASES = [
 
 @pytest.mark.parametrize(("kind", "place", "layers", "widths"), CASES)
 def test_residual_connections(kind: str, place: str, layers: int, widths: tuple[int, ...]) -> None:
-    given = {"steps": 5, "optimizer_name": "momentum(learning_rate=0.1)", "normalize_output": bool(kind)}
+    given: dict[str, Any] = {
+        "steps": 5,
+        "optimizer_name": "momentum(learning_rate=0.1)",
+        "normalize_output": bool(kind),
+    }
     assert_same_path(*both(network(kind, place, layers, widths), **given))
 
 
