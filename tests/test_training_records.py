@@ -27,7 +27,12 @@ TEST = samples(WIDTHS, "softmax_cross_entropy", number=7, key=5)
 
 
 def run(quantities: tuple[str, ...], **given: Any) -> tuple[Trained, Net, list[Moment]]:
-    arguments = {"loss": "softmax_cross_entropy", "optimizer_name": RATE, "steps": STEPS, "normalization": None} | given
+    arguments: dict[str, Any] = {
+        "loss": "softmax_cross_entropy",
+        "optimizer_name": RATE,
+        "steps": STEPS,
+        "normalization": None,
+    } | given
     network = Network(WIDTHS, "relu", "he_normal", bias_std=0.2, normalization=arguments.pop("normalization"))
     return both(network, quantities=quantities, **arguments)
 
@@ -252,7 +257,8 @@ def test_the_table_has_what_exists() -> None:
     assert trained.quantities == (*RECORDED, *SIGNALS)
     table = trained.table
     assert list(dict.fromkeys(table["quantity"])) == list(trained.quantities)
-    for name, rows in table.groupby("quantity"):
+    for name in trained.quantities:
+        rows = table[table["quantity"] == name]
         layers = (0,) if name in RECORDED[:6] else range(1 if name in OF_LAYERS else 0, 3)
         layers = range(SIGNALS[name].first_layer, 3) if name in SIGNALS else layers
         assert list(rows["layer"]) == [*layers] * 2 and list(rows["step"]) == [s for s in (0, 3) for _ in layers]

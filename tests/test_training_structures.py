@@ -36,7 +36,11 @@ CASES = [
 
 @pytest.mark.parametrize(("kind", "place", "layers", "widths"), CASES)
 def test_residual_connections(kind: str, place: str, layers: int, widths: tuple[int, ...]) -> None:
-    given = {"steps": 5, "optimizer_name": "momentum(learning_rate=0.1)", "normalize_output": bool(kind)}
+    given: dict[str, Any] = {
+        "steps": 5,
+        "optimizer_name": "momentum(learning_rate=0.1)",
+        "normalize_output": bool(kind),
+    }
     assert_same_path(*both(network(kind, place, layers, widths), **given))
 
 
@@ -110,3 +114,44 @@ def test_units_that_do_not_vary_are_normalized_to_their_shift() -> None:
     s = trained.weights(1)[0, 0].sum(axis=0)
     np.testing.assert_allclose(variance[-1], 0.9**5, rtol=1e-12)
     np.testing.assert_allclose(mean[-1], (1 - 0.9**5) * s, rtol=1e-12)
+
+
+def test_torch_trains_the_same_net() -> None:
+    """Batch norm, cross-entropy and Adam, with evaluation by running moments, whose share of new ones is 1 - ours."""
+    torch = pytest.importorskip("torch", reason="PyTorch is optional: its layers are a second oracle")
+    widths, loss, steps = (3, 6, 5, 3), "softmax_cross_entropy", 10
+    x, y = samples(widths, loss)
+    trained = train(
+        Network(widths, "relu", "he_normal", normalization="batch(epsilon=0.001)"), nets=1, steps=steps, batch=13,
+        loss=loss, optimizer="adam(learning_rate=0.02, epsilon=1e-3)", data=(x, y), momentum=0.8, weight_decay=0.05,
+        record=range(steps + 1), quantities=("loss", "batch_loss"), keep_weights=True, precision="float64",
+    )  # fmt: skip
+    layers: list[Any] = []
+    for layer, (fan_in, fan_out) in enumerate(trained.network.fans, start=1):
+        linear = torch.nn.Linear(fan_in, fan_out, dtype=torch.float64)
+        with torch.no_grad():
+            linear.weight.copy_(torch.tensor(trained.weights(layer)[0, 0].T))
+            linear.bias.copy_(torch.tensor(trained.biases(layer)[0, 0]))
+        layers.append(linear)
+        if layer < 3:
+            layers += [torch.nn.BatchNorm1d(fan_out, eps=1e-3, momentum=0.2, dtype=torch.float64), torch.nn.ReLU()]
+    net = torch.nn.Sequential(*layers)
+    weights = [each.weight for each in layers if isinstance(each, torch.nn.Linear)]
+    others = [each for each in net.parameters() if all(each is not weight for weight in weights)]
+    groups = [{"params": weights, "weight_decay": 0.05}, {"params": others}]
+    theirs = torch.optim.Adam(groups, lr=0.02, eps=1e-3)
+    for step in range(steps + 1):
+        for layer in (1, 2):
+            norm = layers[3 * layer - 2]
+            ours = (trained.scales(layer), trained.shifts(layer), *trained.running_moments(layer))
+            for a, b in zip(ours, (norm.weight, norm.bias, norm.running_mean, norm.running_var), strict=True):
+                np.testing.assert_allclose(a[0, step], b.detach().numpy(), rtol=1e-9, atol=1e-11)
+        net.eval()
+        evaluated = torch.nn.functional.cross_entropy(net(torch.tensor(x)), torch.tensor(y))
+        net.train()
+        value = torch.nn.functional.cross_entropy(net(torch.tensor(x)), torch.tensor(y))
+        found = [trained.values(name)[0, step, 0] for name in ("loss", "batch_loss")]
+        np.testing.assert_allclose(found, [evaluated.item(), value.item()], rtol=1e-9)
+        theirs.zero_grad()
+        value.backward()
+        theirs.step()

@@ -64,19 +64,18 @@ def both(
 ) -> tuple[Trained, naive.Net, list[naive.Moment]]:  # fmt: skip
     """Train nets and the oracle, from the same start on the same data, and record each step."""
     data = samples(network.widths, loss, number=number)
-    trained = train(
-        network, **{
-            "nets": net + 1, "steps": steps, "batch": batch, "loss": loss, "optimizer": optimizer_name, "data": data,
-            "seed": SEED, "record": range(steps + 1), "quantities": ("loss", "batch_loss", "gradient_norm"),
-            "keep_weights": True, "precision": "float64",
-        } | given,
-    )  # fmt: skip
+    arguments: dict[str, Any] = {
+        "nets": net + 1, "steps": steps, "batch": batch, "loss": loss, "optimizer": optimizer_name, "data": data,
+        "seed": SEED, "record": range(steps + 1), "quantities": ("loss", "batch_loss", "gradient_norm"),
+        "keep_weights": True, "precision": "float64",
+    } | given  # fmt: skip
+    trained = train(network, **arguments)
     training = trained.training
     oracle = naive_net(
         network, output=training.output_activation.name, loss=loss, normalize_output=training.normalize_output
     )
     chosen, clip = optimizer(optimizer_name), clipping_of(given.get("clipping"))
-    rates = chosen.parameters["learning_rate"] * schedule(given.get("schedule", "constant")).factors(max(steps, 1))
+    rates = chosen.settings[0] * schedule(given.get("schedule", "constant")).factors(max(steps, 1))
     moments = naive.train(
         oracle, parameters(trained, net, 0), *data,
         naive.mini_batches(number, batch, net, SEED, replaced=given.get("order") == "with_replacement"),

@@ -262,6 +262,8 @@ def pass_back(learner, vector, rows, to_inputs):
             dense.multiply_back(ds, weights_of(learner, vector, l), below)
             if structure.ends[l - 1] >= 0 and (place != BEFORE or l == 1):
                 blocks.blend(1.0, flat(below), structure.shortcut, _waiting(learner, l - 1, rows))
+    if to_inputs:
+        round_all(flat(signal(learner, k.DZ, 0, rows)), model.format)
     round_all(part(learner, k.GRADIENT), model.format)
     if model.format.loss_exponent != 0:
         blocks.scale(part(learner, k.GRADIENT), math.ldexp(1.0, -model.format.loss_exponent))

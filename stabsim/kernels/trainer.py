@@ -28,7 +28,7 @@ from stabsim.kernels.learner import (
     weights_of,
     width_of,
 )  # fmt: skip
-from stabsim.kernels.propagation import learn_running, pass_back, pass_forward, see_parameters
+from stabsim.kernels.propagation import learn_running, pass_back, pass_forward, round_all, see_parameters
 from stabsim.kernels.signals import record_signals
 from stabsim.kernels.signature import NONE
 from stabsim.kernels.training_record import cosine, squared_distance
@@ -106,11 +106,12 @@ def _choose(learner, order, chosen, step):
 
 @kernel(apart=True)
 def _load(learner, x, y, chosen):
-    """Take some samples as the inputs and the targets."""
+    """Take some samples as the inputs, rounded to the number format, and the targets."""
     z, aims = signal(learner, k.Z, 0, chosen.size), outputs(learner, k.TARGETS, chosen.size)
     for b in range(chosen.size):
         blocks.copy(x[chosen[b]], z[b])
         blocks.copy(y[chosen[b]], aims[b])
+    round_all(flat(z), learner.model.format)
 
 
 @kernel(apart=True)

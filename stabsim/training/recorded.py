@@ -102,8 +102,8 @@ def chosen(given: Sequence[str] | None, training: Any) -> tuple[str, ...]:
     there = [name for name in (*RECORDED, *SIGNALS) if NEEDS.get(name, lambda _: True)(training)]
     if given is None:
         return tuple(there)
-    if isinstance(given, str) or not isinstance(given, Sequence):
-        raise TypeError(f"quantities must be a sequence of names, not {checks.brief(given)}")
+    if isinstance(given, str) or not isinstance(given, Sequence) or len(given) == 0:
+        raise TypeError(f"quantities must be a sequence of one or more names, not {checks.brief(given)}")
     for name in given:
         if name not in RECORDED and name not in SIGNALS:
             raise unknown("quantity of training", name, (*RECORDED, *SIGNALS))

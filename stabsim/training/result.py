@@ -80,7 +80,7 @@ class Trained:
         width = max(len(name) for name in last["quantity"])
         lines = [
             f"  {row.quantity:<{width}}  {row.estimate: .6g}  [{row.ci_low:.6g}, {row.ci_high:.6g}]  "
-            f"{f'layer {row.layer!r}' if row.layer else 'net'}"
+            f"{f'layer {row.layer!r}' if row.layer else 'input' if row.quantity in SIGNALS else 'net'}"
             for row in last.itertuples()
         ]
         head = f"{len(self.record)} nets of {self.network!r}, {self.training.told}"
