@@ -83,7 +83,9 @@ def test_the_oracle_has_the_gradient_of_its_loss(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", CELLS)
-@pytest.mark.parametrize(("inputs", "state", "steps", "batch"), [(INPUTS, STATE, STEPS, 5), (1, 1, 1, 1), (2, 3, 2, 12)])
+@pytest.mark.parametrize(
+    ("inputs", "state", "steps", "batch"), [(INPUTS, STATE, STEPS, 5), (1, 1, 1, 1), (2, 3, 2, 12)]
+)
 def test_training_is_that_of_a_loop_in_numpy(kind: str, inputs: int, state: int, steps: int, batch: int) -> None:
     """Adam with clipping of each tensor by its norm: all weights, and what is recorded, after each of 10 steps."""
     number, rate, bound = 2, 0.05, 0.3
@@ -176,6 +178,49 @@ def test_what_is_not_trained_stays() -> None:
     seen = trace(network("lstm"), net=1, seed=SEED)
     assert np.array_equal(trained.biases(1)[1, 0], np.hstack(seen.bias))  # type: ignore[arg-type]
     assert 0.05 < np.std(trained.weights(1)[1, 0][:INPUTS] - np.hstack(seen.weight)) < 0.2  # type: ignore[arg-type]
+
+
+def first_bit(steps: int, samples: int = 128) -> tuple[Floats, Floats]:
+    """Return noise behind a first input of -1 or 1, and which of them it was."""
+    numbers = np.random.Generator(np.random.Philox(steps))
+    x, bit = 0.3 * numbers.normal(size=(samples, steps, 1)), numbers.integers(0, 2, samples)
+    x[:, 0, 0] = 2 * bit - 1
+    return x, bit[:, np.newaxis].astype(float)
+
+
+def remembering(network: Network, nets: int, optimizer: str, clipping: str | None) -> Trained:
+    return train(
+        network, nets=nets, steps=300, data=first_bit(network.depth), batch=32, loss="logistic", optimizer=optimizer,
+        clipping=clipping, seed=SEED, quantities=("loss", "accuracy", "gradient_norm"),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm(forget_bias=2)", "gru(update_bias=2)"])
+def test_the_first_input_is_remembered(cell: str) -> None:
+    """Over 20 time steps, by all nets, which know nothing of it before training."""
+    trained = remembering(
+        Network((1, *(16,) * 20), "tanh", "glorot_normal", cell=cell), 4, "adam(learning_rate=0.01)", "global_norm"
+    )
+    start, end = np.moveaxis(trained.values("loss")[:, :, 0], 1, 0)
+    assert start.mean() > 0.5
+    assert (end < 0.1 * start).all()
+    assert (trained.values("accuracy")[:, 1, 0] > 0.99).all()
+
+
+def test_clipping_saves_what_explodes() -> None:
+    """States that grow by 1.2 a time step (Le et al. 2015, arXiv:1504.00941, begin at 1), for 40 of them: 1500 times.
+
+    Without clipping, all nets diverge or learn nothing; with it, all learn (Pascanu et al. 2013, arXiv:1211.5063).
+    """
+    network = Network((1, *(16,) * 40), "relu", "glorot_normal", cell=Cell("rnn", "identity(gain=1.2)"))
+    clipped = remembering(network, 8, "sgd(learning_rate=0.03)", "global_norm(bound=1)")
+    with pytest.warns(RuntimeWarning, match="of 8 nets diverged"):
+        free = remembering(network, 8, "sgd(learning_rate=0.03)", None)
+    assert np.median(clipped.values("gradient_norm")[:, 0, 0]) > 1000
+    assert np.array_equal(clipped.values("gradient_norm")[:, 0], free.values("gradient_norm")[:, 0], equal_nan=True)
+    assert (clipped.values("accuracy")[:, 1, 0] > 0.9).all()
+    assert not (free.values("accuracy")[:, 1, 0] > 0.9).any()
+    assert (free.diverged_after >= 0).sum() >= 6
 
 
 @pytest.mark.parametrize(
