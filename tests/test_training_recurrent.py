@@ -112,9 +112,10 @@ def test_training_is_that_of_a_loop_in_numpy(kind: str, inputs: int, state: int,
             values = [each for each in getattr(net, tensor) if each is not None]
             for name, function in (("mean_square", naive.mean_square), ("log10_norm", naive.log10_norm)):
                 if f"{tensor}_{name}" in seen:
-                    known = [function(each) for each in values]
-                    found = seen[f"{tensor}_{name}"][-len(values) :]
-                    np.testing.assert_allclose(found, known, rtol=1e-9, atol=1e-12, err_msg=f"{tensor} {name}")
+                    of_times = seen[f"{tensor}_{name}"][-len(values) :]
+                    np.testing.assert_allclose(
+                        of_times, [function(each) for each in values], rtol=1e-9, atol=1e-12, err_msg=f"{tensor} {name}"
+                    )
         for found, known in zip(parameters(trained, number, step), oracle.parameters, strict=True):
             np.testing.assert_allclose(found, known, rtol=1e-10, atol=1e-12, err_msg=f"after {step} steps")
         for i, each in enumerate(gradient):
@@ -236,7 +237,8 @@ def test_clipping_saves_what_explodes() -> None:
          "targets must have shape (samples, outputs) = (..., 1), not (12, 0)"),
         ({"data": (np.zeros((12, 5, 3)), np.zeros((11, 2)))},
          "inputs and targets must have as many samples, not 12 and 11"),
-        ({"data": (np.full((12, 5, 3), np.nan), np.zeros((12, 2)))}, "inputs must be finite, but inputs[0, 0, 0] is nan"),
+        ({"data": (np.full((12, 5, 3), np.nan), np.zeros((12, 2)))},
+         "inputs must be finite, but inputs[0, 0, 0] is nan"),
         ({"data": (np.zeros((12, 5, 3)), [[1.0], [1.0, 2.0]])},
          "targets must be an array of numbers (samples, outputs), not [[1.0], [1.0, 2.0]]"),
         ({"data": 3}, "data must be a pair (inputs, targets) of arrays, not 3"),

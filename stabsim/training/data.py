@@ -12,6 +12,7 @@ from stabsim import checks
 from stabsim.activations.compiled import block
 from stabsim.kernels import laws, philox
 from stabsim.network import Network
+from stabsim.number_formats import FORMATS
 from stabsim.task import LARGEST_NET, LARGEST_SEED
 from stabsim.threads import check_memory
 
@@ -111,10 +112,19 @@ def check_plain(argument: str, network: Any) -> None:
         raise ValueError(f"{argument} must be a network of plain layers, not one with {names}")
 
 
-def check_trained(argument: str, network: Any) -> None:
-    """Refuse what is no network."""
+def check_trained(network: Any, data: Any, precision: str, normalize_output: bool) -> None:
+    """Refuse what is no network, and what does not go with a recurrent cell."""
     if not isinstance(network, Network):
-        raise TypeError(f"{argument} must be a stabsim.Network, not {checks.brief(network)}")
+        raise TypeError(f"network must be a stabsim.Network, not {checks.brief(network)}")
+    if not network.cell.recurrent:
+        return
+    cell = network.arguments[network.cell.kind]
+    if isinstance(data, Regression):
+        raise ValueError(f"data must be a pair (inputs, targets) of arrays with {cell}, not {data!r}")
+    if precision in FORMATS:
+        raise ValueError(f"precision must be 'float32' or 'float64' with {cell}, not {precision!r}")
+    if normalize_output:
+        raise ValueError(f"normalize_output=True does not go with {cell}")
 
 
 def given_arrays(

@@ -202,9 +202,7 @@ def train(
 
 
 def _checked(network: Network, *, data: Any, test: Any, precision: str, order: str, **given: Any) -> Training:
-    check_trained("network", network)
-    if network.cell.recurrent:
-        _check_recurrent(network, data, precision, given["normalize_output"])
+    check_trained(network, data, precision, given["normalize_output"])
     for argument, value, known in (("precision", precision, PRECISIONS), ("order", order, ORDERS)):
         if value not in known:
             raise unknown(argument, value, known)
@@ -234,17 +232,6 @@ def _checked(network: Network, *, data: Any, test: Any, precision: str, order: s
     )  # fmt: skip
     training.check_range()
     return training
-
-
-def _check_recurrent(network: Network, data: Any, precision: str, normalize_output: bool) -> None:
-    """Refuse what does not go with a recurrent cell."""
-    cell = network.arguments[network.cell.kind]
-    if isinstance(data, Regression):
-        raise ValueError(f"data must be a pair (inputs, targets) of arrays with {cell}, not {data!r}")
-    if precision in FORMATS:
-        raise ValueError(f"precision must be 'float32' or 'float64' with {cell}, not {precision!r}")
-    if normalize_output:
-        raise ValueError(f"normalize_output=True does not go with {cell}")
 
 
 def _data_of(data: Any, network: Network, loss: Loss) -> tuple[Any, int]:
