@@ -5,19 +5,19 @@ INSTALLED := $(VENV)/.installed
 OLD_PYTHON := error: $(PYTHON) must be Python 3.11 or newer with venv and ensurepip; name another: make PYTHON=python3.12
 
 .DEFAULT_GOAL := help
-.PHONY: help figures ledger test test-slow lint bench lock clean
+.PHONY: help figures ledger test test-slow lint compiled bench lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*  ##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## /\1\t/' | expand -t 12
 
-figures: $(INSTALLED)  ## run every study at quick scale and draw figures/
+figures: compiled  ## run every study at quick scale and draw figures/
 	$(BIN)/stabsim run --all --scale quick
 
 ledger: $(INSTALLED)  ## run every study at paper scale and write data/claims.csv
 	$(BIN)/stabsim run --all --scale paper
 	$(BIN)/stabsim claims --out . --scale paper --csv data/claims.csv
 
-test: lint  ## lint, types and the test suite
+test: lint compiled  ## lint, types and the test suite
 	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 test-slow: $(INSTALLED)  ## the tests that take minutes
@@ -28,6 +28,12 @@ lint: $(INSTALLED)  ## style, spelling and types
 	$(BIN)/ruff format --check
 	$(BIN)/typos
 	$(BIN)/mypy
+
+# A run compiles one kernel at a time, and two workers of the tests the same one: this does it once, on two cores.
+# Unlike `stabsim warmup`, it keeps what other checkouts have compiled.
+compiled: $(INSTALLED)
+	@echo 'compiling what is not in the cache yet: minutes the first time'
+	@$(BIN)/python -c 'from stabsim.cli.warmup import compile_all; compile_all()'
 
 bench: $(INSTALLED)  ## measure against peers
 	$(BIN)/python benchmarks/peers.py

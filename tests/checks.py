@@ -84,9 +84,10 @@ def law_p_values(one: Samples, other: Samples) -> dict[str, float]:
     # The sums, over nets, of v = x_a x_b - y_a y_b and of v^2, for all columns a and b.
     sums = x @ x.T - y @ y.T
     squares = (x * x) @ (x * x).T - 2 * (x * y) @ (x * y).T + (y * y) @ (y * y).T
-    products = _mean_bounds(sums, squares).tolist()
-    pairs = combinations_with_replacement(range(len(names)), 2)
-    return found | {f"product of {names[a]} and {names[b]}": products[a][b] for a, b in pairs}
+    products = _mean_bounds(sums, squares)[np.triu_indices(len(names))]  # in the order of the pairs
+    pairs = [f"product of {a} and {b}" for a, b in combinations_with_replacement(names, 2)]
+    found.update(zip(pairs, products.tolist(), strict=True))
+    return found
 
 
 def _columns(one: Samples, other: Samples) -> tuple[list[str], NDArray[Any], NDArray[Any]]:
@@ -109,9 +110,11 @@ def _rounded(values: NDArray[Any]) -> NDArray[Any]:
 def _distribution_bound(x: NDArray[Any], y: NDArray[Any]) -> float:
     """Bound the p-value of the Kolmogorov-Smirnov test (Wei & Dudley, Stat. Probab. Lett. 82, 2012)."""
     assert len(x) >= 458  # as they prove
-    points = np.sort(np.concatenate([x, y]))
-    x_below, y_below = (np.searchsorted(np.sort(values), points, side="right") for values in (x, y))
-    distance = np.max(np.abs(x_below - y_below)) / len(x)
+    both = np.concatenate([x, y])
+    order = np.argsort(both)
+    ahead, points = np.cumsum(np.where(order < len(x), 1, -1)), both[order]
+    last = np.append(points[1:] != points[:-1], True)  # of equal values
+    distance = np.max(np.abs(ahead[last])) / len(x)
     return min(2 * math.exp(-len(x) * distance**2), 1.0)
 
 

@@ -247,7 +247,7 @@ def at_least(bound: float) -> Callable[[float], bool]:
 
 def test_many_statistics_are_no_deeper_than_few() -> None:
     """Two by two: nested one in the other, forty went beyond what Python allows."""
-    many = [own(statistic=f"at_least_{k}", kind="fraction", function=at_least(k / 60)) for k in range(60)]
+    many = [own(statistic=f"at_least_{k}", kind="fraction", function=at_least(k / 45)) for k in range(45)]
     found = simulate(TANH, nets=20, quantities=many)
     shares = [found.estimates(each.name).estimate[1] for each in many]
     assert shares == sorted(shares, reverse=True) and shares[0] > 0.4 > 0.2 > shares[-1]

@@ -1,0 +1,296 @@
+"""Accuracy and loss after training against the scale of the weights at the start, with and without batch norm."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stabsim import figures
+from stabsim.arguments import make_task
+from stabsim.cli import run_script
+from stabsim.datasets import mnist_at_hand, split
+from stabsim.network import Network
+from stabsim.study import Case, Collected, Drawing, Study, Verdict
+from stabsim.training import Trained, train
+from stabsim.verdicts import counted, judge, mean_with_interval, pick, select
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+    from pandas import DataFrame
+
+NETS = {"quick": {"start": 8, "trained": 3}, "paper": {"start": 64, "trained": 64}}
+# Saito 2016, Deep Learning from Scratch, section 6.3: 5 hidden layers, 1000 digits, 20 epochs, plain SGD.
+WIDTHS = (784, 100, 100, 100, 100, 100, 10)
+SAMPLES, BATCH, EPOCHS, RATE = 1000, 100, 20, 0.01
+STEPS = EPOCHS * SAMPLES // BATCH
+SCALES = tuple(np.logspace(-4, 0, 16).tolist())  # standard deviations of a weight
+EPSILON = 1e-5
+NONE, NORMALIZED, TINY, FASTER = "none", "batch norm", "batch norm, tiny epsilon", "batch norm, 10 times the rate"
+SETTINGS: dict[str, tuple[str | None, float, tuple[float, ...]]] = {  # normalization, learning rate and scales
+    NONE: (None, RATE, SCALES),
+    NORMALIZED: ("batch(epsilon=1e-05)", RATE, SCALES),
+    TINY: ("batch(epsilon=1e-12)", RATE, SCALES[:6]),
+    FASTER: ("batch(epsilon=1e-05)", 10 * RATE, SCALES[4:13:2]),
+}
+CLOSE = 0.05  # below the best accuracy: as good
+LEARNED = 0.3  # three times chance
+AS_GOOD, LEARNS = f"share of scales within {CLOSE:g} of the best", f"share of scales with accuracy above {LEARNED:g}"
+SEEN = {NORMALIZED: "BN", NONE: "without BN", TINY: r"BN, $\epsilon = 10^{-12}$", FASTER: "BN, rate 0.1"}
+MADE = (1, 2, 5)  # hidden layers whose normalized values are looked at
+SQUARE = "activation_mean_square"
+ACCURACIES = ("accuracy", "test_accuracy")
+# Of relu(n), n standard normal: what is left of the variance of n behind an activation.
+RELU_VARIANCE = 0.5 - 0.5 / math.pi
+TAKES_OVER = math.sqrt(EPSILON / (WIDTHS[1] * RELU_VARIANCE))  # below, deeper layers vary less and less
+
+
+def network(normalization: str | None, scale: float) -> Network:
+    """Return the law of the nets before training."""
+    return Network(WIDTHS, "relu", f"normal(std={scale!r})", normalization=normalization)
+
+
+def digits() -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+    """Return samples to train on, and those for testing."""
+    found = split(mnist_at_hand(), scale="unit")
+    return (found.train[0][:SAMPLES], found.train[1][:SAMPLES]), (found.test[0][:SAMPLES], found.test[1][:SAMPLES])
+
+
+def cases(scale: str) -> Iterator[Case]:
+    """Yield nets with batch norm before training, on mini-batches of digits."""
+    inputs = digits()[0][0]
+    for size in SCALES:
+        task = make_task(
+            network(SETTINGS[NORMALIZED][0], size), batch=BATCH, inputs=inputs, quantities=(SQUARE,), sampler="dense"
+        )
+        yield Case(task, NETS[scale]["start"], {"scale": size})
+
+
+def variance_left(scale: float, inputs: NDArray[np.float64]) -> list[float]:
+    """Return the variance of normalized values, v / (v + epsilon), of every hidden layer, as wide nets have it."""
+    spread, found = scale**2 * float(inputs.var(axis=0).sum()), []
+    for _ in WIDTHS[1:-1]:
+        found.append(spread / (spread + EPSILON))
+        spread = scale**2 * WIDTHS[1] * RELU_VARIANCE * found[-1]
+    return found
+
+
+def normalized(table: DataFrame) -> DataFrame:
+    """Return the variance of normalized values before training, with its law.
+
+    Columns of W have either sign with the same probability, so half of the mean square is what ReLU lets pass.
+    """
+    rows = select(table, quantity=SQUARE, layer=MADE)
+    inputs = digits()[0][0]
+    law = {scale: variance_left(scale, inputs) for scale in SCALES}
+    wide = [law[scale][layer - 1] for scale, layer in zip(rows["scale"], rows["layer"], strict=True)]
+    doubled = {name: 2.0 * rows[name] for name in ("estimate", "ci_low", "ci_high", "std_error")}
+    return rows.assign(**doubled, theory=math.nan, infinite_width=wide, part="start")
+
+
+def measure(scale: str) -> DataFrame:
+    """Train nets from every scale; net i has the same weights and order of samples at all, but for the scale."""
+    import pandas
+
+    data, test = digits()
+    rows: list[dict[str, Any]] = []
+    for setting, (normalization, rate, scales) in SETTINGS.items():
+        accuracies = []
+        for size in scales:
+            with warnings.catch_warnings():  # those that diverge are counted
+                warnings.filterwarnings("ignore", ".* nets diverged", RuntimeWarning)
+                trained = train(
+                    network(normalization, size), nets=NETS[scale]["trained"], steps=STEPS, data=data, test=test,
+                    batch=BATCH, loss="softmax_cross_entropy", optimizer=f"sgd(learning_rate={rate!r})",
+                    quantities=("loss", *ACCURACIES, "dead_unit_fraction", "weight_gradient_mean_square"),
+                    record=(0, STEPS),
+                )  # fmt: skip
+            rows += [{"setting": setting, "scale": size} | row for row in _summary(trained, rate / size)]
+            accuracies.append(trained.values("accuracy")[:, -1, 0])
+        rows += [{"setting": setting} | row for row in _ranges(np.array(accuracies))]
+    return pandas.DataFrame(rows).assign(theory=math.nan)
+
+
+def _summary(trained: Trained, by: float) -> Iterator[dict[str, Any]]:
+    """Yield means over nets at the end, shares of nets that diverged or died, and the first step of W_2 by its size."""
+    lost = trained.diverged_after >= 0
+    for name in ("loss", *ACCURACIES):
+        values = trained.values(name)[~lost, -1, 0]
+        yield {"part": "end", "quantity": name, "diverged": int(lost.sum()), **mean_with_interval(values)}
+    dead = trained.values("dead_unit_fraction")[:, -1, 1:-1].max(axis=1) == 1.0
+    for name, held in (("diverged", lost), ("dead", dead)):
+        yield {"part": "end", "quantity": name, "diverged": int(lost.sum()), **counted(held)}
+    first = np.log10(by * np.sqrt(trained.values("weight_gradient_mean_square")[:, 0, 2]))
+    yield {"part": "end", "quantity": "log10_first_step", **mean_with_interval(first[np.isfinite(first)])}
+
+
+def _ranges(accuracy: NDArray[np.float64]) -> Iterator[dict[str, Any]]:
+    """Yield at which share of scales a net is as good as at its best, or learns at all (accuracy: scales, nets)."""
+    best = np.nanmax(accuracy, axis=0)
+    for name, least in ((AS_GOOD, best - CLOSE), (LEARNS, LEARNED)):
+        share = (accuracy > least).mean(axis=0)  # not of what has diverged
+        yield {"part": "range", "quantity": name, "scale": math.nan, **mean_with_interval(share)}
+
+
+def draw(collected: Collected) -> Iterator[Drawing]:
+    """Draw accuracy and loss against the scale, what epsilon leaves of the variance, and the size of the first step."""
+    import pandas
+
+    measured = collected.measured
+    figure, axes = figures.panels(rows=2, columns=2, width=figures.PAGE, height=4.6)
+    ends = select(measured, part="end")
+    accuracy = select(ends, quantity="accuracy")
+    _against_scale(axes[0, 0], accuracy, ylabel=f"training accuracy after {EPOCHS} epochs")
+    lost = select(ends, quantity="diverged")
+    lost = lost[lost["estimate"] > 0.5]
+    axes[0, 0].plot(
+        lost["scale"], np.zeros(len(lost)), marker="x", markersize=5, color="black", linestyle="none", clip_on=False,
+        label="most nets diverge",
+    )  # fmt: skip
+    axes[0, 0].set_ylim(-0.03, 1.03)
+    axes[0, 0].legend(handles=axes[0, 0].lines[-1:], loc=(0.3, 0.02), handlelength=1.0)
+    loss = select(ends, quantity="loss")
+    _against_scale(axes[0, 1], loss, ylabel="training loss (nats)", scale="log")
+    start = normalized(collected.table)
+    figures_rows = start.assign(line="layer " + start["layer"].astype(str), layer=start["scale"])
+    _on_logarithmic(axes[1, 0])
+    figures.against_depth(
+        axes[1, 0], figures_rows, by="line", scale="log", xlabel="standard deviation of a weight",
+        ylabel="variance of normalized values,\nbefore training",
+    )  # fmt: skip
+    _finish(axes[1, 0])
+    axes[1, 0].set_ylim(1e-5, 2.0)
+    steps = select(ends, quantity="log10_first_step")
+    _against_scale(axes[1, 1], steps, ylabel="first step of $W_2$ by its size", scale="exponent")
+    axes[1, 1].text(
+        TAKES_OVER, -15.0, "  left of this, $\\epsilon$ takes over\n  in batch norm", va="center", fontsize=7
+    )
+    figures.panel_labels(axes.flat)
+    yield Drawing(figure, pandas.concat([accuracy, lost, loss, start, steps]))
+
+
+def _against_scale(axes: Axes, rows: DataFrame, *, ylabel: str, scale: str = "linear") -> None:
+    _on_logarithmic(axes)
+    rows = rows.assign(layer=rows["scale"])
+    figures.against_depth(
+        axes, rows, by="setting", order=list(SEEN), label=SEEN.__getitem__, scale=scale,
+        xlabel="standard deviation of a weight", ylabel=ylabel,
+    )  # fmt: skip
+    _finish(axes)
+
+
+def _on_logarithmic(axes: Axes) -> None:
+    axes.set_xscale("log")
+    axes.set_xlim(SCALES[0] / 1.2, SCALES[-1] * 1.2)
+
+
+def _finish(axes: Axes) -> None:
+    """Name the decades, and mark where epsilon takes over."""
+    axes.set_xticks([10.0**power for power in range(-4, 1)], labels=[f"$10^{{{power}}}$" for power in range(-4, 1)])
+    axes.minorticks_off()
+    axes.axvline(TAKES_OVER, color="#7d7d7d", linewidth=0.8, zorder=0)
+
+
+def verdicts(collected: Collected) -> Iterator[Verdict]:
+    """Hold the claim against what is meant by insensitive: as good at every scale, and learning at all."""
+    ends = select(collected.measured, part="end")
+    ranges = select(collected.measured, part="range")
+    yield _as_good(ends, ranges)
+    yield _learns(collected.table, ends, ranges)
+
+
+def _span(rows: DataFrame) -> str:
+    """Write from which scale to which rows go."""
+    return f"{rows['scale'].min():.2g} to {rows['scale'].max():.2g}" if len(rows) else "nowhere"
+
+
+def _at(ends: DataFrame, setting: str, scale: float, quantity: str = "accuracy") -> Any:
+    return pick(ends, setting=setting, scale=scale, quantity=quantity)
+
+
+def _as_good(ends: DataFrame, ranges: DataFrame) -> Verdict:
+    """A20: accuracy after training is that of the best scale at every scale."""
+    row, plain = (pick(ranges, setting=setting, quantity=AS_GOOD) for setting in (NORMALIZED, NONE))
+    found, best = {}, {}
+    for setting in (NORMALIZED, NONE, FASTER):
+        rows = select(ends, setting=setting, quantity="accuracy")
+        found[setting] = rows[rows["estimate"] > rows["estimate"].max() - CLOSE]
+        loss = select(ends, setting=setting, quantity="loss")
+        best[setting] = loss["scale"].to_numpy()[np.nanargmin(loss["estimate"].to_numpy())]
+    first, last = (_at(ends, NORMALIZED, size) for size in (SCALES[0], SCALES[-1]))
+    test = [_at(ends, NORMALIZED, size, "test_accuracy") for size in (SCALES[0], best[NORMALIZED], SCALES[-1])]
+    slope = _slope(select(ends, setting=NORMALIZED, quantity="log10_first_step"))
+    all_scales = row.estimate > 1.0 - 0.5 / len(SCALES)
+    note = (
+        f"share of the {len(SCALES)} scales from 1e-4 to 1 at which training accuracy is within {CLOSE:g} of the net's "
+        f"best, with batch norm; without it {plain.estimate:.2f} [{plain.ci_low:.2f}, {plain.ci_high:.2f}]. On average "
+        f"from {_span(found[NORMALIZED])} with it and {_span(found[NONE])} without. With it accuracy falls to "
+        f"{first.estimate:.2f} at 1e-4 and {last.estimate:.2f} at 1 (on the test part {test[0].estimate:.2f}, "
+        f"{test[1].estimate:.2f} at the scale of least loss, {test[2].estimate:.2f}). What a scale changes is the size "
+        f"of the steps: the first one of W_2, by its size, goes as the scale to the power {slope:.2f}; and least loss "
+        f"is at {best[NORMALIZED]:.2g} with rate {RATE:g}, at {best[FASTER]:.2g} with {10 * RATE:g}"
+    )
+    when = "" if all_scales else f"the standard deviation of a weight is from {_span(found[NORMALIZED])}"
+    return judge("A20", row, all_scales or row.ci_low > 0.5, note, when=when)
+
+
+def _slope(rows: DataFrame) -> float:
+    """Return the power of the scale by which an estimate of log10 goes, where epsilon counts little."""
+    rows = rows[rows["scale"] > 5 * TAKES_OVER]
+    return float(np.polyfit(np.log10(rows["scale"]), rows["estimate"], 1)[0])
+
+
+def _learns(table: DataFrame, ends: DataFrame, ranges: DataFrame) -> Verdict:
+    """A20: nets with batch norm learn at scales at which others do not; how far down, epsilon decides."""
+    row, plain = (pick(ranges, setting=setting, quantity=LEARNS) for setting in (NORMALIZED, NONE))
+    accuracy = select(ends, setting=NORMALIZED, quantity="accuracy").sort_values("scale")
+    failing = accuracy[~(accuracy["ci_low"] > LEARNED)]["scale"]
+    lowest = min((size for size in SCALES if size > failing.max()), default=math.nan) if len(failing) else SCALES[0]
+    usual, tiny = (_at(ends, setting, SCALES[0]) for setting in (NORMALIZED, TINY))
+    by_epsilon = tiny.ci_low > usual.ci_high
+    lost, dead = (
+        {setting: select(ends, setting=setting, quantity=name) for setting in (NONE, NORMALIZED)}
+        for name in ("diverged", "dead")
+    )
+    diverged = lost[NONE][lost[NONE]["estimate"] > 0.5]
+    left = {layer: select(normalized(table), layer=layer).sort_values("scale") for layer in MADE}
+    first, deep = (left[layer]["estimate"].iloc[0] for layer in (MADE[0], MADE[-1]))
+    half = {layer: rows[rows["estimate"] > 0.5]["scale"].min() for layer, rows in left.items()}
+    note = (
+        f"share of the {len(SCALES)} scales at which a net with batch norm learns at all (training accuracy above "
+        f"{LEARNED:g}); without it {plain.estimate:.2f} [{plain.ci_low:.2f}, {plain.ci_high:.2f}]: there most nets "
+        f"diverge at {_span(diverged)} ({_total(lost[NONE])} nets of all scales; {_total(lost[NORMALIZED])} with batch "
+        f"norm), {_total(dead[NONE])} have a dead layer ({_total(dead[NORMALIZED])} with batch norm), and the other "
+        f"small ones stay at chance. Batch norm does not normalize what varies less than epsilon: of wide nets the "
+        f"variance of layer l tends to 0 with l below a scale of (epsilon / 0.341 n)^1/2 = {TAKES_OVER:.2g}; at 1e-4 "
+        f"that of normalized values is {first:.2g} in layer 1 and {deep:.2g} in layer {MADE[-1]}, and above 0.5 from "
+        f"{half[MADE[0]]:.2g} and {half[MADE[-1]]:.2g} on. At 1e-4 accuracy is {usual.estimate:.2f} "
+        f"[{usual.ci_low:.2f}, {usual.ci_high:.2f}], with epsilon 1e-12 {tiny.estimate:.2f} [{tiny.ci_low:.2f}, "
+        f"{tiny.ci_high:.2f}]" + (": epsilon is why" if by_epsilon else ": epsilon is not why")
+    )
+    when = f"learning at all is asked for, and the standard deviation is at least {lowest:.2g}"
+    return judge("A20", row, row.ci_low > max(plain.ci_high, 0.5), note, when=when)
+
+
+def _total(rows: DataFrame) -> str:
+    """Write how many nets of all rows something holds of."""
+    return f"{round(float((rows['estimate'] * rows['nets']).sum()))} of {int(rows['nets'].sum())}"
+
+
+study = Study(
+    name="weight_scale",
+    title="Training from weights of any scale: what batch norm makes of it, and where its epsilon takes over",
+    cases=cases,
+    draw=draw,
+    claims=("A20",),
+    verdicts=verdicts,
+    measure=measure,
+    on_mnist=True,
+)
+
+if __name__ == "__main__":
+    run_script(study)
