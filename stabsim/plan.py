@@ -27,7 +27,7 @@ from stabsim.own_statistics import compiled
 from stabsim.quantities import QUANTITIES, WEIGHT_TENSORS
 from stabsim.samplers import sampler_of
 from stabsim.samplers.base import CACHE_LINE, Layout, Sampler
-from stabsim.structures import GATES, NORMALIZATIONS, PLACES, Gate, Skip
+from stabsim.structures import GATES, NORMALIZATIONS, PLACES, Cell, Gate, Skip
 from stabsim.task import Task
 from stabsim.threads import check_memory, single_threaded_blas
 
@@ -172,7 +172,7 @@ class Plan:
             weight_scale=np.ldexp(scales, -exponents).astype(dtype),
             weight_exponent=exponents.astype(np.int64),
             bias_scale=np.array(biases).astype(dtype),
-            bias_mean=np.array([network.cell.gates.get(gate, Gate()).bias for gate in GATES[network.cell.kind]], dtype),
+            bias_mean=bias_means(network.cell, dtype),
             structure=structure_of(network),
             format=format_of(self.task.number_format, self.task.loss_scale),
             clip=clip_of(self.task.clipping),
@@ -313,6 +313,11 @@ def _with_exponent(array: NDArray[np.float64] | None, dtype: np.dtype[Any]) -> t
     if abs(exponent) <= MODERATE:
         exponent = 0
     return np.ldexp(array, -exponent).astype(dtype), exponent
+
+
+def bias_means(cell: Cell, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return the means of the biases of all gates; an RNN has none of that name."""
+    return np.array([cell.gates.get(gate, Gate()).bias for gate in GATES[cell.kind]], dtype)
 
 
 def structure_of(network: Network) -> Structure:

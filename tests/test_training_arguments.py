@@ -26,7 +26,7 @@ X, Y = np.ones((5, 4)), np.tile([1.0, 0.0], (5, 1))
         ({"network": 3}, "network must be a stabsim.Network, not 3"),
         (
             {"network": Network((4, 2, 2), "tanh", "lecun_normal", cell="rnn")},
-            "network must be a network without a recurrent cell, not cell='rnn'",
+            "data must be a pair (inputs, targets) of arrays with cell='rnn', not Regression(",
         ),
         ({"network": Network((3, 2), "tanh", "lecun_normal")}, "the teacher of data has 4 inputs and 2 outputs"),
         ({"nets": 0}, "nets must be an integer from 1"),

@@ -2,6 +2,9 @@
 
 The vector holds, of each layer, W (fan_in, fan_out); of a normalized one, the scale and the shift of what is
 normalized (fan_out,) each; and b (fan_out,). Behind W come the others, so that what moves is the front part.
+
+Of a recurrent net, layer 1 is the cell, the matrices of all gates side by side, V of the inputs above W of the state,
+and layer 2 reads the last state; layer 0 holds the inputs of all time steps, side by side.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from stabsim.kernels.views import as_matrix, borrow, stretch
 
 # What a net is; ``layout`` has a row for each of these numbers of each layer:
 Model = namedtuple(
-    "Model", "layout rows weight_scale bias_scale perturbation structure momentum format master shape"
+    "Model", "layout rows weight_scale bias_scale perturbation structure momentum format master shape gates bias_mean"
 )  # fmt: skip
 LAYOUT = (
     "widths",
@@ -28,8 +31,9 @@ LAYOUT = (
     "normalized",  # 1 where it is, else 0
     "signals_at",  # where its signals start
     "units_at",  # where its units, or, if there are more of these, samples, start
+    "fan_in",
 )
-WIDTHS, WEIGHTS_AT, MOVING, NORMALIZED, SIGNALS_AT, UNITS_AT = (np.int64(i) for i in range(len(LAYOUT)))
+WIDTHS, WEIGHTS_AT, MOVING, NORMALIZED, SIGNALS_AT, UNITS_AT, FAN_IN = (np.int64(i) for i in range(len(LAYOUT)))
 # How it is trained.
 Course = namedtuple("Course", "batch steps rates settings remembered clip weight_decay replaced")
 # What is recorded of it, and when.
@@ -39,6 +43,9 @@ Watch = namedtuple(
 # Where it is kept: one vector of the net's precision and one of float64, each with where its parts start and end.
 # Every array of a group makes each function that takes a net slower to call, and 1% longer to compile.
 Memory = namedtuple("Memory", "reals places doubles double_places no_curvature")
+# Of a recurrent net, by time step: inputs, states (0 first), gradients by these; of all gates side by side what they
+# are functions of, later the gradient by it, and values and slopes; what the state adds, of a GRU later what W sees.
+PARTS_IN_TIME = ("x", "h", "c", "dh", "dc", "sums", "gates", "slopes", "by_state")
 PARTS = (
     "parameters",
     "seen",  # the same, or what they are rounded to
@@ -54,10 +61,11 @@ PARTS = (
     "extremes",
     "reference",  # the first mini-batch
     "column",
+    *PARTS_IN_TIME,
 )  # fmt: skip
 (
     PARAMETERS, SEEN, START, GRADIENT, BEFORE, PREVIOUS, FIRST, SECOND, S, N, Z, D, DS, DZ, WAITING, UNITS, EXTREMES,
-    REFERENCE, COLUMN,
+    REFERENCE, COLUMN, X, H, C, DH, DC, SUMS, GATES, SLOPES, BY_STATE,
 ) = (np.int64(i) for i in range(len(PARTS)))  # fmt: skip
 DOUBLES = (
     "outputs", "targets", "output_gradient",  # (rows, widths[-1])
@@ -84,7 +92,7 @@ def signature(dtype: np.dtype[Any]) -> Any:
     model = {
         "layout": int64[:, ::1],  # (LAYOUT, depth + 1)
         "rows": int64,  # samples that there is room for, at least the batch
-        "weight_scale": real[::1],  # (depth + 1,)
+        "weight_scale": real[::1],  # (depth + 1,), of a recurrent net of each matrix, as the simulator numbers them
         "bias_scale": real[::1],
         "perturbation": float64,  # standard deviation of what is added to every weight and bias that moves
         "structure": group(Structure, STRUCTURE),
@@ -92,6 +100,8 @@ def signature(dtype: np.dtype[Any]) -> Any:
         "format": group(Format, FORMAT),
         "master": boolean,  # whether parameters are kept as they are, and rounded only where they are used
         "shape": float64[:, :, :, ::1],  # of f and of that of the last layer, as `Problem` has it
+        "gates": int64,  # of the cell: an RNN has 1, a GRU 3, an LSTM 4; 0: none
+        "bias_mean": real[::1],  # (gates,), none of an RNN
     }
     course = {
         "batch": int64,
@@ -163,7 +173,7 @@ def make_learner(
             layout=borrow(model.layout), rows=model.rows, weight_scale=borrow(model.weight_scale),
             bias_scale=borrow(model.bias_scale), perturbation=model.perturbation,
             structure=borrow_structure(model.structure), momentum=model.momentum, format=model.format,
-            master=model.master, shape=borrow(model.shape),
+            master=model.master, shape=borrow(model.shape), gates=model.gates, bias_mean=borrow(model.bias_mean),
         ),
         course=Course(
             batch=course.batch, steps=course.steps, rates=borrow(course.rates), settings=borrow(course.settings),
@@ -186,6 +196,12 @@ def depth_of(learner):
 def width_of(learner, l):
     """Return how many units a layer has."""
     return learner.model.layout[WIDTHS, l]
+
+
+@atom
+def fan_in_of(learner, l):
+    """Return how many numbers go into a unit of a layer."""
+    return learner.model.layout[FAN_IN, l]
 
 
 @atom
@@ -212,7 +228,7 @@ def outputs(learner, number, rows):
 @atom
 def weights_of(learner, number, l):
     """Return W, or dW, of a layer of a vector of parameters."""
-    fan_in, fan_out = width_of(learner, l - 1), width_of(learner, l)
+    fan_in, fan_out = fan_in_of(learner, l), width_of(learner, l)
     return as_matrix(
         stretch(part(learner, number), learner.model.layout[WEIGHTS_AT, l], fan_in * fan_out), fan_in, fan_out
     )
@@ -221,7 +237,7 @@ def weights_of(learner, number, l):
 @atom
 def vector_of(learner, number, l, place):
     """Return a vector behind W, of a layer of a vector of parameters."""
-    fan_in, fan_out = width_of(learner, l - 1), width_of(learner, l)
+    fan_in, fan_out = fan_in_of(learner, l), width_of(learner, l)
     return stretch(part(learner, number), learner.model.layout[WEIGHTS_AT, l] + (fan_in + place) * fan_out, fan_out)
 
 

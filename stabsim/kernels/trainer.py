@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from stabsim.kernels import batch, blocks, drift, inputs, philox, updates
+from stabsim.kernels import batch, blocks, drift, inputs, philox, propagation, recurrent_propagation, updates
 from stabsim.kernels import learner as k
 from stabsim.kernels import training_record as t
 from stabsim.kernels.compile import atom, kernel
@@ -28,7 +28,7 @@ from stabsim.kernels.learner import (
     weights_of,
     width_of,
 )  # fmt: skip
-from stabsim.kernels.propagation import learn_running, pass_back, pass_forward, round_all, see_parameters
+from stabsim.kernels.propagation import learn_running, round_all, see_parameters
 from stabsim.kernels.signals import record_signals
 from stabsim.kernels.signature import NONE
 from stabsim.kernels.training_record import cosine, squared_distance
@@ -40,25 +40,45 @@ from stabsim.kernels.views import as_matrix, borrow, flat, stretch
 Path = namedtuple("Path", "squares products last length cosines pairs ratio engaged")
 
 
+@atom
+def pass_forward(learner, vector, rows, evaluating):
+    """Run the samples that are loaded forward."""
+    if learner.model.gates > 0:
+        recurrent_propagation.pass_forward(learner, vector, rows)
+    else:
+        propagation.pass_forward(learner, vector, rows, evaluating)
+
+
+@atom
+def _draw_layer(learner, l):
+    """Draw the parameters of a layer."""
+    seed, number, model = learner.seed, learner.number, learner.model
+    real = learner.memory.reals.dtype.type
+    batch.draw(
+        learner.weights, weights_of(learner, k.PARAMETERS, l), seed, philox.WEIGHT, l, number, model.weight_scale[l]
+    )
+    bias = bias_of(learner, k.PARAMETERS, l)
+    if model.bias_scale[l] != 0:
+        as_row = as_matrix(bias, np.int64(1), width_of(learner, l))
+        batch.draw(learner.bias_law, as_row, seed, philox.BIAS, l, number, model.bias_scale[l])
+    else:
+        blocks.fill(bias, real(0))
+    if model.layout[k.NORMALIZED, l] == 1:
+        blocks.fill(scale_of(learner, k.PARAMETERS, l), real(1))
+        blocks.fill(shift_of(learner, k.PARAMETERS, l), real(0))
+
+
 @kernel(apart=True)
 def _start(learner):
     """Draw the parameters, as the simulator does, and perturb those that move; forget all else."""
     model = learner.model
     seed, number = learner.seed, learner.number
     real = learner.memory.reals.dtype.type
+    if model.gates > 0:
+        recurrent_propagation.draw(learner)
     for l in range(1, depth_of(learner) + 1):
-        batch.draw(
-            learner.weights, weights_of(learner, k.PARAMETERS, l), seed, philox.WEIGHT, l, number, model.weight_scale[l]
-        )
-        bias = bias_of(learner, k.PARAMETERS, l)
-        if model.bias_scale[l] != 0:
-            as_row = as_matrix(bias, np.int64(1), width_of(learner, l))
-            batch.draw(learner.bias_law, as_row, seed, philox.BIAS, l, number, model.bias_scale[l])
-        else:
-            blocks.fill(bias, real(0))
-        if learner.model.layout[k.NORMALIZED, l] == 1:
-            blocks.fill(scale_of(learner, k.PARAMETERS, l), real(1))
-            blocks.fill(shift_of(learner, k.PARAMETERS, l), real(0))
+        if model.gates == 0:
+            _draw_layer(learner, l)
         if model.perturbation != 0:
             values, noise = moving(learner, k.PARAMETERS, l), moving(learner, k.GRADIENT, l)
             as_row, scale = as_matrix(noise, np.int64(1), learner.model.layout[k.MOVING, l]), real(model.perturbation)
@@ -153,14 +173,14 @@ def _judge(learner, watch, x, y, numbers, noting):
 
 
 @kernel(apart=True)
-def _record_losses(learner, watch, x, y, test_x, test_y, numbers, rows):
+def _record_losses(learner, watch, x, y, test_x, test_y, numbers, first, rows):
     """Write losses and accuracies of all samples, and what is dead on them."""
     if watch.dead:
         blocks.fill(doubles(learner, k.ALIVE), 0.0)
     if watch.whole:
         rows[0, t.LOSS], rows[0, t.ACCURACY] = _judge(learner, watch, x, y, numbers, watch.dead)
     if watch.dead:
-        t.record_dead(learner, rows)
+        t.record_dead(learner, rows, first)
     if watch.test:
         rows[0, t.TEST_LOSS], rows[0, t.TEST_ACCURACY] = _judge(learner, watch, test_x, test_y, numbers, False)
 
@@ -187,7 +207,19 @@ def _pass_back(learner, to_inputs):
     for b in range(rows):
         for j in range(dz.shape[1]):
             dz[b, j] = factor * gradient[b, j]
-    pass_back(learner, k.SEEN, rows, to_inputs)
+    if learner.model.gates > 0:
+        recurrent_propagation.pass_back(learner, k.SEEN, rows)
+    else:
+        propagation.pass_back(learner, k.SEEN, rows, to_inputs)
+
+
+@atom
+def _record_signals(learner, watch, rows):
+    """Write what is wanted of the signals of the mini-batch."""
+    if learner.model.gates > 0:
+        recurrent_propagation.record_signals(learner, watch, rows)
+    else:
+        record_signals(learner, watch, k.SEEN, rows)
 
 
 @atom
@@ -287,6 +319,7 @@ def _train(
         own = index if inputs.shape[0] > 1 else 0
         x, y = borrow(inputs)[own], borrow(targets)[own]
         _start(learner)
+        see_parameters(learner)
         for each in path:
             blocks.fill(each, 0.0)
         blocks.fill(path.ratio, math.nan)
@@ -294,14 +327,13 @@ def _train(
         for step in range(course.steps + 1):
             recorded = time < watch.times.size and watch.times[time] == step
             rows = borrow(record)[index, time if recorded else 0]
-            see_parameters(learner)
             blocks.copy(chosen, last)
             _choose(learner, order, chosen, step)
             if step == 0:
                 blocks.copy(chosen, first)
             whole = 0.0
             if recorded:
-                _record_losses(learner, watch, x, y, test_inputs, test_targets, numbers, rows)
+                _record_losses(learner, watch, x, y, test_inputs, test_targets, numbers, time == 0, rows)
                 whole = rows[0, t.LOSS] if watch.whole else 0.0
                 if watch.last and step > 0:
                     _load(learner, x, y, last)
@@ -322,7 +354,7 @@ def _train(
             if recorded:
                 rows[0, t.BATCH_LOSS] = batch_loss
                 if watch.signals:
-                    record_signals(learner, watch, k.SEEN, borrow(signals)[index, time])
+                    _record_signals(learner, watch, borrow(signals)[index, time])
             if watch.paths:
                 blocks.copy(part(learner, k.GRADIENT), part(learner, k.BEFORE))
             if course.clip.kind != NONE:
@@ -338,6 +370,7 @@ def _train(
                 if watch.paths:
                     blocks.copy(part(learner, k.PARAMETERS), part(learner, k.PREVIOUS))
                 updates.move(learner, step)
+                see_parameters(learner)
                 if watch.paths:
                     _follow(learner, path)
 

@@ -123,8 +123,8 @@ def note_alive(learner, rows):
 
 
 @kernel(apart=True)
-def record_dead(learner, rows):
-    """Write which share of units is dead, and which has died or recovered since it was last recorded."""
+def record_dead(learner, rows, first):
+    """Write which share of units is dead, and which has died or recovered since it was last recorded, if it was."""
     for l in range(1, depth_of(learner) + 1):
         alive, dead = units_of(learner, k.ALIVE, l), units_of(learner, k.DEAD, l)
         idle, died, recovered = 0.0, 0.0, 0.0
@@ -135,8 +135,8 @@ def record_dead(learner, rows):
             recovered += alive[j] * dead[j]
             dead[j] = gone
         rows[l, DEAD] = idle / alive.size
-        rows[l, DIED] = died / alive.size
-        rows[l, RECOVERED] = recovered / alive.size
+        rows[l, DIED] = math.nan if first else died / alive.size
+        rows[l, RECOVERED] = math.nan if first else recovered / alive.size
 
 
 @kernel(apart=True)

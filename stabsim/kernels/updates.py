@@ -13,7 +13,7 @@ import numpy as np
 from stabsim.kernels import blocks
 from stabsim.kernels import learner as k
 from stabsim.kernels.compile import CONTRACT, REASSOCIATE, atom, kernel, wide_vectors
-from stabsim.kernels.learner import depth_of, moving, part, vector_of, weights_of, width_of
+from stabsim.kernels.learner import depth_of, fan_in_of, moving, part, vector_of, weights_of, width_of
 from stabsim.kernels.signature import ADAPTIVE, GLOBAL_NORM, NORM, VALUE
 from stabsim.kernels.views import flat, stretch
 
@@ -96,7 +96,7 @@ def _clip_columns(dw, w, clip, counts):
 @atom
 def _vectors(learner, l):
     """Return how many vectors beside W move."""
-    weights = width_of(learner, l - 1) * width_of(learner, l)
+    weights = fan_in_of(learner, l) * width_of(learner, l)
     return (learner.model.layout[k.MOVING, l] - weights) // width_of(learner, l)
 
 

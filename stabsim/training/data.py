@@ -12,6 +12,7 @@ from stabsim import checks
 from stabsim.activations.compiled import block
 from stabsim.kernels import laws, philox
 from stabsim.network import Network
+from stabsim.number_formats import FORMATS
 from stabsim.task import LARGEST_NET, LARGEST_SEED
 from stabsim.threads import check_memory
 
@@ -111,22 +112,48 @@ def check_plain(argument: str, network: Any) -> None:
         raise ValueError(f"{argument} must be a network of plain layers, not one with {names}")
 
 
-def check_trained(argument: str, network: Any) -> None:
-    """Refuse what is no network, or one with a recurrent cell."""
+def check_trained(network: Any, data: Any, precision: str, normalize_output: bool) -> None:
+    """Refuse what is no network, and what does not go with a recurrent cell."""
     if not isinstance(network, Network):
-        raise TypeError(f"{argument} must be a stabsim.Network, not {checks.brief(network)}")
-    if network.cell.recurrent:
-        raise ValueError(f"{argument} must be a network without a recurrent cell, not cell={network.cell.kind!r}")
+        raise TypeError(f"network must be a stabsim.Network, not {checks.brief(network)}")
+    if not network.cell.recurrent:
+        return
+    cell = network.arguments[network.cell.kind]
+    if isinstance(data, Regression):
+        raise ValueError(f"data must be a pair (inputs, targets) of arrays with {cell}, not {data!r}")
+    if precision in FORMATS:
+        raise ValueError(f"precision must be 'float32' or 'float64' with {cell}, not {precision!r}")
+    if normalize_output:
+        raise ValueError(f"normalize_output=True does not go with {cell}")
 
 
-def given_arrays(data: Any, network: Network, argument: str = "data") -> tuple[Floats, Floats]:
-    """Return the user's inputs (1, samples, widths[0]) and targets (1, samples, widths[-1]), checked."""
+def given_arrays(
+    data: Any, network: Network, argument: str = "data", outputs: int | None = None
+) -> tuple[Floats, Floats]:
+    """Return the user's inputs and targets, checked, (1, samples, ...), inputs of all time steps side by side.
+
+    Targets of a recurrent net have as many numbers as ``outputs`` says, or else as they are given with.
+    """
+    recurrent = network.cell.recurrent
     if not isinstance(data, tuple | list) or len(data) != 2:
-        allowed = "a Regression or a pair" if argument == "data" else "a pair"
+        allowed = "a Regression or a pair" if argument == "data" and not recurrent else "a pair"
         raise TypeError(f"{argument} must be {allowed} (inputs, targets) of arrays, not {checks.brief(data)}")
     of = "" if argument == "data" else f" of {argument}"
-    inputs = checks.rows(f"inputs{of}", data[0], "(samples, widths[0])", network.widths[:1])
-    targets = checks.rows(f"targets{of}", data[1], "(samples, widths[-1])", network.widths[-1:])
+    of_inputs: tuple[str, tuple[int, ...]] = "(samples, widths[0])", network.widths[:1]
+    of_targets = "(samples, widths[-1])", network.widths[-1:]
+    if recurrent:
+        of_inputs = "(samples, time steps, widths[0])", (network.depth, network.widths[0])
+        of_targets = "(samples, outputs)", (outputs or _columns(data[1]),)
+    inputs, targets = checks.rows(f"inputs{of}", data[0], *of_inputs), checks.rows(f"targets{of}", data[1], *of_targets)
     if len(inputs) != len(targets):
         raise ValueError(f"inputs and targets{of} must have as many samples, not {len(inputs)} and {len(targets)}")
-    return inputs[np.newaxis], targets[np.newaxis]
+    return inputs.reshape(1, len(inputs), -1), targets[np.newaxis]
+
+
+def _columns(values: Any) -> int:
+    """Return how many columns a matrix has; 1 of what is none, which is refused."""
+    try:
+        shape = np.shape(values)
+    except ValueError:  # ragged
+        return 1
+    return shape[1] if len(shape) == 2 and shape[1] > 0 else 1

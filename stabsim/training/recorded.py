@@ -80,6 +80,14 @@ NEEDS: dict[str, Callable[[Any], bool]] = {  # what only some trainings have
     "activation_saturated_fraction": lambda training: training.network.skip is None,
 }
 
+IN_TIME = ("activation", "activation_gradient", "preactivation_gradient")  # of which there are signals by time step
+
+
+def _goes_with_cells(name: str) -> bool:
+    if name in SIGNALS:
+        return SIGNALS[name].tensor in IN_TIME and name != "activation_saturated_fraction"
+    return name not in (*WATCHED["dead"], *WATCHED["drift"])
+
 
 def first_layer(name: str) -> int:
     """Return the first layer of a quantity: 0 stands for the input, or of what is no signal for the net as a whole."""
@@ -99,7 +107,7 @@ def chosen(given: Sequence[str] | None, training: Any) -> tuple[str, ...]:
     TypeError, ValueError
         If they are no names of quantities, or one does not exist in that training.
     """
-    there = [name for name in (*RECORDED, *SIGNALS) if NEEDS.get(name, lambda _: True)(training)]
+    there = [name for name in (*RECORDED, *SIGNALS) if not _missing(name, training)]
     if given is None:
         return tuple(there)
     if isinstance(given, str) or not isinstance(given, Sequence) or len(given) == 0:
@@ -108,8 +116,15 @@ def chosen(given: Sequence[str] | None, training: Any) -> tuple[str, ...]:
         if name not in RECORDED and name not in SIGNALS:
             raise unknown("quantity of training", name, (*RECORDED, *SIGNALS))
         if name not in there:
-            raise ValueError(f"quantity {name!r} does not exist in this training: {_MISSING.get(name, 'see train')}")
+            raise ValueError(f"quantity {name!r} does not exist in this training: {_missing(name, training)}")
     return tuple(dict.fromkeys(given))
+
+
+def _missing(name: str, training: Any) -> str:
+    """Say why a quantity does not exist in a training; nothing if it does."""
+    if training.shape.recurrent and not _goes_with_cells(name):
+        return f"not with {training.network.arguments[training.network.cell.kind]}"
+    return "" if NEEDS.get(name, lambda _: True)(training) else _MISSING[name]
 
 
 _MISSING = {

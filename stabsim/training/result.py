@@ -15,7 +15,6 @@ from stabsim.kernels.training_record import RECORDED
 from stabsim.moments import per_net, summarize
 from stabsim.names import unknown
 from stabsim.network import Network
-from stabsim.quantities import WEIGHT_TENSORS
 from stabsim.training.recorded import SIGNALS, blank, layers_of, signals_of
 
 if TYPE_CHECKING:
@@ -90,7 +89,8 @@ class Trained:
     def values(self, quantity: str) -> Floats:
         """Return what was recorded of each net: (nets, steps, depth + 1).
 
-        Layer 0 is the input for signals, and the whole net for all else.
+        Layer 0 is the input for signals, and the whole net for all else. Signals of a recurrent net are by time step,
+        (nets, steps, time steps + 1), all else by layer: see `weights`.
 
         Raises
         ------
@@ -110,6 +110,9 @@ class Trained:
 
     def weights(self, layer: int) -> Floats:
         """Return W of a layer, (nets, steps, fan_in, fan_out).
+
+        Of a recurrent net, layer 1 is the cell: all gates side by side, those of the inputs above those of the state;
+        layer 2 reads the last state.
 
         Raises
         ------
@@ -143,11 +146,13 @@ class Trained:
     def _fans(self, layer: int, *, normalized: bool = False) -> tuple[int, int]:
         if self.parameters.size == 0:
             raise ValueError("weights were not kept: keep_weights=True keeps them")
-        if layer not in range(1, self.network.depth + 1):
-            raise ValueError(f"layer must be from 1 to {self.network.depth}, not {layer!r}")
+        depth = self.training.shape.depth
+        if layer not in range(1, depth + 1):
+            raise ValueError(f"layer must be from 1 to {depth}, not {layer!r}")
         if normalized and not self.training.normalized[layer]:
             raise ValueError(f"layer {layer} is not normalized")
-        return self.network.fans[layer - 1]
+        fan_in, fan_out = self.training.shape.fans[layer - 1]
+        return int(fan_in), int(fan_out)
 
     def _part(self, layer: int, offset: int, size: int) -> Floats:
         start = int(self.training.model.layout[WEIGHTS_AT, layer]) + offset
@@ -156,10 +161,7 @@ class Trained:
     @property
     def _sizes(self) -> dict[str, Floats]:
         """Return, per tensor and layer, how many squares add up to the squared norm."""
-        units = np.array(self.network.widths, np.float64)
-        weights = np.concatenate([[np.nan], units[:-1] * units[1:]])
-        tensors = {quantity.tensor for quantity in SIGNALS.values()}
-        return {tensor: weights if tensor in WEIGHT_TENSORS else units for tensor in tensors}
+        return self.training.shape.sizes({quantity.tensor for quantity in SIGNALS.values()})
 
     @cached_property
     def table(self) -> pandas.DataFrame:
@@ -185,7 +187,7 @@ class Trained:
         import pandas
         from scipy.special import stdtrit
 
-        layers = layers_of(quantity, self.network.depth)
+        layers = layers_of(quantity, self.training.shape.depth)
         values = self.values(quantity)[:, :, layers.start : layers.stop]
         there = np.isfinite(values)
         nets = there.sum(axis=0)

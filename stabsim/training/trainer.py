@@ -72,15 +72,17 @@ def train(
     Parameters
     ----------
     network : Network
-        The law of the nets before training, without a recurrent cell. Behind each normalization stand a scale and a
-        shift for each unit, from 1 and 0, which are trained (Ioffe & Szegedy 2015, arXiv:1502.03167, algorithm 1).
+        The law of the nets before training. Behind each normalization stand a scale and a shift for each unit, from 1
+        and 0, which are trained (Ioffe & Szegedy 2015, arXiv:1502.03167, algorithm 1). With a recurrent cell, a layer
+        reads the last state, ``output_activation(h W + b)``; the gradient goes back through all time steps.
     nets : int
         How many nets.
     steps : int
         How many steps, from 0.
     data : Regression or pair of arrays
         A regression that is drawn for each net, or inputs (samples, widths[0]) and targets (samples, widths[-1]),
-        which all nets share.
+        which all nets share. With a recurrent cell, inputs (samples, time steps, widths[0]) and targets (samples,
+        outputs), as many as there are.
     optimizer : str or Optimizer
         A name of `OPTIMIZERS` with its hyperparameters; "sgd", of learning rate 0.01, unless told.
     schedule : str or Schedule
@@ -141,7 +143,9 @@ def train(
     Trained
         Of each net, after each number of steps of ``record``: what ``stabsim list training`` names, the whole net in
         the place of layer 0, and all signals that `simulate` records in passing, of the mini-batch that comes next and
-        the gradient of its mean loss; "preactivation" is what is normalized.
+        the gradient of its mean loss; "preactivation" is what is normalized. With a recurrent cell, layer 1 is the
+        cell, all gates together, and layer 2 what reads it; signals of the state, of the gradient by it and by the
+        pre-activations are by time step.
 
         A net whose loss or gradient is no longer finite has diverged: it is not trained further and counted.
 
@@ -198,7 +202,7 @@ def train(
 
 
 def _checked(network: Network, *, data: Any, test: Any, precision: str, order: str, **given: Any) -> Training:
-    check_trained("network", network)
+    check_trained(network, data, precision, given["normalize_output"])
     for argument, value, known in (("precision", precision, PRECISIONS), ("order", order, ORDERS)):
         if value not in known:
             raise unknown(argument, value, known)
@@ -211,7 +215,7 @@ def _checked(network: Network, *, data: Any, test: Any, precision: str, order: s
     least = 2 if network.normalization is not None and network.normalization.kind == "batch" else 1
     most = samples if order == "epochs" else checks.LARGEST_WHOLE_NUMBER
     training = Training(
-        network=network, data=data, test=None if test is None else _arrays("test", test, network, loss),
+        network=network, data=data, test=_test_of(test, data, network, loss),
         samples=samples, steps=steps, optimizer=named("optimizer", given["optimizer"], Optimizer, optimizer_of),
         schedule=named("schedule", given["schedule"], Schedule, schedule_of), loss=loss,
         classes=not isinstance(data, Regression) and _are_classes(data[1]),
@@ -246,8 +250,15 @@ def _data_of(data: Any, network: Network, loss: Loss) -> tuple[Any, int]:
     return data, data.samples
 
 
-def _arrays(argument: str, given: Any, network: Network, loss: Loss) -> Any:
-    inputs, targets = given_arrays(given, network, argument)
+def _test_of(test: Any, data: Any, network: Network, loss: Loss) -> Any:
+    """Return the test, checked, if there is one: with as many targets as the data."""
+    if test is None:
+        return None
+    return _arrays("test", test, network, loss, None if isinstance(data, Regression) else data[1].shape[-1])
+
+
+def _arrays(argument: str, given: Any, network: Network, loss: Loss, outputs: int | None = None) -> Any:
+    inputs, targets = given_arrays(given, network, argument, outputs)
     loss.check(targets[0])
     return inputs, targets
 

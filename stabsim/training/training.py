@@ -24,7 +24,7 @@ from stabsim.kernels.training_record import COLUMNS
 from stabsim.losses import Loss
 from stabsim.network import Network
 from stabsim.number_formats import FORMATS
-from stabsim.plan import aligned, clip_of, format_of, shape_of, structure_of
+from stabsim.plan import aligned, bias_means, clip_of, format_of, shape_of, structure_of
 from stabsim.samplers.base import CACHE_LINE
 from stabsim.threads import check_memory, single_threaded_blas
 from stabsim.training.data import Regression
@@ -32,6 +32,7 @@ from stabsim.training.optimizers import Optimizer
 from stabsim.training.recorded import WATCHED, blank, signals_of, wanted
 from stabsim.training.result import Trained
 from stabsim.training.schedules import Schedule
+from stabsim.training.shape import Shape
 
 TOGETHER = 128  # samples that the loss of all is computed of at a time
 PIECES = 8  # for each thread
@@ -81,21 +82,28 @@ class Training:
         others = 0 if self.test is None else self.test[0].shape[1]
         return max(self.batch, min(max(self.samples, others), TOGETHER))
 
+    @cached_property
+    def shape(self) -> Shape:
+        """Return the sizes of layers."""
+        data = self.data
+        return Shape(self.network, self.network.widths[-1] if isinstance(data, Regression) else data[1].shape[-1])
+
     @property
     def weight_stds(self) -> list[float]:
-        """Return the standard deviation of a weight of each layer."""
-        return [*self.network.weight_stds[:-1], self.output_weights.weight_std(*self.network.fans[-1])]
+        """Return the standard deviation of a weight of each."""
+        stds = self.network.weight_stds[: len(self.shape.matrices) - 1]
+        return [*stds, self.output_weights.weight_std(*self.shape.matrices[-1])]
 
     @property
     def bias_stds(self) -> list[float]:
         """Return that of a bias."""
-        return [self.network.weights.bias_std(fan_in, self.network.bias_std) for fan_in, _ in self.network.fans]
+        return [self.network.weights.bias_std(fan_in, self.network.bias_std) for fan_in, _ in self.shape.matrices]
 
     @cached_property
     def normalized(self) -> NDArray[np.int64]:
         """Return 1 at each layer that is normalized, (depth + 1,): those with f, the last only if told."""
         network = self.network
-        found = np.full(network.depth + 1, int(network.normalization is not None), np.int64)
+        found = np.full(self.shape.depth + 1, int(network.normalization is not None), np.int64)
         found[0] = 0
         if network.skip is not None and network.skip.activation == "between":
             found[np.array(network.shortcuts) >= 0] = 0
@@ -106,13 +114,14 @@ class Training:
     @property
     def parameters(self) -> int:
         """Return how long the vector of all parameters is."""
-        widths = np.array(self.network.widths, np.int64)
-        return side_by_side((widths[:-1] + 1 + 2 * self.normalized[1:]) * widths[1:])[1]
+        fan_in, fan_out = self.shape.fans.T
+        return side_by_side((fan_in + 1 + 2 * self.normalized[1:]) * fan_out)[1]
 
     def check_range(self) -> None:
         """Refuse numbers that the precision cannot hold."""
         named = [("weights of standard deviation", std) for std in self.weight_stds]
         named += [("biases of standard deviation", std) for std in self.bias_stds]
+        named += [(f"bias of gate {name!r}", gate.bias) for name, gate in self.network.cell.gates.items()]
         named += [("perturbation", self.perturbation), ("weight_decay", self.weight_decay)]
         if self.clipping is not None:
             named += [("bound of clipping", self.clipping.bound)]
@@ -132,21 +141,22 @@ class Training:
 
     def check_memory(self, nets: int, keep_weights: bool, columns: int, threads: int) -> None:
         """Refuse more than fits into memory."""
-        network, item = self.network, self.dtype.itemsize
-        layers = network.depth + 1
-        kept = nets * len(self.record) * (8 * layers * (COLUMNS + columns) + self.parameters * item * keep_weights)
+        item, widths = self.dtype.itemsize, self.shape.widths
+        records = 8 * ((self.shape.depth + 1) * COLUMNS + (self.network.depth + 1) * columns)
+        kept = nets * len(self.record) * (records + self.parameters * item * keep_weights)
         check_memory("records of all nets", kept, "nets, record, quantities or keep_weights")
-        samples = self.samples * (item * (network.widths[0] + network.widths[-1]) + 8)
+        samples = self.samples * (item * int(widths[0] + widths[-1]) + 8)
         if isinstance(self.data, Regression):
             samples += self.data.bytes
-        one = item * (8 * self.parameters + self.rows * 7 * sum(network.widths)) + samples
+        signals = self.rows * 7 * int(widths.sum()) + sum(self.shape.parts_in_time(self.rows).values())
+        one = item * (8 * self.parameters + signals) + samples
         check_memory(f"{threads} nets at a time", kept + threads * one, "widths, samples, batch or threads")
 
     @cached_property
     def model(self) -> Model:
         """Return what a net is, as the kernel takes it."""
-        widths = np.array(self.network.widths, np.int64)
-        weights = widths[:-1] * widths[1:]
+        widths, fans = self.shape.widths, self.shape.fans
+        weights = fans.prod(axis=1)
         sizes = weights + (1 + 2 * self.normalized[1:]) * widths[1:]
         moving = weights + (self.train_biases + 2 * self.normalized[1:]) * widths[1:]
         structure = structure_of(self.network)
@@ -155,7 +165,7 @@ class Training:
         layout = {
             "widths": widths, "weights_at": side_by_side(sizes)[0], "moving": np.concatenate([[0], moving]),
             "normalized": self.normalized, "signals_at": side_by_side(self.rows * widths)[0][1:],
-            "units_at": side_by_side(units)[0][1:],
+            "units_at": side_by_side(units)[0][1:], "fan_in": np.concatenate([[0], fans[:, 0]]),
         }  # fmt: skip
         return Model(
             layout=np.stack([layout[name] for name in LAYOUT]), rows=self.rows,
@@ -163,6 +173,7 @@ class Training:
             bias_scale=np.array([0.0, *self.bias_stds]).astype(self.dtype),
             perturbation=self.perturbation, structure=structure, momentum=self.momentum,
             format=format_of(FORMATS.get(self.precision), self.loss_scale), master=self.master_weights, shape=shapes,
+            gates=self.shape.gates, bias_mean=bias_means(self.network.cell, self.dtype),
         )  # fmt: skip
 
     @cached_property
@@ -191,7 +202,9 @@ class Training:
 
     @cached_property
     def pivots(self) -> NDArray[np.float64]:
-        """Return, per layer, a value near the mean activation, about which powers are summed: f(0)."""
+        """Return, per layer, a value near the mean activation, about which powers are summed: f(0), of a cell 0."""
+        if self.shape.recurrent:
+            return np.zeros(self.network.depth + 1)
         pivots = np.full(self.network.depth + 1, self.network.activation.evaluate("f", 0.0))
         pivots[0] = self.data.input_mean if isinstance(self.data, Regression) else self.data[0].mean()
         pivots[-1] = self.output_activation.evaluate("f", 0.0)
@@ -200,7 +213,8 @@ class Training:
     @cached_property
     def functions(self) -> tuple[Any, ...]:
         """Return the compiled functions that a net is made of, as the kernel takes them."""
-        laws_of_weights = (*[self.network.weights.law] * (self.network.depth - 1), self.output_weights.law)
+        inner = self.network.laws if self.shape.recurrent else self.network.laws * (self.shape.depth - 1)
+        laws_of_weights = (*(law.law for law in inner), self.output_weights.law)
         return (
             laws.law("normal", self.dtype),
             block(self.network.activation, self.dtype),
@@ -214,11 +228,11 @@ class Training:
     @cached_property
     def units(self) -> int:
         """Return how long a vector of numbers of all units is."""
-        return side_by_side(np.maximum(np.array(self.network.widths, np.int64), self.rows))[1]
+        return side_by_side(np.maximum(self.shape.widths, self.rows))[1]
 
     def allocate(self, watch: Watch) -> Memory:
         """Return what one thread works on."""
-        widths, rows = np.array(self.network.widths, np.int64), self.rows
+        widths, fan_in, rows = self.shape.widths, self.shape.fans[:, 0], self.rows
         signals = side_by_side(rows * widths)[1]
         memories = RULES[self.optimizer.rule].memories
         rounded = self.model.format.fraction_bits > 0
@@ -229,8 +243,8 @@ class Training:
             "first": self.parameters * (memories > 0), "second": self.parameters * (memories > 1),
             "s": signals, "n": signals * bool(self.normalized.any()), "z": signals, "d": signals, "ds": signals,
             "dz": signals, "waiting": rows * int(widths.max()) * (self.network.skip is not None),
-            "units": int(((widths[:-1] + 1) * widths[1:]).max()) * watch.units, "extremes": 2 * int(widths.max()),
-            "reference": signals * watch.drift, "column": rows,
+            "units": int(((fan_in + 1) * widths[1:]).max()) * watch.units, "extremes": 2 * int(widths.max()),
+            "reference": signals * watch.drift, "column": rows, **self.shape.parts_in_time(rows),
         }  # fmt: skip
         places, reals = _places([sizes[name] for name in PARTS])
         if not rounded:
@@ -263,17 +277,17 @@ class Training:
         watch = self.watch(quantities)
         columns = r.COLUMNS if watch.signals else 0
         self.check_memory(nets, keep_weights, columns, min(nets, threads))
-        times, layers = len(self.record), self.network.depth + 1
-        record = np.full((nets, times, layers, COLUMNS), np.nan)
-        signals = np.full((nets, times, layers, columns), np.nan)
+        times, widths = len(self.record), [int(width) for width in self.shape.widths]
+        record = np.full((nets, times, self.shape.depth + 1, COLUMNS), np.nan)
+        signals = np.full((nets, times, self.network.depth + 1, columns), np.nan)
         diverged = np.full(nets, -1, np.int64)
         kept = np.full((nets, times, self.parameters) if keep_weights else (0, 0, 0), np.nan, self.dtype)
         kept_running = np.full((nets, times, 2 * self.units) if keep_weights else (0, 0, 0), np.nan)
-        bytes_a_net = 8 * self.samples * (self.network.widths[0] + self.network.widths[-1])
+        bytes_a_net = 8 * self.samples * (widths[0] + widths[-1])
         step = max(1, min(nets // (PIECES * threads), PIECE_BYTES // bytes_a_net))
         functions, run, model = self.functions, trainer(self.dtype), self.model  # made before threads ask for them
         shared = None if isinstance(self.data, Regression) else self.data_of(0, 1)
-        nothing = np.empty((0, self.network.widths[0]), self.dtype), np.empty((0, self.network.widths[-1]), self.dtype)
+        nothing = np.empty((0, widths[0]), self.dtype), np.empty((0, widths[-1]), self.dtype)
         test = nothing if self.test is None else tuple(self._converted(side[0]) for side in self.test)
 
         def piece(first: int) -> None:
