@@ -244,6 +244,7 @@ def _counts(found: Trained, layer: int) -> tuple[NDArray[Any], NDArray[Any], NDA
     """Return how many units are dead, have died and have recovered, (nets, times) each."""
     names = ("dead_unit_fraction", "died_fraction", "recovered_fraction")
     dead, died, recovered = (np.round(found.values(name)[:, :, layer] * WIDTH) for name in names)
+    died[:, 0], recovered[:, 0] = dead[:, 0], 0.0  # units that start dead
     return dead, died, recovered
 
 

@@ -35,7 +35,7 @@ MEANINGS = {
     "effective_units": "n^2 over the sum of squared cosines of all pairs of these columns (Leinster & Cobbold 2012)",
     "unit_spread": "root of the share of the squares of these columns that is about their mean",
     "dead_unit_fraction": "share of units whose f' is 0 on all samples",
-    "died_fraction": "share of units that are dead and were not when it was last recorded",
+    "died_fraction": "share of units that are dead and were not when it was last recorded, if it was",
     "recovered_fraction": "share of units that are not dead and were",
     **{
         f"{name}_{cause}": f"{meaning}, of what the layer takes against step 0: {what}"
