@@ -37,7 +37,7 @@ class Effort(NamedTuple):
 
 EFFORT = {
     "quick": Effort(6, 401, 4, (0.1,), (0.25,)),
-    "paper": Effort(64, 2000, 16, (0.03, 0.1, 0.3), (0.125, 0.25, 0.5)),
+    "paper": Effort(32, 2000, 16, (0.03, 0.1, 0.3), (0.125, 0.25, 0.5)),
 }
 NETWORK = Network((784, 100, 100, 100, 100, 10), "relu", "he_normal")
 BATCH, EVERY = 128, 100
