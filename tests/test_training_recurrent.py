@@ -14,7 +14,8 @@ from stabsim import Cell, Gate, Network, trace
 from stabsim.training import Regression, Trained, train
 from tests import naive, naive_recurrent
 from tests.checks import LIMIT, WRONG
-from tests.test_training import SEED, epoch_order
+from tests.naive_training import epoch_order
+from tests.test_training import SEED
 
 Floats = NDArray[np.float64]
 
@@ -99,7 +100,7 @@ def test_training_is_that_of_a_loop_in_numpy(kind: str, inputs: int, state: int,
     first, second = ([np.zeros_like(each) for each in oracle.parameters] for _ in range(2))
     for step in range(11):
         epoch, place = divmod(step, SAMPLES // batch)
-        order = epoch_order(SAMPLES, epoch, number) if batch < SAMPLES else list(range(SAMPLES))
+        order = epoch_order(SAMPLES, epoch, number, SEED) if batch < SAMPLES else list(range(SAMPLES))
         rows = order[place * batch : (place + 1) * batch]
         _, gradient, net = oracle.run(x[rows], y[rows])
         norms = np.array([np.linalg.norm(each) for each in gradient])
