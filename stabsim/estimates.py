@@ -155,6 +155,18 @@ def _wilson(value: Floats, error: Floats, count: Integers, quantile: _Quantile) 
     return np.where(value == 0, 0.0, low), np.where(value == 1, 1.0, high)
 
 
+def interval_of_mean(
+    value: Floats, error: Floats, nets: Integers, *, share: bool, confidence: float = 0.95
+) -> tuple[Floats, Floats]:
+    """Return the ends of an interval about a mean over nets, given its standard error: Student's, of shares Wilson's.
+
+    Below two nets there is none of other numbers than shares: NaN.
+    """
+    quantile = partial(_quantile, confidence=confidence, looks="one")
+    with np.errstate(invalid="ignore"):
+        return (_wilson if share else _symmetric)(value, error, nets, quantile)
+
+
 def top_share(tail: Integers, nets: Integers, top: float = 0.01) -> Floats:
     """Return the share of the sum of mean squares that the top nets (at least one) hold, per layer; NaN without nets.
 

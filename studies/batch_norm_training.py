@@ -92,7 +92,7 @@ def trained(
         return train(
             network(normalization, gain), nets=nets, steps=steps, data=(inputs, targets),
             test=digits.test, batch=BATCH, loss="softmax_cross_entropy", optimizer=f"sgd(learning_rate={rate})", seed=1,
-            momentum=momentum, normalize_output=normalization != NONE, keep_weights=keep_weights,
+            running_momentum=momentum, normalize_output=normalization != NONE, keep_weights=keep_weights,
             record=[step for step in {*RECORDED, epochs(digits), steps} if step <= steps], quantities=(ACCURACY, LOSS),
         )  # fmt: skip
 

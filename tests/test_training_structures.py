@@ -61,7 +61,7 @@ def test_normalization(kind: str, given: dict[str, Any]) -> None:
 
 def test_what_is_wrong_by_a_millionth_is_found() -> None:
     """Epsilon, momentum of the running moments, and the factors of branch and shortcut."""
-    trained, oracle, moments = both(network("batch", "inside", 1), steps=3, momentum=0.8)
+    trained, oracle, moments = both(network("batch", "inside", 1), steps=3, running_momentum=0.8)
     assert_same_path(trained, oracle, moments)
     start, data = parameters(trained, NET, 0), samples(NARROW_ENDS, "mean_squared_error")
     for name in ("momentum", "epsilon", "branch", "shortcut"):
@@ -123,7 +123,7 @@ def test_torch_trains_the_same_net() -> None:
     x, y = samples(widths, loss)
     trained = train(
         Network(widths, "relu", "he_normal", normalization="batch(epsilon=0.001)"), nets=1, steps=steps, batch=13,
-        loss=loss, optimizer="adam(learning_rate=0.02, epsilon=1e-3)", data=(x, y), momentum=0.8, weight_decay=0.05,
+        loss=loss, optimizer="adam(learning_rate=0.02, epsilon=1e-3)", data=(x, y), running_momentum=0.8, weight_decay=0.05,
         record=range(steps + 1), quantities=("loss", "batch_loss"), keep_weights=True, precision="float64",
     )  # fmt: skip
     layers: list[Any] = []

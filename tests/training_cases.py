@@ -81,7 +81,7 @@ def both(
         naive.mini_batches(number, batch, net, SEED, replaced=given.get("order") == "with_replacement"),
         rates=rates[:steps], optimizer=chosen, weight_decay=given.get("weight_decay", 0.0),
         clipping=None if clip is None else (clip.kind, clip.bound, clip.epsilon),
-        momentum=given.get("momentum", 0.9), fixed=() if given.get("train_biases", True) else ("b",),
+        momentum=given.get("running_momentum", 0.9), fixed=() if given.get("train_biases", True) else ("b",),
     )  # fmt: skip
     return trained, oracle, moments
 

@@ -70,7 +70,7 @@ def compare(z, reference, column, row):
 def _reference(learner, l):
     """Return what is kept of the signals of a layer."""
     rows, width = learner.course.batch, width_of(learner, l)
-    kept = stretch(part(learner, k.REFERENCE), learner.model.layout[k.SIGNALS_AT, l], rows * width)
+    kept = stretch(part(learner, k.REFERENCE), learner.problem.layout[k.SIGNALS_AT, l], rows * width)
     return as_matrix(kept, width, rows)
 
 

@@ -21,8 +21,9 @@ from stabsim.kernels.signature import CLIP, FORMAT, STRUCTURE, Clip, Format, Str
 from stabsim.kernels.views import as_matrix, borrow, stretch
 
 # What a net is; ``layout`` has a row for each of these numbers of each layer:
-Model = namedtuple(
-    "Model", "layout rows weight_scale bias_scale perturbation structure momentum format master shape gates bias_mean"
+Problem = namedtuple(
+    "Problem",
+    "layout rows weight_scale bias_scale perturbation structure running_momentum format master shape gates bias_mean",
 )  # fmt: skip
 LAYOUT = (
     "widths",
@@ -80,7 +81,7 @@ OUTPUTS, TARGETS, OUTPUT_GRADIENT, MEAN, VARIANCE, RUNNING_MEAN, RUNNING_VARIANC
 )
 
 Learner = namedtuple(
-    "Learner", "seed number normal activation output_activation weights bias_law loss optimizer model course memory"
+    "Learner", "seed number normal activation output_activation weights bias_law loss optimizer problem course memory"
 )
 
 
@@ -89,14 +90,14 @@ def signature(dtype: np.dtype[Any]) -> Any:
     real = float32 if dtype == np.float32 else float64
     loop = types.FunctionType(void(real[::1], real[::1], real[::1]))
     law = laws.pointer(dtype)
-    model = {
+    problem = {
         "layout": int64[:, ::1],  # (LAYOUT, depth + 1)
         "rows": int64,  # samples that there is room for, at least the batch
         "weight_scale": real[::1],  # (depth + 1,), of a recurrent net of each matrix, as the simulator numbers them
         "bias_scale": real[::1],
         "perturbation": float64,  # standard deviation of what is added to every weight and bias that moves
         "structure": group(Structure, STRUCTURE),
-        "momentum": float64,  # of running means and variances
+        "running_momentum": float64,  # of running means and variances
         "format": group(Format, FORMAT),
         "master": boolean,  # whether parameters are kept as they are, and rounded only where they are used
         "shape": float64[:, :, :, ::1],  # of f and of that of the last layer, as `Problem` has it
@@ -147,7 +148,7 @@ def signature(dtype: np.dtype[Any]) -> Any:
         law,  # of biases
         types.FunctionType(losses.SIGNATURE),
         optimizers.pointer(dtype),
-        group(Model, model), group(Course, course), group(Watch, watch),
+        group(Problem, problem), group(Course, course), group(Watch, watch),
         group(Memory, memory),
         real[:, :, ::1],  # inputs (1: of all nets, or nets; samples, widths[0])
         real[:, :, ::1],  # targets (likewise; samples, widths[-1])
@@ -163,17 +164,18 @@ def signature(dtype: np.dtype[Any]) -> Any:
 
 @atom
 def make_learner(
-    seed, number, normal, activation, output_activation, weights, bias_law, loss, optimizer, model, course, memory
+    seed, number, normal, activation, output_activation, weights, bias_law, loss, optimizer, problem, course, memory
 ):
     """Return a net with its arrays borrowed."""
     return Learner(
         seed=seed, number=number, normal=normal, activation=activation, output_activation=output_activation,
         weights=weights, bias_law=bias_law, loss=loss, optimizer=optimizer,
-        model=Model(
-            layout=borrow(model.layout), rows=model.rows, weight_scale=borrow(model.weight_scale),
-            bias_scale=borrow(model.bias_scale), perturbation=model.perturbation,
-            structure=borrow_structure(model.structure), momentum=model.momentum, format=model.format,
-            master=model.master, shape=borrow(model.shape), gates=model.gates, bias_mean=borrow(model.bias_mean),
+        problem=Problem(
+            layout=borrow(problem.layout), rows=problem.rows, weight_scale=borrow(problem.weight_scale),
+            bias_scale=borrow(problem.bias_scale), perturbation=problem.perturbation,
+            structure=borrow_structure(problem.structure), running_momentum=problem.running_momentum,
+            format=problem.format, master=problem.master, shape=borrow(problem.shape), gates=problem.gates,
+            bias_mean=borrow(problem.bias_mean),
         ),
         course=Course(
             batch=course.batch, steps=course.steps, rates=borrow(course.rates), settings=borrow(course.settings),
@@ -189,19 +191,19 @@ def make_learner(
 @atom
 def depth_of(learner):
     """Return how many layers there are."""
-    return learner.model.layout.shape[1] - 1
+    return learner.problem.layout.shape[1] - 1
 
 
 @atom
 def width_of(learner, l):
     """Return how many units a layer has."""
-    return learner.model.layout[WIDTHS, l]
+    return learner.problem.layout[WIDTHS, l]
 
 
 @atom
 def fan_in_of(learner, l):
     """Return how many numbers go into a unit of a layer."""
-    return learner.model.layout[FAN_IN, l]
+    return learner.problem.layout[FAN_IN, l]
 
 
 @atom
@@ -230,7 +232,7 @@ def weights_of(learner, number, l):
     """Return W, or dW, of a layer of a vector of parameters."""
     fan_in, fan_out = fan_in_of(learner, l), width_of(learner, l)
     return as_matrix(
-        stretch(part(learner, number), learner.model.layout[WEIGHTS_AT, l], fan_in * fan_out), fan_in, fan_out
+        stretch(part(learner, number), learner.problem.layout[WEIGHTS_AT, l], fan_in * fan_out), fan_in, fan_out
     )
 
 
@@ -238,7 +240,7 @@ def weights_of(learner, number, l):
 def vector_of(learner, number, l, place):
     """Return a vector behind W, of a layer of a vector of parameters."""
     fan_in, fan_out = fan_in_of(learner, l), width_of(learner, l)
-    return stretch(part(learner, number), learner.model.layout[WEIGHTS_AT, l] + (fan_in + place) * fan_out, fan_out)
+    return stretch(part(learner, number), learner.problem.layout[WEIGHTS_AT, l] + (fan_in + place) * fan_out, fan_out)
 
 
 @atom
@@ -256,13 +258,13 @@ def shift_of(learner, number, l):
 @atom
 def bias_of(learner, number, l):
     """Return b, or db."""
-    return vector_of(learner, number, l, 2 * learner.model.layout[NORMALIZED, l])
+    return vector_of(learner, number, l, 2 * learner.problem.layout[NORMALIZED, l])
 
 
 @atom
 def moving(learner, number, l):
     """Return what moves of a layer."""
-    layout = learner.model.layout
+    layout = learner.problem.layout
     return stretch(part(learner, number), layout[WEIGHTS_AT, l], layout[MOVING, l])
 
 
@@ -270,10 +272,10 @@ def moving(learner, number, l):
 def signal(learner, number, l, rows):
     """Return the signals of a layer."""
     width = width_of(learner, l)
-    return as_matrix(stretch(part(learner, number), learner.model.layout[SIGNALS_AT, l], rows * width), rows, width)
+    return as_matrix(stretch(part(learner, number), learner.problem.layout[SIGNALS_AT, l], rows * width), rows, width)
 
 
 @atom
 def units_of(learner, number, l):
     """Return the numbers of the units of a layer."""
-    return stretch(doubles(learner, number), learner.model.layout[UNITS_AT, l], width_of(learner, l))
+    return stretch(doubles(learner, number), learner.problem.layout[UNITS_AT, l], width_of(learner, l))

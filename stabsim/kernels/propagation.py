@@ -40,23 +40,23 @@ def round_all(values, form):
 @atom
 def see_parameters(learner):
     """Round the parameters to what the passes see of them, and themselves, unless they are kept as they are."""
-    if learner.model.format.fraction_bits > 0:
-        if not learner.model.master:
-            round_all(part(learner, k.PARAMETERS), learner.model.format)
+    if learner.problem.format.fraction_bits > 0:
+        if not learner.problem.master:
+            round_all(part(learner, k.PARAMETERS), learner.problem.format)
         blocks.copy(part(learner, k.PARAMETERS), part(learner, k.SEEN))
-        round_all(part(learner, k.SEEN), learner.model.format)
+        round_all(part(learner, k.SEEN), learner.problem.format)
 
 
 @atom
 def has_f(learner, l):
     """Return whether there is f at a layer: not where a branch ends without."""
-    return learner.model.structure.place != BETWEEN or learner.model.structure.starts[l] < 0
+    return learner.problem.structure.place != BETWEEN or learner.problem.structure.starts[l] < 0
 
 
 @atom
 def _add_shortcut(learner, l, rows, branch):
     """Write shortcut x + branch F in the place of F, x being what its block starts from."""
-    structure = learner.model.structure
+    structure = learner.problem.structure
     start = structure.starts[l]
     before = structure.place == BEFORE and start > 0
     x = signal(learner, k.S if before else k.Z, start, rows)
@@ -107,15 +107,15 @@ def scale_and_shift(n, scale, shift, out):
 @atom
 def _scales(learner, l, rows):
     """Return where 1 / sqrt(variance + epsilon) is kept, of each unit or sample."""
-    model = learner.model
-    size = width_of(learner, l) if model.structure.normalization == BATCH else rows
-    return stretch(doubles(learner, k.SCALES), learner.model.layout[k.UNITS_AT, l], size)
+    problem = learner.problem
+    size = width_of(learner, l) if problem.structure.normalization == BATCH else rows
+    return stretch(doubles(learner, k.SCALES), learner.problem.layout[k.UNITS_AT, l], size)
 
 
 @atom
 def _normalize(learner, vector, l, rows, evaluating):
     """Write what is normalized into n, and its scaled and shifted values into z, where f takes them."""
-    structure = learner.model.structure
+    structure = learner.problem.structure
     s, n, z = signal(learner, k.S, l, rows), signal(learner, k.N, l, rows), signal(learner, k.Z, l, rows)
     scales = _scales(learner, l, rows)
     if structure.normalization == BATCH:
@@ -132,23 +132,23 @@ def _normalize(learner, vector, l, rows, evaluating):
 @kernel(apart=True)
 def pass_forward(learner, vector, rows, evaluating):
     """Run the samples in z of layer 0 forward; evaluating, batches are normalized by what is known of earlier ones."""
-    model = learner.model
-    structure, depth = model.structure, depth_of(learner)
+    problem = learner.problem
+    structure, depth = problem.structure, depth_of(learner)
     for l in range(1, depth + 1):
         s, z = signal(learner, k.S, l, rows), signal(learner, k.Z, l, rows)
         d, seen = flat(signal(learner, k.D, l, rows)), flat(s)
         batch.multiply(signal(learner, k.Z, l - 1, rows), weights_of(learner, vector, l), s)
         blocks.add_rows(s, bias_of(learner, vector, l), s.dtype.type(1))
-        ends_block, normalized = structure.starts[l] >= 0, model.layout[k.NORMALIZED, l] == 1
+        ends_block, normalized = structure.starts[l] >= 0, problem.layout[k.NORMALIZED, l] == 1
         if ends_block and (structure.place == BEFORE or (structure.place == AFTER and not normalized)):
             _add_shortcut(learner, l, rows, s)
-        round_all(flat(s), model.format)
+        round_all(flat(s), problem.format)
         if normalized:
             _normalize(learner, vector, l, rows, evaluating)
             if ends_block and structure.place == AFTER:
                 _add_shortcut(learner, l, rows, z)
             seen = flat(z)
-            round_all(seen, model.format)
+            round_all(seen, problem.format)
         if not has_f(learner, l):
             blocks.copy(seen, flat(z))
             blocks.fill(d, d.dtype.type(1))
@@ -158,23 +158,23 @@ def pass_forward(learner, vector, rows, evaluating):
             learner.output_activation(seen, flat(z), d)
         if ends_block and structure.place in (INSIDE, BETWEEN):
             _add_shortcut(learner, l, rows, z)
-        round_all(flat(z), model.format)
-        round_all(d, model.format)
+        round_all(flat(z), problem.format)
+        round_all(d, problem.format)
 
 
 @kernel(apart=True)
 def learn_running(learner, rows):
     """Move the running means and variances towards those of the mini-batch, the variance without bias."""
-    model = learner.model
-    if model.structure.normalization == BATCH:
+    problem = learner.problem
+    if problem.structure.normalization == BATCH:
         for l in range(1, depth_of(learner) + 1):
-            if model.layout[k.NORMALIZED, l] == 1:
+            if problem.layout[k.NORMALIZED, l] == 1:
                 mean, variance = units_of(learner, k.MEAN, l), units_of(learner, k.VARIANCE, l)
                 running, spread = units_of(learner, k.RUNNING_MEAN, l), units_of(learner, k.RUNNING_VARIANCE, l)
-                unbiased = rows / (rows - 1.0)
+                unbiased, kept = rows / (rows - 1.0), problem.running_momentum
                 for j in range(mean.size):
-                    running[j] = model.momentum * running[j] + (1.0 - model.momentum) * mean[j]
-                    spread[j] = model.momentum * spread[j] + (1.0 - model.momentum) * unbiased * variance[j]
+                    running[j] = kept * running[j] + (1.0 - kept) * mean[j]
+                    spread[j] = kept * spread[j] + (1.0 - kept) * unbiased * variance[j]
 
 
 @kernel()
@@ -207,7 +207,7 @@ def _unscale(ds, n, scale, dscale, dshift):
 
 @atom
 def _denormalize(learner, vector, l, rows, ds):
-    structure, n = learner.model.structure, signal(learner, k.N, l, rows)
+    structure, n = learner.problem.structure, signal(learner, k.N, l, rows)
     of_scale, of_shift = scale_of(learner, k.GRADIENT, l), shift_of(learner, k.GRADIENT, l)
     _unscale(ds, n, scale_of(learner, vector, l), of_scale, of_shift)
     scales = _scales(learner, l, rows)
@@ -233,12 +233,12 @@ def _waiting(learner, l, rows):
 @kernel(apart=True)
 def pass_back(learner, vector, rows, to_inputs):
     """Write the gradient by all parameters, given that by the outputs in dz of the last layer."""
-    model = learner.model
-    structure = model.structure
+    problem = learner.problem
+    structure = problem.structure
     for l in range(depth_of(learner), 0, -1):
         dz, ds = signal(learner, k.DZ, l, rows), signal(learner, k.DS, l, rows)
         ends_block, place = structure.starts[l] >= 0, structure.place
-        round_all(flat(dz), model.format)
+        round_all(flat(dz), problem.format)
         if ends_block and place in (INSIDE, BETWEEN):
             blocks.copy(flat(dz), _waiting(learner, l, rows))
         _product(flat(dz), flat(signal(learner, k.D, l, rows)), flat(ds))
@@ -246,7 +246,7 @@ def pass_back(learner, vector, rows, to_inputs):
             blocks.copy(flat(ds), _waiting(learner, l, rows))
         if ends_block and place != BEFORE and structure.branch != 1.0:
             blocks.scale(flat(ds), structure.branch)
-        if model.layout[k.NORMALIZED, l] == 1:
+        if problem.layout[k.NORMALIZED, l] == 1:
             _denormalize(learner, vector, l, rows, ds)
         if place == BEFORE and structure.ends[l] >= 0:
             blocks.blend(1.0, flat(ds), structure.shortcut, _waiting(learner, l, rows))
@@ -254,7 +254,7 @@ def pass_back(learner, vector, rows, to_inputs):
             blocks.copy(flat(ds), _waiting(learner, l, rows))
             if structure.branch != 1.0:
                 blocks.scale(flat(ds), structure.branch)
-        round_all(flat(ds), model.format)
+        round_all(flat(ds), problem.format)
         dw, db = weights_of(learner, k.GRADIENT, l), bias_of(learner, k.GRADIENT, l)
         sum_over_samples(signal(learner, k.Z, l - 1, rows), ds, dw, db)
         if l > 1 or to_inputs:
@@ -263,7 +263,7 @@ def pass_back(learner, vector, rows, to_inputs):
             if structure.ends[l - 1] >= 0 and (place != BEFORE or l == 1):
                 blocks.blend(1.0, flat(below), structure.shortcut, _waiting(learner, l - 1, rows))
     if to_inputs:
-        round_all(flat(signal(learner, k.DZ, 0, rows)), model.format)
-    round_all(part(learner, k.GRADIENT), model.format)
-    if model.format.loss_exponent != 0:
-        blocks.scale(part(learner, k.GRADIENT), math.ldexp(1.0, -model.format.loss_exponent))
+        round_all(flat(signal(learner, k.DZ, 0, rows)), problem.format)
+    round_all(part(learner, k.GRADIENT), problem.format)
+    if problem.format.loss_exponent != 0:
+        blocks.scale(part(learner, k.GRADIENT), math.ldexp(1.0, -problem.format.loss_exponent))

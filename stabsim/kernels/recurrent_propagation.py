@@ -74,37 +74,37 @@ def _of_gate(matrix, b, gate, units):
 @atom
 def _places(learner):
     """Return for how many gates values are kept: of an LSTM for f of its cell's state, too."""
-    gates = learner.model.gates
+    gates = learner.problem.gates
     return gates + 1 if gates == LSTM_GATES else gates
 
 
 @kernel(apart=True)
 def draw(learner):
     """Draw the parameters: those of the cell are the simulator's, the layer behind it has the number after them."""
-    model, seed, net = learner.model, learner.seed, learner.number
-    gates, inputs, units = model.gates, inputs_of(learner), fan_in_of(learner, READOUT)
+    problem, seed, net = learner.problem, learner.seed, learner.number
+    gates, inputs, units = problem.gates, inputs_of(learner), fan_in_of(learner, READOUT)
     w, b = weights_of(learner, k.PARAMETERS, CELL), bias_of(learner, k.PARAMETERS, CELL)
     for number in range(1, 2 * gates + 1):
         gate, first = (number - 1) % gates, ALL if number <= gates else inputs
         rows = inputs if number <= gates else units
         drawn = at(learner, k.GRADIENT, ALL, rows, units)
-        batch.draw(learner.weights, drawn, seed, philox.WEIGHT, number, net, model.weight_scale[number])
+        batch.draw(learner.weights, drawn, seed, philox.WEIGHT, number, net, problem.weight_scale[number])
         for i in range(rows):
             blocks.copy(drawn[i], _of_gate(w, first + i, gate, units))
         if number <= gates:
             here = stretch(b, gate * units, units)
             _draw_bias(learner, here, number)
-            if gate < model.bias_mean.size:
-                blocks.shift(here, model.bias_mean[gate])
+            if gate < problem.bias_mean.size:
+                blocks.shift(here, problem.bias_mean[gate])
     last = 2 * gates + 1
     readout = weights_of(learner, k.PARAMETERS, READOUT)
-    batch.draw(learner.weights, readout, seed, philox.WEIGHT, last, net, model.weight_scale[last])
+    batch.draw(learner.weights, readout, seed, philox.WEIGHT, last, net, problem.weight_scale[last])
     _draw_bias(learner, bias_of(learner, k.PARAMETERS, READOUT), last)
 
 
 @atom
 def _draw_bias(learner, b, number):
-    scale = learner.model.bias_scale[number]
+    scale = learner.problem.bias_scale[number]
     blocks.fill(b, b.dtype.type(0))
     if scale != 0:
         as_row = as_matrix(b, ONE, np.int64(b.size))
@@ -201,8 +201,8 @@ def _gru_back(units, gates, slopes, before, dh, by_state, ds):
 @kernel(apart=True)
 def pass_forward(learner, vector, rows):
     """Run the samples in z of layer 0 forward."""
-    model = learner.model
-    gates, inputs, steps, units = model.gates, inputs_of(learner), steps_of(learner), fan_in_of(learner, READOUT)
+    problem = learner.problem
+    gates, inputs, steps, units = problem.gates, inputs_of(learner), steps_of(learner), fan_in_of(learner, READOUT)
     w, width = weights_of(learner, vector, CELL), gates * units
     x, sums = at(learner, k.X, ALL, steps * rows, inputs), at(learner, k.SUMS, ALL, steps * rows, width)
     _order_by_time(signal(learner, k.Z, ALL, rows), x)
@@ -236,7 +236,7 @@ def pass_forward(learner, vector, rows):
 @kernel(apart=True)
 def pass_back(learner, vector, rows):
     """Write the gradient by all parameters, given that by the outputs in dz of the last layer."""
-    gates, inputs, steps = learner.model.gates, inputs_of(learner), steps_of(learner)
+    gates, inputs, steps = learner.problem.gates, inputs_of(learner), steps_of(learner)
     units, width = fan_in_of(learner, READOUT), gates * fan_in_of(learner, READOUT)
     ds = signal(learner, k.DS, READOUT, rows)
     multiply_2(flat(signal(learner, k.DZ, READOUT, rows)), flat(signal(learner, k.D, READOUT, rows)), flat(ds))
@@ -259,7 +259,7 @@ def pass_back(learner, vector, rows):
 @atom
 def _step_back(learner, t, rows, w):
     """Turn the sums of a time step, the first being 0, into the gradient by them; write dh of the one before."""
-    gates, units, places = learner.model.gates, fan_in_of(learner, READOUT), _places(learner)
+    gates, units, places = learner.problem.gates, fan_in_of(learner, READOUT), _places(learner)
     s, dh = at(learner, k.SUMS, t, rows, gates * units), at(learner, k.DH, t + 1, rows, units)
     values, slopes = at(learner, k.GATES, t, rows, places * units), at(learner, k.SLOPES, t, rows, places * units)
     below = at(learner, k.DH, t, rows, units)
@@ -290,7 +290,7 @@ def record_signals(learner, watch, rows):
         layer.record_input(rows[t], wanted, state(learner, t, samples), watch.pivots[t], ALL)
         layer.record_gradient(rows[t], r.ACTIVATION_GRADIENT, r.ACTIVATION_GRADIENT_ZERO, wanted, dh, ALL)
         if t > 0:
-            ds = at(learner, k.SUMS, t - 1, samples, learner.model.gates * units)
+            ds = at(learner, k.SUMS, t - 1, samples, learner.problem.gates * units)
             layer.record_gradient(
                 rows[t], r.PREACTIVATION_GRADIENT, r.PREACTIVATION_GRADIENT_ZERO, wanted, ds, ALL
             )  # fmt: skip

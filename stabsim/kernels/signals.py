@@ -19,7 +19,7 @@ from stabsim.kernels.views import as_matrix, flat, stretch
 def _seen_by_f(learner, vector, l):
     """Return what f takes: s, or in its place what is normalized, scaled and shifted."""
     s = signal(learner, k.S, l, learner.course.batch)
-    if learner.model.layout[k.NORMALIZED, l] == 1:
+    if learner.problem.layout[k.NORMALIZED, l] == 1:
         n = signal(learner, k.N, l, learner.course.batch)
         scale_and_shift(n, scale_of(learner, vector, l), shift_of(learner, vector, l), s)
     return flat(s)
@@ -33,7 +33,7 @@ def _record_forward(learner, watch, vector, row, l):
         layer.add_powers(row, r.PREACTIVATION, wanted, flat(signal(learner, k.S, l, batch)), 0.0)
     layer.add_derivative(row, wanted, watch.saturation, flat(d))
     if wanted[r.ACTIVATION_SATURATED]:
-        ends = learner.model.shape[1 if l == depth_of(learner) else 0, layer.FAR]
+        ends = learner.problem.shape[1 if l == depth_of(learner) else 0, layer.FAR]
         lower = ends[0, 1] if ends[0, 0] == 0.0 else math.nan
         upper = ends[1, 1] if ends[1, 0] == 0.0 else math.nan
         saturated = blocks.count_saturated(_seen_by_f(learner, vector, l), flat(z), lower, upper, watch.saturation)
@@ -45,7 +45,7 @@ def _record_forward(learner, watch, vector, row, l):
 @atom
 def _record_back(learner, watch, row, l):
     batch, wanted = learner.course.batch, watch.wanted
-    exponent = -learner.model.format.loss_exponent
+    exponent = -learner.problem.format.loss_exponent
     dz = signal(learner, k.DZ, l, batch)
     layer.record_gradient(row, r.ACTIVATION_GRADIENT, r.ACTIVATION_GRADIENT_ZERO, wanted, dz, exponent)
     if l > 0:

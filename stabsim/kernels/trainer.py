@@ -43,7 +43,7 @@ Path = namedtuple("Path", "squares products last length cosines pairs ratio enga
 @atom
 def pass_forward(learner, vector, rows, evaluating):
     """Run the samples that are loaded forward."""
-    if learner.model.gates > 0:
+    if learner.problem.gates > 0:
         recurrent_propagation.pass_forward(learner, vector, rows)
     else:
         propagation.pass_forward(learner, vector, rows, evaluating)
@@ -52,18 +52,18 @@ def pass_forward(learner, vector, rows, evaluating):
 @atom
 def _draw_layer(learner, l):
     """Draw the parameters of a layer."""
-    seed, number, model = learner.seed, learner.number, learner.model
+    seed, number, problem = learner.seed, learner.number, learner.problem
     real = learner.memory.reals.dtype.type
     batch.draw(
-        learner.weights, weights_of(learner, k.PARAMETERS, l), seed, philox.WEIGHT, l, number, model.weight_scale[l]
+        learner.weights, weights_of(learner, k.PARAMETERS, l), seed, philox.WEIGHT, l, number, problem.weight_scale[l]
     )
     bias = bias_of(learner, k.PARAMETERS, l)
-    if model.bias_scale[l] != 0:
+    if problem.bias_scale[l] != 0:
         as_row = as_matrix(bias, np.int64(1), width_of(learner, l))
-        batch.draw(learner.bias_law, as_row, seed, philox.BIAS, l, number, model.bias_scale[l])
+        batch.draw(learner.bias_law, as_row, seed, philox.BIAS, l, number, problem.bias_scale[l])
     else:
         blocks.fill(bias, real(0))
-    if model.layout[k.NORMALIZED, l] == 1:
+    if problem.layout[k.NORMALIZED, l] == 1:
         blocks.fill(scale_of(learner, k.PARAMETERS, l), real(1))
         blocks.fill(shift_of(learner, k.PARAMETERS, l), real(0))
 
@@ -71,19 +71,20 @@ def _draw_layer(learner, l):
 @kernel(apart=True)
 def _start(learner):
     """Draw the parameters, as the simulator does, and perturb those that move; forget all else."""
-    model = learner.model
+    problem = learner.problem
     seed, number = learner.seed, learner.number
     real = learner.memory.reals.dtype.type
-    if model.gates > 0:
+    if problem.gates > 0:
         recurrent_propagation.draw(learner)
     for l in range(1, depth_of(learner) + 1):
-        if model.gates == 0:
+        if problem.gates == 0:
             _draw_layer(learner, l)
-        if model.perturbation != 0:
+        if problem.perturbation != 0:
             values, noise = moving(learner, k.PARAMETERS, l), moving(learner, k.GRADIENT, l)
-            as_row, scale = as_matrix(noise, np.int64(1), learner.model.layout[k.MOVING, l]), real(model.perturbation)
+            as_row, scale = as_matrix(noise, np.int64(1), problem.layout[k.MOVING, l]), real(problem.perturbation)
             batch.draw(learner.normal, as_row, seed, philox.PERTURBATION, l, number, scale)
             blocks.combine(1.0, values, 1.0, noise, values)
+    see_parameters(learner)
     blocks.copy(part(learner, k.PARAMETERS), part(learner, k.START))
     for number in (k.BEFORE, k.FIRST, k.SECOND):
         blocks.fill(part(learner, number), real(0))
@@ -131,7 +132,7 @@ def _load(learner, x, y, chosen):
     for b in range(chosen.size):
         blocks.copy(x[chosen[b]], z[b])
         blocks.copy(y[chosen[b]], aims[b])
-    round_all(flat(z), learner.model.format)
+    round_all(flat(z), learner.problem.format)
 
 
 @kernel(apart=True)
@@ -158,8 +159,8 @@ def _count_right(outputs, targets, middle):
 def _judge(learner, watch, x, y, numbers, noting):
     """Return loss and accuracy of all samples, as they are evaluated; note which units are alive, if asked to."""
     samples, total, right = x.shape[0], 0.0, 0
-    for first in range(0, samples, learner.model.rows):
-        rows = min(learner.model.rows, samples - first)
+    for first in range(0, samples, learner.problem.rows):
+        rows = min(learner.problem.rows, samples - first)
         for b in range(rows):
             numbers[b] = first + b
         _load(learner, x, y, stretch(numbers, np.int64(0), rows))
@@ -203,11 +204,11 @@ def _pass_back(learner, to_inputs):
     """Write the gradient of the loss of the mini-batch by all parameters."""
     rows = learner.course.batch
     dz, gradient = signal(learner, k.DZ, depth_of(learner), rows), outputs(learner, k.OUTPUT_GRADIENT, rows)
-    factor = math.ldexp(1.0, learner.model.format.loss_exponent)
+    factor = math.ldexp(1.0, learner.problem.format.loss_exponent)
     for b in range(rows):
         for j in range(dz.shape[1]):
             dz[b, j] = factor * gradient[b, j]
-    if learner.model.gates > 0:
+    if learner.problem.gates > 0:
         recurrent_propagation.pass_back(learner, k.SEEN, rows)
     else:
         propagation.pass_back(learner, k.SEEN, rows, to_inputs)
@@ -216,7 +217,7 @@ def _pass_back(learner, to_inputs):
 @atom
 def _record_signals(learner, watch, rows):
     """Write what is wanted of the signals of the mini-batch."""
-    if learner.model.gates > 0:
+    if learner.problem.gates > 0:
         recurrent_propagation.record_signals(learner, watch, rows)
     else:
         record_signals(learner, watch, k.SEEN, rows)
@@ -272,7 +273,7 @@ def _clip(learner, path, counts, rows, recorded):
         path.engaged[l] += counts[l, updates.CLIPPED] > 0
         if recorded:
             before, after, both = counts[l, updates.BEFORE], counts[l, updates.AFTER], counts[l, updates.BOTH]
-            rows[l, t.CLIP_COSINE] = both / math.sqrt(before * after) if before > 0 and after > 0 else math.nan
+            rows[l, t.CLIP_COSINE] = cosine(before, both, after) if before > 0 and after > 0 else math.nan
             if l > 0:
                 rows[l, t.CLIPPED_FRACTION] = counts[l, updates.CLIPPED] / counts[l, updates.ALL]
 
@@ -299,27 +300,26 @@ def _keep_running(learner, out):
 
 
 def _train(
-    first_net, seed, normal, activation, output_activation, weights, bias_law, loss, optimizer, model, course, watch,
+    first_net, seed, normal, activation, output_activation, weights, bias_law, loss, optimizer, problem, course, watch,
     memory, inputs, targets, test_inputs, test_targets, record, signals, diverged, kept, kept_running,
 ):  # fmt: skip
-    layers = model.layout.shape[1]
+    layers = problem.layout.shape[1]
     path = Path(
         np.empty(layers), np.empty(layers), np.empty(layers), np.empty(layers), np.empty(layers), np.empty(layers),
         np.empty(layers), np.empty(layers),
     )  # fmt: skip
     counts = np.empty((layers, updates.COUNTED))
-    order, numbers = np.arange(inputs.shape[1]), np.empty(model.rows, np.int64)
+    order, numbers = np.arange(inputs.shape[1]), np.empty(problem.rows, np.int64)
     chosen, last = np.zeros(course.batch, np.int64), np.empty(course.batch, np.int64)
     first = np.empty(course.batch, np.int64)
     for index in range(record.shape[0]):
         learner = make_learner(
-            seed, first_net + index, normal, activation, output_activation, weights, bias_law, loss, optimizer, model,
+            seed, first_net + index, normal, activation, output_activation, weights, bias_law, loss, optimizer, problem,
             course, memory,
         )  # fmt: skip
         own = index if inputs.shape[0] > 1 else 0
         x, y = borrow(inputs)[own], borrow(targets)[own]
         _start(learner)
-        see_parameters(learner)
         for each in path:
             blocks.fill(each, 0.0)
         blocks.fill(path.ratio, math.nan)
@@ -331,10 +331,8 @@ def _train(
             _choose(learner, order, chosen, step)
             if step == 0:
                 blocks.copy(chosen, first)
-            whole = 0.0
             if recorded:
                 _record_losses(learner, watch, x, y, test_inputs, test_targets, numbers, time == 0, rows)
-                whole = rows[0, t.LOSS] if watch.whole else 0.0
                 if watch.last and step > 0:
                     _load(learner, x, y, last)
                     pass_forward(learner, k.SEEN, course.batch, False)
@@ -346,7 +344,7 @@ def _train(
             batch_loss = _loss(learner, course.batch)
             _pass_back(learner, recorded and watch.signals)
             _measure(learner, path, watch.paths)
-            if not (math.isfinite(whole) and math.isfinite(batch_loss) and math.isfinite(path.squares[0])):
+            if not (math.isfinite(batch_loss) and math.isfinite(path.squares[0])):
                 diverged[index] = step
                 if recorded:
                     rows[:] = math.nan
@@ -363,6 +361,7 @@ def _train(
                 _finish(learner, path, counts, step, watch, rows)
                 if kept.shape[0] > 0:
                     blocks.copy(part(learner, k.PARAMETERS), kept[index, time])
+                if kept_running.shape[0] > 0:
                     _keep_running(learner, kept_running[index, time])
                 time += 1
             if step < course.steps:

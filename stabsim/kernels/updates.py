@@ -97,7 +97,7 @@ def _clip_columns(dw, w, clip, counts):
 def _vectors(learner, l):
     """Return how many vectors beside W move."""
     weights = fan_in_of(learner, l) * width_of(learner, l)
-    return (learner.model.layout[k.MOVING, l] - weights) // width_of(learner, l)
+    return (learner.problem.layout[k.MOVING, l] - weights) // width_of(learner, l)
 
 
 @kernel(apart=True)
@@ -141,7 +141,7 @@ def move(learner, step):
     course = learner.course
     course.settings[0] = course.rates[step]
     for l in range(1, depth_of(learner) + 1):
-        at, size, nothing = learner.model.layout[k.WEIGHTS_AT, l], learner.model.layout[k.MOVING, l], np.int64(0)
+        at, size, nothing = learner.problem.layout[k.WEIGHTS_AT, l], learner.problem.layout[k.MOVING, l], np.int64(0)
         if course.weight_decay != 0.0:
             dw, w = weights_of(learner, k.GRADIENT, l), weights_of(learner, k.PARAMETERS, l)
             _add_decay(flat(dw), flat(w), course.weight_decay)

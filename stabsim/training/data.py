@@ -137,7 +137,8 @@ def given_arrays(
     recurrent = network.cell.recurrent
     if not isinstance(data, tuple | list) or len(data) != 2:
         allowed = "a Regression or a pair" if argument == "data" and not recurrent else "a pair"
-        raise TypeError(f"{argument} must be {allowed} (inputs, targets) of arrays, not {checks.brief(data)}")
+        hint = f": take .train and .test of {type(data).__name__}" if hasattr(data, "train") else ""
+        raise TypeError(f"{argument} must be {allowed} (inputs, targets) of arrays, not {checks.brief(data)}{hint}")
     of = "" if argument == "data" else f" of {argument}"
     of_inputs: tuple[str, tuple[int, ...]] = "(samples, widths[0])", network.widths[:1]
     of_targets = "(samples, widths[-1])", network.widths[-1:]
@@ -157,3 +158,10 @@ def _columns(values: Any) -> int:
     except ValueError:  # ragged
         return 1
     return shape[1] if len(shape) == 2 and shape[1] > 0 else 1
+
+
+def are_classes(targets: Floats) -> bool:
+    """Return whether each row of targets has one 1 and else 0, or each single target is 0 or 1."""
+    ones = (targets == 1).sum(axis=-1)
+    zeros = (targets == 0).sum(axis=-1)
+    return bool(((ones + zeros == targets.shape[-1]) & ((ones == 1) | (targets.shape[-1] == 1))).all())

@@ -59,6 +59,7 @@ SIGNALS = {
     if not quantity.needs and max(quantity.columns) < r.LOOKED_AT[0]
 }
 DEAD = ("dead_unit_fraction", "died_fraction", "recovered_fraction")
+SHARES = ("accuracy", "test_accuracy", "clip_engagement", "clipped_fraction", *DEAD)
 WATCHED = {  # what is watched only if one of these is asked for
     "whole": ("loss", "accuracy", *DEAD),
     "test": ("test_loss", "test_accuracy"),
@@ -71,11 +72,11 @@ WATCHED = {  # what is watched only if one of these is asked for
 NEEDS: dict[str, Callable[[Any], bool]] = {  # what only some trainings have
     "accuracy": lambda training: training.classes,
     "test_loss": lambda training: training.test is not None,
-    "test_accuracy": lambda training: training.test is not None and training.classes,
+    "test_accuracy": lambda training: training.classes and training.tested_classes,
     **dict.fromkeys(
         ("clip_engagement", "clip_cosine", "clipped_fraction"), lambda training: training.clipping is not None
     ),
-    **dict.fromkeys(WATCHED["drift"], lambda training: training.batch > 1),
+    **dict.fromkeys(WATCHED["drift"], lambda training: training.batch > 1 and not training.rounded),
     "activation_correlation": lambda training: training.batch > 1,
     "activation_saturated_fraction": lambda training: training.network.skip is None,
 }
@@ -113,6 +114,8 @@ def chosen(given: Sequence[str] | None, training: Any) -> tuple[str, ...]:
     if isinstance(given, str) or not isinstance(given, Sequence) or len(given) == 0:
         raise TypeError(f"quantities must be a sequence of one or more names, not {checks.brief(given)}")
     for name in given:
+        if not isinstance(name, str):
+            raise TypeError(f"quantities must be names, not {checks.brief(name)}")
         if name not in RECORDED and name not in SIGNALS:
             raise unknown("quantity of training", name, (*RECORDED, *SIGNALS))
         if name not in there:
@@ -132,7 +135,8 @@ _MISSING = {
     "test_loss": "it needs test=(inputs, targets)",
     "test_accuracy": "it needs test=(inputs, targets) of classes",
     **dict.fromkeys(("clip_engagement", "clip_cosine", "clipped_fraction"), "it needs clipping"),
-    **dict.fromkeys((*WATCHED["drift"], "activation_correlation"), "it needs batch >= 2"),
+    **dict.fromkeys(WATCHED["drift"], "it needs batch >= 2 and numbers that are not rounded"),
+    "activation_correlation": "it needs batch >= 2",
     "activation_saturated_fraction": "sums of residual connections have no limits",
 }
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stabsim.estimates import estimate
+from stabsim.estimates import estimate, interval_of_mean
 from stabsim.kernels.learner import UNITS_AT, WEIGHTS_AT
 from stabsim.kernels.training_record import RECORDED
 from stabsim.moments import per_net, summarize
 from stabsim.names import unknown
 from stabsim.network import Network
-from stabsim.training.recorded import SIGNALS, blank, layers_of, signals_of
+from stabsim.training.recorded import SHARES, SIGNALS, blank, layers_of, signals_of
 
 if TYPE_CHECKING:
     import pandas
@@ -140,7 +140,9 @@ class Trained:
     def running_moments(self, layer: int) -> tuple[Floats, Floats]:
         """Return the running means and variances of a layer, (nets, steps, fan_out) each; see `weights`."""
         _, fan_out = self._fans(layer, normalized=True)
-        half, start = self.running.shape[-1] // 2, int(self.training.model.layout[UNITS_AT, layer])
+        if self.running.size == 0:
+            raise ValueError(f"layer {layer} has no running moments: only batch normalization has")
+        half, start = self.running.shape[-1] // 2, int(self.training.problem.layout[UNITS_AT, layer])
         return self.running[..., start : start + fan_out], self.running[..., half + start : half + start + fan_out]
 
     def _fans(self, layer: int, *, normalized: bool = False) -> tuple[int, int]:
@@ -155,7 +157,7 @@ class Trained:
         return int(fan_in), int(fan_out)
 
     def _part(self, layer: int, offset: int, size: int) -> Floats:
-        start = int(self.training.model.layout[WEIGHTS_AT, layer]) + offset
+        start = int(self.training.problem.layout[WEIGHTS_AT, layer]) + offset
         return self.parameters[..., start : start + size]
 
     @property
@@ -168,8 +170,8 @@ class Trained:
         """Return means over nets: quantity, step, layer, estimate, std_error, ci_low, ci_high, nets and diverged.
 
         Layer 0 is the input for signals, and the whole net for all else. Nets that have diverged by a step are in no
-        mean: ``diverged`` says how many, ``nets`` how many are. Intervals of 95% are Student's, and of signals those of
-        `stabsim.simulate`.
+        mean: ``diverged`` says how many, ``nets`` how many are. Intervals of 95% are Student's, of shares Wilson's
+        with the spread over nets, and of signals those of `stabsim.simulate`.
         """
         import pandas
 
@@ -185,7 +187,6 @@ class Trained:
 
     def _rows(self, quantity: str) -> pandas.DataFrame:
         import pandas
-        from scipy.special import stdtrit
 
         layers = layers_of(quantity, self.training.shape.depth)
         values = self.values(quantity)[:, :, layers.start : layers.stop]
@@ -195,11 +196,11 @@ class Trained:
             mean = np.where(there, values, 0.0).sum(axis=0) / nets
             squares = np.where(there, (values - mean) ** 2, 0.0).sum(axis=0)
             error = np.sqrt(squares / (nets - 1) / nets)
-            half = np.where(nets > 1, stdtrit(np.maximum(nets - 1, 1), 0.975) * error, np.nan)
+        low, high = interval_of_mean(mean, error, nets, share=quantity in SHARES)
         columns: dict[str, Any] = {
             "quantity": quantity, "step": np.repeat(self.steps, len(layers)),
             "layer": np.tile(layers, len(self.steps)), "estimate": mean.ravel(), "std_error": error.ravel(),
-            "ci_low": (mean - half).ravel(), "ci_high": (mean + half).ravel(), "nets": nets.ravel(),
+            "ci_low": low.ravel(), "ci_high": high.ravel(), "nets": nets.ravel(),
             "diverged": np.repeat([self._diverged(step) for step in self.steps], len(layers)),
         }  # fmt: skip
         return pandas.DataFrame(columns)

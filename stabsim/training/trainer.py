@@ -31,6 +31,7 @@ from stabsim.training.training import Training
 PRECISIONS = ("float32", "float64", *FORMATS)
 ORDERS = ("epochs", "with_replacement")
 MOST_STEPS = 2**31
+MOMENTUM = 0.9  # of running means and variances
 T = TypeVar("T")
 
 
@@ -55,7 +56,7 @@ def train(
     output_weights: str | Initializer | None = None,
     train_biases: bool = True,
     perturbation: float = 0.0,
-    momentum: float = 0.9,
+    running_momentum: float = MOMENTUM,
     normalize_output: bool = False,
     keep_weights: bool = False,
     precision: str = "float32",
@@ -119,16 +120,17 @@ def train(
     perturbation : float
         Standard deviation of normal numbers that are added to all weights, and to all else that is trained, before
         the first step; 0 unless told. So ``weights="constant(value=0.1)"`` makes nets of nearly equal units.
-    momentum : float
+    running_momentum : float
         Of the running means and variances by which batches are normalized where nets are evaluated, from 0 up to 1:
-        each step they keep this share of what they were; 0.9 unless told. The variance is that without bias.
+        each step they keep this share of what they were; 0.9 unless told. The variance is that without bias. Before the
+        first step they are 0 and 1, so that what is evaluated there is a net without normalization.
     normalize_output : bool
         Whether the last layer is normalized, too; not so unless told.
     keep_weights : bool
         Whether to keep all parameters whenever it is recorded, for `Trained.weights` and the like.
     precision : str
         "float32" (unless told), "float64" or a name of `stabsim.number_formats.FORMATS`, to which every operand and
-        result is rounded, as in `simulate`; the optimizer calculates in float32.
+        result of a layer is rounded, as in `simulate`; normalization and the optimizer calculate in float32.
     loss_scale : float
         With such a format, the power of two by which the loss is multiplied, and the gradient divided before it is
         used (Micikevicius et al. 2018, arXiv:1710.03740); 1 unless told.
@@ -147,7 +149,8 @@ def train(
         cell, all gates together, and layer 2 what reads it; signals of the state, of the gradient by it and by the
         pre-activations are by time step.
 
-        A net whose loss or gradient is no longer finite has diverged: it is not trained further and counted.
+        A net of which the loss or the gradient of a mini-batch is no longer finite has diverged: it is not trained
+        further and counted. Ctrl-C ends training when the nets in hand are done.
 
     Raises
     ------
@@ -191,8 +194,8 @@ def train(
         network, data=data, test=test, steps=steps, optimizer=optimizer, schedule=schedule, loss=loss, batch=batch,
         order=order, clipping=clipping, weight_decay=weight_decay, seed=seed, record=record,
         output_activation=output_activation, output_weights=output_weights, train_biases=train_biases,
-        perturbation=perturbation, momentum=momentum, normalize_output=normalize_output, precision=precision,
-        loss_scale=loss_scale, master_weights=master_weights,
+        perturbation=perturbation, running_momentum=running_momentum, normalize_output=normalize_output,
+        precision=precision, loss_scale=loss_scale, master_weights=master_weights,
     )  # fmt: skip
     nets = checks.whole_number("nets", nets, 1, LARGEST_NET)
     trained = training.run(nets, chosen(quantities, training), keep_weights, count_threads(threads))
@@ -218,7 +221,6 @@ def _checked(network: Network, *, data: Any, test: Any, precision: str, order: s
         network=network, data=data, test=_test_of(test, data, network, loss),
         samples=samples, steps=steps, optimizer=named("optimizer", given["optimizer"], Optimizer, optimizer_of),
         schedule=named("schedule", given["schedule"], Schedule, schedule_of), loss=loss,
-        classes=not isinstance(data, Regression) and _are_classes(data[1]),
         batch=checks.whole_number("batch", given["batch"], least, most), replaced=order == "with_replacement",
         clipping=clipping_of(given["clipping"]),
         weight_decay=checks.number("weight_decay", given["weight_decay"], 0.0),
@@ -226,12 +228,34 @@ def _checked(network: Network, *, data: Any, test: Any, precision: str, order: s
         output_activation=named("output_activation", given["output_activation"], Activation, activation_of),
         output_weights=output_weights, train_biases=given["train_biases"],
         perturbation=checks.number("perturbation", given["perturbation"], 0.0),
-        momentum=checks.factor("momentum", given["momentum"]), normalize_output=given["normalize_output"],
-        precision=precision, loss_scale=loss_scale_of(given["loss_scale"], precision),
-        master_weights=given["master_weights"],
+        running_momentum=checks.factor("running_momentum", given["running_momentum"]),
+        normalize_output=given["normalize_output"], precision=precision,
+        loss_scale=loss_scale_of(given["loss_scale"], precision), master_weights=given["master_weights"],
     )  # fmt: skip
+    _check_effect(training)
     training.check_range()
     return training
+
+
+def _check_effect(training: Training) -> None:
+    """Refuse what would change nothing."""
+    network, needs = training.network, "needs {} to have an effect"
+    without = {
+        "master_weights=False": ("a precision of " + ", ".join(FORMATS), training.master_weights or training.rounded),
+        "normalize_output=True": (
+            "a normalization", network.normalization is not None or not training.normalize_output,
+        ),
+        f"running_momentum={training.running_momentum!r}": (
+            "batch normalization", training.runs or training.running_momentum == MOMENTUM,
+        ),
+        f"output_activation={str(training.output_activation)!r}": (
+            "a last layer with f, where no branch ends without,",
+            not training.ends_without_f or str(training.output_activation) == "linear",
+        ),
+    }  # fmt: skip
+    for argument, (what, fine) in without.items():
+        if not fine:
+            raise ValueError(f"{argument} {needs.format(what)}")
 
 
 def _data_of(data: Any, network: Network, loss: Loss) -> tuple[Any, int]:
@@ -261,13 +285,6 @@ def _arrays(argument: str, given: Any, network: Network, loss: Loss, outputs: in
     inputs, targets = given_arrays(given, network, argument, outputs)
     loss.check(targets[0])
     return inputs, targets
-
-
-def _are_classes(targets: Any) -> bool:
-    """Return whether each row of targets has one 1 and else 0, or each single target is 0 or 1."""
-    ones = (targets == 1).sum(axis=-1)
-    zeros = (targets == 0).sum(axis=-1)
-    return bool(((ones + zeros == targets.shape[-1]) & ((ones == 1) | (targets.shape[-1] == 1))).all())
 
 
 def _recorded(record: Any, steps: int) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from stabsim.clipping import Clipping
 from stabsim.initializers import Initializer
 from stabsim.kernels import laws, losses
 from stabsim.kernels import record as r
-from stabsim.kernels.learner import DOUBLES, LAYOUT, PARTS, Course, Memory, Model, Watch
+from stabsim.kernels.learner import DOUBLES, LAYOUT, PARTS, Course, Memory, Problem, Watch
 from stabsim.kernels.optimizers import RULES
 from stabsim.kernels.trainer import trainer
 from stabsim.kernels.training_record import COLUMNS
@@ -27,7 +27,7 @@ from stabsim.number_formats import FORMATS
 from stabsim.plan import aligned, bias_means, clip_of, format_of, shape_of, structure_of
 from stabsim.samplers.base import CACHE_LINE
 from stabsim.threads import check_memory, single_threaded_blas
-from stabsim.training.data import Regression
+from stabsim.training.data import Regression, are_classes
 from stabsim.training.optimizers import Optimizer
 from stabsim.training.recorded import WATCHED, blank, signals_of, wanted
 from stabsim.training.result import Trained
@@ -54,7 +54,6 @@ class Training:
     optimizer: Optimizer
     schedule: Schedule
     loss: Loss
-    classes: bool
     batch: int
     replaced: bool
     clipping: Clipping | None
@@ -65,7 +64,7 @@ class Training:
     output_weights: Initializer
     train_biases: bool
     perturbation: float
-    momentum: float
+    running_momentum: float
     normalize_output: bool
     precision: str
     loss_scale: float
@@ -74,7 +73,7 @@ class Training:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Return the type of all signals and parameters; those of a narrower format are held as float32."""
-        return np.dtype(np.float32 if self.precision in FORMATS else self.precision)
+        return np.dtype(np.float32 if self.rounded else self.precision)
 
     @property
     def rows(self) -> int:
@@ -117,6 +116,32 @@ class Training:
         fan_in, fan_out = self.shape.fans.T
         return side_by_side((fan_in + 1 + 2 * self.normalized[1:]) * fan_out)[1]
 
+    @property
+    def classes(self) -> bool:
+        """Return whether targets are classes: a row has one 1 and else 0, or a single number is 0 or 1."""
+        return not isinstance(self.data, Regression) and are_classes(self.data[1])
+
+    @property
+    def tested_classes(self) -> bool:
+        """Return whether there are targets of a test, and they are classes."""
+        return self.test is not None and are_classes(self.test[1])
+
+    @property
+    def rounded(self) -> bool:
+        """Return whether numbers are rounded to a narrower format."""
+        return self.precision in FORMATS
+
+    @property
+    def ends_without_f(self) -> bool:
+        """Return whether the last layer ends a branch without f."""
+        skip = self.network.skip
+        return skip is not None and skip.activation == "between" and self.network.shortcuts[-1] >= 0
+
+    @property
+    def runs(self) -> bool:
+        """Return whether there are running means and variances."""
+        return self.network.normalization is not None and self.network.normalization.kind == "batch"
+
     def check_range(self) -> None:
         """Refuse numbers that the precision cannot hold."""
         named = [("weights of standard deviation", std) for std in self.weight_stds]
@@ -134,44 +159,48 @@ class Training:
         if isinstance(data, Regression):
             largest = {"input_mean of data": abs(data.input_mean), "noise of data": data.noise}
         else:
-            largest = {name: float(np.abs(side).max()) for name, side in zip(("inputs", "targets"), data, strict=True)}
+            named_sides = [("inputs", data[0]), ("targets", data[1])]
+            if self.test is not None:
+                named_sides += [("inputs of test", self.test[0]), ("targets of test", self.test[1])]
+            largest = {name: float(np.abs(side).max()) for name, side in named_sides}
         for what, size in largest.items():
             if size > float(limits.max):
                 raise ValueError(f"{what} must be up to {limits.max:.3g}, what {self.precision} holds, not {size!r}")
 
-    def check_memory(self, nets: int, keep_weights: bool, columns: int, threads: int) -> None:
+    def check_memory(self, nets: int, keep_weights: bool, columns: int, watch: Watch, threads: int) -> None:
         """Refuse more than fits into memory."""
         item, widths = self.dtype.itemsize, self.shape.widths
         records = 8 * ((self.shape.depth + 1) * COLUMNS + (self.network.depth + 1) * columns)
-        kept = nets * len(self.record) * (records + self.parameters * item * keep_weights)
+        parameters = self.parameters * item + 16 * self.units * self.runs
+        kept = nets * len(self.record) * (records + parameters * keep_weights)
         check_memory("records of all nets", kept, "nets, record, quantities or keep_weights")
-        samples = self.samples * (item * int(widths[0] + widths[-1]) + 8)
-        if isinstance(self.data, Regression):
-            samples += self.data.bytes
-        signals = self.rows * 7 * int(widths.sum()) + sum(self.shape.parts_in_time(self.rows).values())
-        one = item * (8 * self.parameters + signals) + samples
-        check_memory(f"{threads} nets at a time", kept + threads * one, "widths, samples, batch or threads")
+        sides = int(widths[0] + widths[-1])
+        own = self.samples * item * sides + self.data.bytes if isinstance(self.data, Regression) else 0
+        shared = 0 if own else self.samples * item * sides
+        shared += 0 if self.test is None else self.test[0].shape[1] * item * sides
+        reals, doubles = (sum(sizes.values()) for sizes in self.sizes(watch))
+        one = item * reals + 8 * (doubles + self.samples + self.steps) + own
+        check_memory(f"{threads} nets at a time", kept + shared + threads * one, "widths, samples, batch or threads")
 
     @cached_property
-    def model(self) -> Model:
+    def problem(self) -> Problem:
         """Return what a net is, as the kernel takes it."""
         widths, fans = self.shape.widths, self.shape.fans
         weights = fans.prod(axis=1)
         sizes = weights + (1 + 2 * self.normalized[1:]) * widths[1:]
         moving = weights + (self.train_biases + 2 * self.normalized[1:]) * widths[1:]
         structure = structure_of(self.network)
-        units = np.maximum(widths, self.rows)
         shapes = np.stack([shape_of(each) for each in (self.network.activation, self.output_activation)])
         layout = {
             "widths": widths, "weights_at": side_by_side(sizes)[0], "moving": np.concatenate([[0], moving]),
             "normalized": self.normalized, "signals_at": side_by_side(self.rows * widths)[0][1:],
-            "units_at": side_by_side(units)[0][1:], "fan_in": np.concatenate([[0], fans[:, 0]]),
+            "units_at": side_by_side(self.unit_sizes)[0][1:], "fan_in": np.concatenate([[0], fans[:, 0]]),
         }  # fmt: skip
-        return Model(
+        return Problem(
             layout=np.stack([layout[name] for name in LAYOUT]), rows=self.rows,
             weight_scale=np.array([0.0, *self.weight_stds]).astype(self.dtype),
             bias_scale=np.array([0.0, *self.bias_stds]).astype(self.dtype),
-            perturbation=self.perturbation, structure=structure, momentum=self.momentum,
+            perturbation=self.perturbation, structure=structure, running_momentum=self.running_momentum,
             format=format_of(FORMATS.get(self.precision), self.loss_scale), master=self.master_weights, shape=shapes,
             gates=self.shape.gates, bias_mean=bias_means(self.network.cell, self.dtype),
         )  # fmt: skip
@@ -225,19 +254,25 @@ class Training:
             self.optimizer.loop(self.dtype),
         )
 
+    @property
+    def unit_sizes(self) -> NDArray[np.int64]:
+        """Return how many numbers there are of the units of each layer, or of samples, where these are normalized."""
+        widths = self.shape.widths
+        return widths if self.runs or self.network.normalization is None else np.maximum(widths, self.rows)
+
     @cached_property
     def units(self) -> int:
-        """Return how long a vector of numbers of all units is."""
-        return side_by_side(np.maximum(self.shape.widths, self.rows))[1]
+        """Return how long a vector of such numbers is."""
+        return side_by_side(self.unit_sizes)[1]
 
-    def allocate(self, watch: Watch) -> Memory:
-        """Return what one thread works on."""
+    def sizes(self, watch: Watch) -> tuple[dict[str, int], dict[str, int]]:
+        """Return how long the parts are that one thread works on, of the net's precision and of float64."""
         widths, fan_in, rows = self.shape.widths, self.shape.fans[:, 0], self.rows
         signals = side_by_side(rows * widths)[1]
         memories = RULES[self.optimizer.rule].memories
-        rounded = self.model.format.fraction_bits > 0
+        rounded = self.problem.format.fraction_bits > 0
         followed = self.parameters * watch.paths
-        sizes = {
+        reals = {
             "parameters": self.parameters, "seen": self.parameters * rounded, "start": self.parameters,
             "gradient": self.parameters, "before": followed, "previous": followed,
             "first": self.parameters * (memories > 0), "second": self.parameters * (memories > 1),
@@ -246,13 +281,17 @@ class Training:
             "units": int(((fan_in + 1) * widths[1:]).max()) * watch.units, "extremes": 2 * int(widths.max()),
             "reference": signals * watch.drift, "column": rows, **self.shape.parts_in_time(rows),
         }  # fmt: skip
-        places, reals = _places([sizes[name] for name in PARTS])
-        if not rounded:
-            places[PARTS.index("seen")] = places[PARTS.index("parameters")]
         outputs = rows * int(widths[-1])
-        double_places, doubles = _places(
-            [outputs if "output" in name or name == "targets" else self.units for name in DOUBLES]
-        )
+        of_outputs = ("outputs", "targets", "output_gradient")
+        return reals, {name: outputs if name in of_outputs else self.units for name in DOUBLES}
+
+    def allocate(self, watch: Watch) -> Memory:
+        """Return what one thread works on."""
+        of_reals, of_doubles = self.sizes(watch)
+        places, reals = _places([of_reals[name] for name in PARTS])
+        if of_reals["seen"] == 0:  # nothing is rounded
+            places[PARTS.index("seen")] = places[PARTS.index("parameters")]
+        double_places, doubles = _places([of_doubles[name] for name in DOUBLES])
         return Memory(
             reals=_zeros(reals, self.dtype), places=places, doubles=_zeros(doubles, np.dtype(np.float64)),
             double_places=double_places, no_curvature=np.empty((0, 0, 0)),
@@ -276,16 +315,18 @@ class Training:
         """Train nets 0 .. ``nets - 1``."""
         watch = self.watch(quantities)
         columns = r.COLUMNS if watch.signals else 0
-        self.check_memory(nets, keep_weights, columns, min(nets, threads))
+        self.check_memory(nets, keep_weights, columns, watch, min(nets, threads))
         times, widths = len(self.record), [int(width) for width in self.shape.widths]
         record = np.full((nets, times, self.shape.depth + 1, COLUMNS), np.nan)
         signals = np.full((nets, times, self.network.depth + 1, columns), np.nan)
         diverged = np.full(nets, -1, np.int64)
         kept = np.full((nets, times, self.parameters) if keep_weights else (0, 0, 0), np.nan, self.dtype)
-        kept_running = np.full((nets, times, 2 * self.units) if keep_weights else (0, 0, 0), np.nan)
+        runs = keep_weights and self.runs
+        kept_running = np.full((nets, times, 2 * self.units) if runs else (0, 0, 0), np.nan)
         bytes_a_net = 8 * self.samples * (widths[0] + widths[-1])
-        step = max(1, min(nets // (PIECES * threads), PIECE_BYTES // bytes_a_net))
-        functions, run, model = self.functions, trainer(self.dtype), self.model  # made before threads ask for them
+        most = PIECE_BYTES // bytes_a_net if isinstance(self.data, Regression) else nets
+        step = max(1, min(nets // (PIECES * threads), most))
+        functions, run, problem = self.functions, trainer(self.dtype), self.problem  # made before threads ask for them
         shared = None if isinstance(self.data, Regression) else self.data_of(0, 1)
         nothing = np.empty((0, widths[0]), self.dtype), np.empty((0, widths[-1]), self.dtype)
         test = nothing if self.test is None else tuple(self._converted(side[0]) for side in self.test)
@@ -294,9 +335,9 @@ class Training:
             last = min(first + step, nets)
             here = slice(first, last if keep_weights else first)
             run(
-                first, np.uint64(self.seed), *functions, model, self.course(), watch, self.allocate(watch),
+                first, np.uint64(self.seed), *functions, problem, self.course(), watch, self.allocate(watch),
                 *(shared or self.data_of(first, last)), *test, record[first:last], signals[first:last],
-                diverged[first:last], kept[here], kept_running[here],
+                diverged[first:last], kept[here], kept_running[first : last if runs else first],
             )  # fmt: skip
 
         pool = ThreadPoolExecutor(threads, thread_name_prefix="stabsim")
@@ -312,7 +353,14 @@ class Training:
         """Return the arguments in one line, but for the network and what was recorded."""
         others = {
             "schedule": str(self.schedule) if str(self.schedule) != "constant(warmup=0)" else "",
-            "clipping": self.clipping and str(self.clipping), "weight_decay": self.weight_decay,
+            "order": "with_replacement" if self.replaced else "", "clipping": self.clipping and str(self.clipping),
+            "weight_decay": self.weight_decay, "output_activation": _unless("linear", str(self.output_activation)),
+            "output_weights": _unless(str(self.network.weights), str(self.output_weights)),
+            "train_biases": "" if self.train_biases else "False", "perturbation": self.perturbation,
+            "running_momentum": self.running_momentum if self.runs else "", "normalize_output": self.normalize_output,
+            "loss_scale": self.loss_scale if self.loss_scale != 1.0 else "",
+            "master_weights": "" if self.master_weights else "False",
+            "test": f"{self.test[0].shape[1]} samples" if self.test is not None else "",
         }  # fmt: skip
         data = self.data if isinstance(self.data, Regression) else f"{self.samples} samples"
         given = "".join(f"{name}={value}, " for name, value in others.items() if value)
@@ -320,6 +368,10 @@ class Training:
             f"steps={self.steps}, {self.optimizer}, {self.loss}, batch={self.batch}, {given}seed={self.seed}, "
             f"precision={self.precision!r}, data: {data}"
         )
+
+
+def _unless(usual: str, given: str) -> str:
+    return "" if given == usual else given
 
 
 def side_by_side(sizes: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
