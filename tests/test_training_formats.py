@@ -115,3 +115,10 @@ def test_what_overflows_diverges() -> None:
         trained = trained_in("float16", **given)
     assert np.isnan(trained.values("batch_loss")).all() and (trained.diverged_after == 0).all()
     assert trained_in("bfloat16", optimizer="sgd(learning_rate=1e-12)", **given).divergence == ""
+
+
+@pytest.mark.parametrize("master", [True, False])
+def test_nothing_has_moved_before_the_first_step(master: bool) -> None:
+    trained = trained_in("float16", master_weights=master, quantities=("distance", "straightness"), record=(0, 1))
+    assert (trained.values("distance")[:, 0] == 0).all()
+    assert (trained.values("straightness")[:, 1] < 1 + 1e-3).all()

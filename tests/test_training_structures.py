@@ -49,13 +49,13 @@ def test_residual_connections(kind: str, place: str, layers: int, widths: tuple[
     "given",
     [
         {"activation": "relu", "optimizer_name": "adam(epsilon=1e-4)", "loss": "softmax_cross_entropy"},
-        {"momentum": 0.5, "clipping": "adaptive(bound=0.05)", "weight_decay": 0.1, "batch": 13},
+        {"running_momentum": 0.5, "clipping": "adaptive(bound=0.05)", "weight_decay": 0.1, "batch": 13},
         {"clipping": "norm(bound=0.1)", "normalize_output": True, "train_biases": False, "batch": 2},
-        {"clipping": "value(bound=0.02)", "output_activation": "sigmoid", "momentum": 0.0, "perturbation": 0.1},
+        {"clipping": "value(bound=0.02)", "output_activation": "sigmoid", "running_momentum": 0.0, "perturbation": 0.1},
     ],
 )
 def test_normalization(kind: str, given: dict[str, Any]) -> None:
-    own = dict(given)
+    own = {name: value for name, value in given.items() if kind == "batch" or name != "running_momentum"}
     assert_same_path(*both(network(kind, "", 1, (3, 5, 4, 2), own.pop("activation", "tanh")), **own))
 
 
@@ -155,3 +155,24 @@ def test_torch_trains_the_same_net() -> None:
         theirs.zero_grad()
         value.backward()
         theirs.step()
+
+
+def test_evaluating_a_net_before_its_first_step_is_no_divergence() -> None:
+    """Running moments of 0 and 1 leave a deep net of large weights without normalization: it overflows, and learns."""
+    x, y = np.random.default_rng(2).normal(size=(2, 40, 8))
+    deep = Network((8, *(64,) * 60, 8), "relu", "normal(std=4)", normalization="batch")
+    given: dict[str, Any] = {"data": (x, y), "nets": 1, "steps": 3, "batch": 20, "record": (0, 3)}
+    seen, unseen = (train(deep, quantities=names, **given) for names in (("loss", "batch_loss"), ("batch_loss",)))
+    assert seen.divergence == "" and not np.isfinite(seen.values("loss")[0, 0, 0])
+    assert np.array_equal(seen.values("batch_loss"), unseen.values("batch_loss"), equal_nan=True)
+
+
+def test_only_batches_have_running_moments() -> None:
+    given: dict[str, Any] = {"nets": 1, "steps": 1, "batch": 4, "data": samples(NARROW_ENDS, "mean_squared_error")}
+    for kind in ("batch", "layer"):
+        trained = train(network(kind, "", 1, NARROW_ENDS), keep_weights=True, **given)
+        if kind == "batch":
+            assert trained.running_moments(1)[0].any()
+        else:
+            with pytest.raises(ValueError, match="layer 1 has no running moments: only batch normalization has"):
+                trained.running_moments(1)
