@@ -123,8 +123,9 @@ def test_torch_trains_the_same_net() -> None:
     x, y = samples(widths, loss)
     trained = train(
         Network(widths, "relu", "he_normal", normalization="batch(epsilon=0.001)"), nets=1, steps=steps, batch=13,
-        loss=loss, optimizer="adam(learning_rate=0.02, epsilon=1e-3)", data=(x, y), running_momentum=0.8, weight_decay=0.05,
-        record=range(steps + 1), quantities=("loss", "batch_loss"), keep_weights=True, precision="float64",
+        loss=loss, optimizer="adam(learning_rate=0.02, epsilon=1e-3)", data=(x, y), running_momentum=0.8,
+        weight_decay=0.05, record=range(steps + 1), quantities=("loss", "batch_loss"), keep_weights=True,
+        precision="float64",
     )  # fmt: skip
     layers: list[Any] = []
     for layer, (fan_in, fan_out) in enumerate(trained.network.fans, start=1):
