@@ -68,7 +68,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     LEAKY: {"optimizer": "sgd(learning_rate=0.3)", "activation": "leaky_relu"},
 }
 HIDDEN = (1, 2, 3)
-ONCE, OF_NETS = "recovered", "nets with a recovery"
+ONCE, A_NET, OF_NETS = "recovered", "recovered of a net", "nets with a recovery"
 
 
 def cases(scale: str) -> Iterator[Case]:
@@ -239,10 +239,10 @@ def _deaths(scale: str, setting: str) -> DataFrame:
             rows.append(tags | {"quantity": "dead", "step": place * every} | mean_with_interval(there))
         episodes, back = np.nansum(died), np.nansum(recovered)
         rows.append(tags | {"quantity": ONCE} | _share(back, episodes))
-        struck = np.nansum(died, axis=1) > 0
-        rows.append(
-            tags | {"quantity": OF_NETS} | _share((np.nansum(recovered, axis=1)[struck] > 0).sum(), struck.sum())
-        )
+        deaths, revived = (np.nansum(each, axis=1) for each in (died, recovered))
+        struck = deaths > 0
+        rows.append(tags | {"quantity": A_NET} | mean_with_interval(revived[struck] / deaths[struck]))
+        rows.append(tags | {"quantity": OF_NETS} | _share((revived[struck] > 0).sum(), struck.sum()))
     accuracy = np.nan_to_num(found.values("test_accuracy")[:, -1, 0], nan=1 / CLASSES)
     tags = {"part": "deaths", "setting": setting, "layer": 0, "quantity": "accuracy"}
     rows.append(tags | mean_with_interval(accuracy))
@@ -314,9 +314,15 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         axes[0, 0], curve.assign(layer=curve["step"]), by="line", xlabel="steps",
         ylabel=f"share of units dead\non all digits (ReLU, {PLAIN})",
     )  # fmt: skip
-    back = select(deaths, quantity=ONCE).dropna(subset="estimate")
+    back = select(deaths, quantity=A_NET).dropna(subset="estimate")
     back = back.assign(line="layer " + back["layer"].astype(int).astype(str))
-    figures.dot_plot(axes[0, 1], back.drop(columns="theory"), rows="setting", by="line", xlabel="share that recovers")
+    figures.dot_plot(
+        axes[0, 1],
+        back.drop(columns="theory"),
+        rows="setting",
+        by="line",
+        xlabel="share of deaths with a recovery, mean of nets",
+    )
     axes[0, 0].set_ylim(bottom=0.0)
     axes[0, 1].legend(loc="center left", bbox_to_anchor=(0.12, 0.5), handlelength=1.0)
     figures.panel_labels(axes.flat)
@@ -327,7 +333,8 @@ def _draw_grid(axes: Axes, rows: DataFrame) -> DataFrame:
     """Draw accuracies as cells, the depths side by side; return their rows."""
     import pandas
 
-    columns = [(depth, start) for depth in DEPTHS for start in STARTS]
+    starts = [start for start in STARTS if start in set(rows["start"])]
+    columns = [(depth, start) for depth in DEPTHS for start in starts]
     places = [columns.index(key) for key in zip(rows["depth"].astype(int), rows["start"], strict=True)]
     names = [figures.spelled(name) for name in rows["setting"]]
     rows = rows.assign(name=names, place=places)
@@ -344,8 +351,8 @@ def _draw_grid(axes: Axes, rows: DataFrame) -> DataFrame:
     for text in axes.get_xticklabels():
         text.set(rotation=45, horizontalalignment="right", rotation_mode="anchor")
     for number, depth in enumerate(DEPTHS):
-        left = number * len(STARTS)
-        axes.text(left + len(STARTS) / 2, -0.15, f"{depth} hidden layers", ha="center", va="bottom", fontsize=8)
+        left = number * len(starts)
+        axes.text(left + len(starts) / 2, -0.15, f"{depth} hidden layers", ha="center", va="bottom", fontsize=8)
         axes.axvline(left, color="white", linewidth=3)
     axes.set(xlabel="", ylabel="")
     return rows
@@ -441,7 +448,7 @@ def _slow_layer(measured: DataFrame) -> Verdict:
         + ", ".join(f"{each.setting}, {each.start} {10**each.estimate:.2g}" for each in _rows(others))
         + f'. "Far" is a factor of {FAR:g}, set after first results'
     )
-    early = ", ".join(f"{start} {step} (loss {losses[start, step]:.2f})" for start, step in until.items() if step)
+    early = ", ".join(f"{step} ({start}, loss {losses[start, step]:.2f})" for start, step in until.items() if step)
     level = [start for start, end in ends.items() if end.ci_high < math.log10(FAR)]
     when = f"training has just begun: by a factor above {FAR:g} up to step {early}" + (
         f"; over {times[-1]} steps layer 3 moves " + ", ".join(f"{_factor(ends[s])} ({s})" for s in level)

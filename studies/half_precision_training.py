@@ -224,12 +224,18 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     measured = collected.measured
     figure, axes = figures.panels(rows=2, columns=3, width=figures.PAGE, height=4.3, sharex=True, sharey=True)
     rows = signed(measured)
+    names = list(dict.fromkeys(rows["rate"]))
+    powers = [float(name.replace("\N{MINUS SIGN}", "-")) for name in names]
     for panel, form in zip(axes.flat, FORMATS, strict=False):
         mesh = figures.heat_map(
             panel, select(rows, setting=form), rows="gain", columns="rate", center=0.0, limits=(-1.0, 1.0),
             annotate=False,
         )  # fmt: skip
         mesh.colorbar.remove()  # one for all, in the place of a sixth format
+        whole = [place for place, rate in enumerate(powers) if rate == int(rate)]
+        panel.set_xticks(
+            [place + 0.5 for place in whole], labels=[names[place] for place in whole], rotation=0, ha="center"
+        )
         panel.set(xlabel="", ylabel="gain (1: He's weights)" if panel in axes[:, 0] else "")
     for panel in (*axes[1, :2], axes[0, 2]):
         panel.set_xlabel("log10 of the learning rate")
