@@ -44,7 +44,7 @@ LEARNED, WELL = 0.3, 0.5  # of the samples that it was trained on are told apart
 DEPTH = 8
 GAINS = (0.25, 0.5, 1.0, 2.0, 4.0)
 WINDOW = {  # nets, steps and powers of ten of the learning rate
-    "quick": (8, 150, tuple(range(-5, 2))),
+    "quick": (6, 150, tuple(range(-5, 2))),
     "paper": (12, 300, tuple(power / 2 for power in range(-14, 3))),
 }
 OVERFLOW, FIRST = (*GAINS, 8.0), {"quick": 12, "paper": 200}  # gains and nets of which one step is taken
@@ -57,7 +57,7 @@ VANISHING: dict[str, tuple[tuple[int, ...], str, str, bool]] = {  # widths, acti
     "tanh, no biases": ((PIXELS, *(WIDTH,) * 6, CLASSES), "tanh", "normal(std=0.01)", False),
 }
 STUCK = "tanh, no biases"
-VANISHED = {"quick": (8, 400), "paper": (32, 800)}  # nets and steps
+VANISHED = {"quick": (6, 400), "paper": (32, 800)}  # nets and steps
 ADAM = (0.003, 0.01, 0.03)
 LOOKED = 1  # steps after which it is seen who has moved
 ALIKE = 0.05  # of accuracy: "as well as in float32"
@@ -231,7 +231,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
             panel, select(rows, setting=form), rows="gain", columns="rate", center=0.0, limits=(-1.0, 1.0),
             annotate=False,
         )  # fmt: skip
-        mesh.colorbar.remove()  # one for all, in the place of a sixth format
+        if mesh.colorbar is not None:
+            mesh.colorbar.remove()  # one for all, in the place of a sixth format
         whole = [place for place, rate in enumerate(powers) if rate == int(rate)]
         panel.set_xticks(
             [place + 0.5 for place in whole], labels=[names[place] for place in whole], rotation=0, ha="center"
@@ -245,7 +246,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     bar = figure.colorbar(mesh, cax=place, orientation="horizontal")
     bar.set_label("share of nets: positive, learns;\nnegative and hatched, diverges;\nwhite, neither")
     bar.set_ticks([-1.0, -0.5, 0.0, 0.5, 1.0])
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     figures.panel_labels(list(axes.flat)[: len(FORMATS)], list(FORMATS))
     yield Drawing(figure, rows)
 
@@ -350,14 +351,12 @@ def _rates(measured: DataFrame) -> Verdict:
         + "; there all W have moved, of the distance in float32, by "
         + ", ".join(f"{found.estimate:.2f} ({form})" for form, found in still.items())
     )
-    when = (
-        ""
-        if narrower
-        else (
-            "'delicate' is that too large a rate diverges and too small a one stands still: with gain the rates at "
-            "which nets learn become smaller, not fewer decades in every format"
-        )
-    )
+    tops_fall = all(
+        windows[form, low][-1] > windows[form, high][-1]
+        for form, gains in learning.items() for low, high in itertools.pairwise(gains)
+    )  # fmt: skip
+    when = "" if narrower else "'delicate' is that too large a rate diverges and too small a one stands still"
+    when += "; the rates at which nets learn become smaller with gain, not fewer" if when and tops_fall else ""
     return judge("B03", row, all(earlier.values()) and too_large and too_small, note, when=when)
 
 
@@ -436,10 +435,8 @@ def _range(measured: DataFrame) -> Verdict:
     rows = select(measured, part="range")
     found = {(row.setting, row.gain, row.quantity): row for row in _rows(rows)}
     learned, well = f"above {LEARNED:g}", f"above {WELL:g}"
-    place = {
-        gain: max((INSIDE, BELOW, ABOVE), key=lambda where, gain=gain: found["float32", gain, where].estimate)
-        for gain in GAINS
-    }
+    places = (INSIDE, BELOW, ABOVE)
+    place = {gain: places[int(np.argmax([found["float32", gain, name].estimate for name in places]))] for gain in GAINS}
     inside = [gain for gain in GAINS if place[gain] == INSIDE]
     best = {form: max((found[form, gain, learned].ci_low for gain in inside), default=0.0) for form in FORMATS}
     hurt = {

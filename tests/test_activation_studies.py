@@ -78,7 +78,7 @@ def vanishing(half: Any, zeros: dict[str, list[float]], accuracy: dict[str, floa
 
 def test_zeros_are_judged_net_by_net(half: Any) -> None:
     names = list(half.VANISHING)
-    below, every, none = ({net: zeros for net in names} for zeros in ([1.0, 0.4, 0.0], [1.0] * 3, [0.0] * 3))
+    below, every, none = (dict.fromkeys(names, zeros) for zeros in ([1.0, 0.4, 0.0], [1.0] * 3, [0.0] * 3))
     lost = dict.fromkeys(names, 0.1)
     assert half._zeros(vanishing(half, below, lost)).verdict == "holds"
     helped = lost | {"sigmoid": 0.8, "tanh": 0.5}
