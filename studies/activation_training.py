@@ -321,7 +321,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         back.drop(columns="theory"),
         rows="setting",
         by="line",
-        xlabel="share of deaths with a recovery, mean of nets",
+        xlabel="share that recovers, mean of nets",
     )
     axes[0, 0].set_ylim(bottom=0.0)
     axes[0, 1].legend(loc="center left", bbox_to_anchor=(0.12, 0.5), handlelength=1.0)
