@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pandas import DataFrame
 
-NETS = {"quick": 8, "paper": 32}
-STEPS = {"quick": 300, "paper": 3000}
+NETS = {"quick": 5, "paper": 24}
+STEPS = {"quick": 300, "paper": 2000}
 WIDTHS, BATCH, SAMPLES = (784, *(64,) * 7, 10), 64, 1000
 DEPTH = len(WIDTHS) - 1
 HIDDEN = range(1, DEPTH)
@@ -39,7 +39,7 @@ ALIKE = 1.5  # times as much at most, at the same loss
 VARIANCE = "activation_variance"
 BY_WEIGHTS = "wasserstein_weights"
 EARLY = 16  # steps, after which rates are compared, and once more at the end
-BATCHES, PAIRS, RELABELED = (16, 64, 256), 4, 8  # sizes; pairs of mini-batches of each net; new labels of each pair
+BATCHES, PAIRS, RELABELED = (16, 64, 256), 4, 4  # sizes; pairs of mini-batches of each net; new labels of each pair
 CLASSES = 5  # the digits below against the others: pairs that are samples of two distributions
 
 Signals = list["NDArray[np.float64]"]
@@ -131,10 +131,16 @@ def _by_batches(trained: Trained, data: tuple[Any, Any]) -> Iterator[dict[str, A
     excess: dict[str, list[float]] = {"excess": [], "excess_classes": []}
     for net in range(len(trained.record)):
         random = np.random.Generator(np.random.Philox(net))
-        std = [z.std(axis=0) for z in _inputs(trained, net, data[0])]
+        whole = _inputs(trained, net, data[0])
+        std = [z.std(axis=0) for z in whole]
 
-        def of(rows: Any, size: int, net: int = net, std: Signals = std) -> tuple[Signals, list[float]]:
-            pair = [_inputs(trained, net, data[0][part]) for part in (rows[:size], rows[size : 2 * size])]
+        def seen(rows: Any, net: int = net, whole: Signals = whole) -> Signals:
+            if trained.network.normalization is None:
+                return [z[rows] for z in whole]
+            return _inputs(trained, net, data[0][rows])
+
+        def of(rows: Any, size: int, seen: Any = seen, std: Signals = std) -> tuple[Signals, list[float]]:
+            pair = seen(rows[:size]), seen(rows[size : 2 * size])
             both = [np.concatenate(each) for each in zip(*pair, strict=True)]
             return both, [apart(z[:size], z[size:], own) for z, own in zip(both, std, strict=True)]
 
@@ -440,8 +446,9 @@ def _deeper(measured: DataFrame) -> Verdict:
     told = [f"{first:.3g} to {last:.3g} ({name})" for name, (first, last) in ends.items()]
     shown, row = _shown(slopes, more)
     note = (
-        f"by how much ln of the Wasserstein distance of a layer's input from that at the start grows by layer, "
-        f"{shown}, without batch norm, same mini-batch, at the end, layers 2 to {DEPTH}. Without batch norm {_each(slopes)}; "
+        "by how much ln of the Wasserstein distance of a layer's input from that at the start grows by layer, "
+        f"{shown}, without batch norm, same mini-batch, at the end, layers 2 to {DEPTH}. Without batch norm "
+        f"{_each(slopes)}; "
         f"with it {_each(normed)}. The distances from layer 2 to {DEPTH}, in standard deviations: {', '.join(told)}"
     )
     when = "" if len(more) == len(WEIGHTS) else f"f is {' or '.join(more)}"
