@@ -426,8 +426,8 @@ def _batches(measured: DataFrame) -> Verdict:
         "anew took the place of a fixed threshold after first results: two small samples of one law passed it"
     )
     conditions = (
-        "the batches are of different distributions, as digits below 5 and the others; two mini-batches differ no more "
-        "than samples of one law"
+        f"the batches are of different distributions, as digits below {CLASSES} and the others; two mini-batches are "
+        f"not sure to differ more than samples of one law with {' or '.join(n for n in WEIGHTS if n not in more)}"
     )
     if len(of_classes) < len(WEIGHTS):
         conditions += f"; and f is {' or '.join(of_classes)}"
