@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pandas import DataFrame
 
-NETS = {"quick": 5, "paper": 24}
-STEPS = {"quick": 300, "paper": 2000}
+NETS = {"quick": 5, "paper": 20}
+STEPS = {"quick": 250, "paper": 2000}
 WIDTHS, BATCH, SAMPLES = (784, *(64,) * 7, 10), 64, 1000
 DEPTH = len(WIDTHS) - 1
 HIDDEN = range(1, DEPTH)
