@@ -155,7 +155,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         label="most nets diverge",
     )  # fmt: skip
     axes[0, 0].set_ylim(-0.03, 1.03)
-    axes[0, 0].legend(handles=axes[0, 0].lines[-1:], loc=(0.3, 0.02), handlelength=1.0)
+    named = [each for each in axes[0, 0].lines if not str(each.get_label()).startswith("_")]
+    axes[0, 0].legend(handles=named, loc=(0.2, 0.24), handlelength=1.0)
     loss = select(ends, quantity="loss")
     _against_scale(axes[0, 1], loss, ylabel="training loss (nats)", scale="log")
     start = normalized(collected.table)
@@ -181,10 +182,9 @@ def _against_scale(axes: Axes, rows: DataFrame, *, ylabel: str, scale: str = "li
     rows = rows.assign(layer=rows["scale"])
     for tiny in select(rows, setting=TINY).itertuples():  # one scale only, so no line
         axes.plot([tiny.scale] * 2, [tiny.ci_low, tiny.ci_high], color="black", linewidth=0.8)
-        axes.plot(tiny.scale, tiny.estimate, marker="D", markersize=4, color="black", markerfacecolor="white")
-        axes.annotate(
-            r"BN, $\epsilon = 10^{-12}$", (tiny.scale, tiny.estimate), (6, -1), textcoords="offset points",
-            va="center", fontsize=7,
+        axes.plot(
+            tiny.scale, tiny.estimate, marker="D", markersize=4, color="black", markerfacecolor="white",
+            linestyle="none", label=r"BN, $\epsilon = 10^{-12}$",
         )  # fmt: skip
     figures.against_depth(
         axes, rows[rows["setting"].isin(SEEN)], by="setting", order=list(SEEN), label=SEEN.__getitem__, scale=scale,
