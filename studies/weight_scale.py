@@ -155,7 +155,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         label="most nets diverge",
     )  # fmt: skip
     axes[0, 0].set_ylim(-0.03, 1.03)
-    named = [each for each in axes[0, 0].lines if not str(each.get_label()).startswith("_")]
+    named = [each for each in axes[0, 0].lines if each.get_linestyle() == "None"]
     axes[0, 0].legend(handles=named, loc=(0.2, 0.24), handlelength=1.0)
     loss = select(ends, quantity="loss")
     _against_scale(axes[0, 1], loss, ylabel="training loss (nats)", scale="log")
@@ -180,7 +180,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
 def _against_scale(axes: Axes, rows: DataFrame, *, ylabel: str, scale: str = "linear") -> None:
     _on_logarithmic(axes)
     rows = rows.assign(layer=rows["scale"])
-    for tiny in select(rows, setting=TINY).itertuples():  # one scale only, so no line
+    points: Any = select(rows, setting=TINY).itertuples()  # one scale only, so no line
+    for tiny in points:
         axes.plot([tiny.scale] * 2, [tiny.ci_low, tiny.ci_high], color="black", linewidth=0.8)
         axes.plot(
             tiny.scale, tiny.estimate, marker="D", markersize=4, color="black", markerfacecolor="white",
