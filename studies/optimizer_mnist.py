@@ -167,6 +167,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
 
     measured = collected.measured
     figure, axes = figures.panels(rows=2, columns=2, width=figures.PAGE, height=5.0)
+    titles = ("95% of single nets (RMSProp's band left out)", "95% of single nets", "beside one run", "rates of SGD")
     main = of_single_nets(select(measured, part="optimizers"))
     losses, accuracy = select(main, quantity=LAST), select(main, quantity="test_accuracy")
     first = _at_first(measured)
@@ -174,9 +175,6 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     _against_steps(axes[0, 0], beside, SHOWN, ylabel="loss of the batch just used", scale="log")
     axes[0, 0].set_ylim(top=5.0)  # RMSProp's first step leads to hundreds
     _notes(axes[0, 0], FIRST, "upper right")
-    axes[0, 0].text(
-        0.03, 0.03, "bands: 95% of single nets (RMSProp: none drawn)", fontsize=6, transform=axes[0, 0].transAxes
-    )
     _against_steps(axes[0, 1], accuracy, SHOWN, ylabel="test accuracy", scale="linear")
     axes[0, 1].set_ylim(0.5, 1.0)
     dots = of_single_nets(first).assign(optimizer=first["line"].map(figures.spelled), drawn="95% of our nets, median")
@@ -184,13 +182,13 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     figures.dot_plot(axes[1, 0], dots, rows="optimizer", by="drawn", xlabel=xlabel)
     axes[1, 0].set_xscale("log")
     axes[1, 0].get_legend().get_texts()[-1].set_text("the notes' nets")
-    axes[1, 0].get_legend().set_loc("lower right")  # below SGD, whose losses are the largest
+    axes[1, 0].get_legend().set(loc="center left", bbox_to_anchor=(0.0, 0.75))  # between two rows
     names = {"sgd": "SGD 0.01", "momentum": "momentum 0.01"} | {f"{rate:g}": f"SGD {rate:g}" for rate in RATES}
     slow = select(measured, part=("optimizers", "rates"), quantity=LAST, line=tuple(names))
     order = tuple(name for line, name in names.items() if line in set(slow["line"]))
     slow = slow.assign(line=slow["line"].map(names))
     _against_steps(axes[1, 1], slow, order, ylabel="loss of the batch just used, median", scale="log")
-    figures.panel_labels(axes.flat)
+    figures.panel_labels(axes.flat, titles)
     yield Drawing(figure, pandas.concat([losses, accuracy, dots, slow]))
     yield _fewer_samples(measured)
 
