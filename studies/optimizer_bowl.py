@@ -66,7 +66,7 @@ CONDITIONS = (1, 2, 5, 20, 100)
 SCAN_STEPS, SCANNED = 400, (1e-3, 2.0)  # and learning rates, at a larger curvature of 1 and a radius of 1
 FREE = tuple(name for name in SPECS if name != "adamw")  # whose decay draws to the minimum, which is at 0
 NOISE, MARKS = 1.0, 25
-FLAT = 0.02  # slopes of log10 learning rate by log10 steps between which it stays
+FLAT = 0.05  # slopes of log10 learning rate by log10 steps between which it stays: a tenth of AdaGrad's -1/2
 SLOW = 0.1  # a rate of AdaGrad so small that its steps nearly make a flow
 
 
@@ -376,9 +376,9 @@ def listed(rows: DataFrame, form: str = ".3g") -> str:
     return ", ".join(f"{figures.spelled(line)} {format(value, form)}" for line, value in pairs)
 
 
-def spelled(names: list[str]) -> str:
+def spelled(names: list[str], between: str = ", ") -> str:
     """Write names of optimizers."""
-    return ", ".join(figures.spelled(name) for name in names)
+    return between.join(figures.spelled(name) for name in names)
 
 
 def _zigzags(measured: DataFrame) -> Verdict:
@@ -412,7 +412,7 @@ def _zigzags(measured: DataFrame) -> Verdict:
         f"and alternating ones by {alternating.estimate:.3g} "
         f"({alternating.theory:.3g}): they are halved, not cancelled"
     )
-    when = "" if len(there) == len(near) else f"the optimizer is {spelled(there)}; {_away(aligned, there)}"
+    when = "" if len(there) == len(near) else f"the optimizer is {spelled(there, ' or ')}; {_away(aligned, there)}"
     return judge("C01", row, holds, note, when=when)
 
 
