@@ -1,4 +1,4 @@
-"""What the rules of verdicts share: how far estimates are from theory, and verdicts in words.
+"""What studies share: rows of what they measure, how far estimates are from theory, and verdicts in words.
 
 A rule compares hundreds of estimates at once, so it asks for |z| < 5, not for 95% intervals that all cover.
 """
@@ -6,7 +6,8 @@ A rule compares hundreds of estimates at once, so it asks for |z| < 5, not for 9
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,42 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 LARGEST_Z = 5.0
+
+
+class Row(NamedTuple):
+    """What a study measures, a number at a time; ``line`` and ``x`` are its place in a figure."""
+
+    part: str
+    line: str
+    x: float
+    quantity: str
+    estimate: float
+    ci_low: float
+    ci_high: float
+    theory: float
+    nets: int
+
+
+def exactly(part: str, line: str, x: float, quantity: str, value: float, theory: float = math.nan) -> Row:
+    """Return a row of a number without chance."""
+    return Row(part, line, x, quantity, float(value), float(value), float(value), theory, 1)
+
+
+def among(part: str, line: str, x: float, quantity: str, found: Mapping[str, float], theory: float = math.nan) -> Row:
+    """Return a row of what `counted`, `mean_with_interval` or `median_with_interval` has found among nets or runs."""
+    low, high = found["ci_low"], found["ci_high"]
+    return Row(part, line, x, quantity, found["estimate"], low, high, theory, int(found["nets"]))
+
+
+def tabulated(rows: Iterable[Row]) -> DataFrame:
+    """Return rows as a table.
+
+    >>> tabulated([exactly("path", "sgd", 3.0, "length", 1.5)])[["line", "estimate", "nets"]].values.tolist()
+    [['sgd', 1.5, 1]]
+    """
+    import pandas
+
+    return pandas.DataFrame(rows, columns=Row._fields)
 
 
 def converged(table: DataFrame) -> DataFrame:

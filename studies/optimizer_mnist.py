@@ -52,6 +52,8 @@ RATES = EFFORT["paper"].rates
 SEED = 1  # the same weights and mini-batches for all optimizers
 QUANTITIES = ("last_batch_loss", "loss", "test_loss", "test_accuracy")
 LAST = "last_batch_loss"
+EVERYTHING = {"ci_low": -math.inf, "ci_high": math.inf}
+WIDEST = 10.0  # a band of single nets whose ends are a larger factor apart holds nearly every number, and tells nothing
 
 
 def cases(scale: str) -> Iterator[Case]:
@@ -78,10 +80,9 @@ def measure(scale: str) -> DataFrame:
         for rate, nets in rates.items()
         for name in NOTES
     ]
-    ends = sorted({FIRST, steps})
     for part in effort.parts:
         for name in NOTES:
-            nets = _trained(f"mnist_{name}", effort.others, ends, samples=round(part * whole))
+            nets = _trained(f"mnist_{name}", effort.others, (FIRST,), samples=round(part * whole))
             frames.append(_summary(nets, part="samples", line=name))
     return pandas.concat(frames, ignore_index=True)
 
@@ -102,20 +103,21 @@ def _trained(optimizer: str, nets: int, record: Sequence[int], samples: int | No
 
 
 def _summary(trained: Trained, **tags: Any) -> DataFrame:
-    """Return medians over nets, and where a single net is with 95%."""
+    """Return medians over nets, and where a single net is with 95%; what has diverged has an infinite loss."""
     import pandas
 
     rows = []
     for quantity in QUANTITIES:
         for place, step in enumerate(trained.steps):
             values = trained.values(quantity)[:, place, 0]
-            values = values[np.isfinite(values)]
+            diverged = ~np.isfinite(values)
+            values = np.where(diverged, 0.0 if quantity == "test_accuracy" else np.inf, values)
             found = median_with_interval(values)
             low, high = single(values, logarithmic=quantity != "test_accuracy")
             rows.append({
                 "quantity": quantity, "step": step, **found, "below": low / found["estimate"],
-                "above": high / found["estimate"], "inside": float(np.mean((values >= low) & (values <= high))),
-                "samples": trained.training.samples, "diverged": len(trained.record) - len(values),
+                "above": high / found["estimate"], "samples": trained.training.samples,
+                "diverged": int(diverged.sum()),
             })  # fmt: skip
     return pandas.DataFrame(rows).assign(theory=math.nan, **tags)
 
@@ -123,10 +125,12 @@ def _summary(trained: Trained, **tags: Any) -> DataFrame:
 def single(values: NDArray[np.float64], *, logarithmic: bool = True) -> tuple[float, float]:
     """Return the 95% prediction interval of one more value, of a normal law or one whose logarithms are normal.
 
-    Student's: mean -+ t s sqrt(1 + 1/n), t of n - 1 degrees of freedom.
+    Student's: mean -+ t s sqrt(1 + 1/n), t of n - 1 degrees of freedom; (0, inf) where a value is infinite.
     """
     from scipy.special import stdtrit
 
+    if np.isinf(values).any():
+        return 0.0, math.inf
     each = np.log(values) if logarithmic else values
     n = len(each)
     reach = float(stdtrit(n - 1, 0.975)) * each.std(ddof=1) * math.sqrt(1 + 1 / n)
@@ -136,7 +140,10 @@ def single(values: NDArray[np.float64], *, logarithmic: bool = True) -> tuple[fl
 
 
 def _ratios(one: Trained, other: Trained, **tags: Any) -> DataFrame:
-    """Return means of log10 of the ratio of losses, net by net: weights and mini-batches are the same."""
+    """Return means of log10 of the ratio of losses, net by net: weights and mini-batches are the same.
+
+    Nothing is known of the mean where a net of one of them has diverged.
+    """
     import pandas
 
     rows = []
@@ -145,7 +152,8 @@ def _ratios(one: Trained, other: Trained, **tags: Any) -> DataFrame:
         first, second = (each.values(quantity)[:nets, :, 0] for each in (one, other))
         for place, step in enumerate(one.steps):
             logarithm = np.log10(first[:, place] / second[:, place])
-            found = mean_with_interval(logarithm[np.isfinite(logarithm)])
+            known = bool(np.isfinite(logarithm).all())
+            found = mean_with_interval(logarithm) if known else {"estimate": math.nan, **EVERYTHING, "nets": nets}
             rows.append({"quantity": quantity, "step": step, **found})
     return pandas.DataFrame(rows).assign(theory=math.nan, **tags)
 
@@ -159,6 +167,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
 
     measured = collected.measured
     figure, axes = figures.panels(rows=2, columns=2, width=figures.PAGE, height=5.0)
+    titles = ("95% of single nets (RMSProp's band left out)", "95% of single nets", "beside one run", "rates of SGD")
     main = of_single_nets(select(measured, part="optimizers"))
     losses, accuracy = select(main, quantity=LAST), select(main, quantity="test_accuracy")
     first = _at_first(measured)
@@ -173,27 +182,30 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     figures.dot_plot(axes[1, 0], dots, rows="optimizer", by="drawn", xlabel=xlabel)
     axes[1, 0].set_xscale("log")
     axes[1, 0].get_legend().get_texts()[-1].set_text("the notes' nets")
+    axes[1, 0].get_legend().set(loc="center left", bbox_to_anchor=(0.0, 0.75))  # between two rows
     names = {"sgd": "SGD 0.01", "momentum": "momentum 0.01"} | {f"{rate:g}": f"SGD {rate:g}" for rate in RATES}
     slow = select(measured, part=("optimizers", "rates"), quantity=LAST, line=tuple(names))
     order = tuple(name for line, name in names.items() if line in set(slow["line"]))
     slow = slow.assign(line=slow["line"].map(names))
     _against_steps(axes[1, 1], slow, order, ylabel="loss of the batch just used, median", scale="log")
-    figures.panel_labels(axes.flat)
+    figures.panel_labels(axes.flat, titles)
     yield Drawing(figure, pandas.concat([losses, accuracy, dots, slow]))
     yield _fewer_samples(measured)
 
 
 def _against_steps(axes: Axes, rows: DataFrame, order: tuple[str, ...], **looks: Any) -> None:
-    rows = rows.assign(layer=rows["step"])
-    figures.against_depth(axes, rows, by="line", order=order, label=figures.spelled, xlabel="steps", **looks)
+    figures.against_depth(axes, rows, at="step", by="line", order=order, label=figures.spelled, xlabel="steps", **looks)
 
 
 def _notes(axes: Axes, place: float, corner: Literal["upper right", "lower right"]) -> None:
-    """Draw the notes' numbers as large open markers."""
+    """Draw the notes' numbers as large open markers, beside the names that the panel's legend may have."""
     for index, name in enumerate(NOTES):
         looks = figures.line(index) | {"markerfacecolor": "none", "markeredgecolor": "black", "markersize": 6}
         (drawn,) = axes.plot(place, NOTES[name], linestyle="none", zorder=4, **looks)
-    axes.legend([drawn], ["the notes' nets"], loc=corner, handlelength=1.0)
+    named = axes.get_legend()
+    names = [] if named is None else list(zip(named.legend_handles, named.get_texts(), strict=True))
+    handles, texts = [handle for handle, _ in names], [text.get_text() for _, text in names]
+    axes.legend([*handles, drawn], [*texts, "the notes' nets"], loc=corner, handlelength=1.0)
 
 
 def of_single_nets(rows: DataFrame) -> DataFrame:
@@ -209,27 +221,20 @@ def _at_first(measured: DataFrame) -> DataFrame:
 
 def _fewer_samples(measured: DataFrame) -> Drawing:
     """Draw losses against the number of samples that batches are drawn from, the notes' at theirs."""
-    import pandas
-
-    steps = sorted(set(select(measured, part="samples")["step"]))
-    figure, axes = figures.panels(columns=len(steps), width=figures.PAGE, height=2.6)
-    drawn = []
-    for place, step in zip(axes.flat, steps, strict=True):
-        rows = select(measured, step=step, part=("samples", "optimizers"), line=tuple(NOTES), quantity=LAST)
-        sizes = sorted({int(size) for size in rows["samples"]} | ({NOTES_SAMPLES} if step == FIRST else set()))
-        figures.against_depth(
-            place, rows.assign(layer=rows["samples"]), by="line", order=tuple(NOTES), label=figures.spelled,
-            scale="log", xlabel="samples for training", ylabel=f"loss of the batch just used, {step} steps",
-        )  # fmt: skip
-        place.set_xscale("log")
-        if step == FIRST:
-            _notes(place, NOTES_SAMPLES, "lower right")
-            place.set_xlim(right=1.3 * NOTES_SAMPLES)
-        place.set_xticks(sizes, labels=[f"{size:,}" for size in sizes], minor=False)
-        place.set_xticks([], minor=True)
-        drawn.append(rows)
-    figures.panel_labels(axes.flat)
-    return Drawing(figure, pandas.concat(drawn), part="samples")
+    rows = select(measured, step=FIRST, part=("samples", "optimizers"), line=tuple(NOTES), quantity=LAST)
+    figure, axes = figures.panels(height=2.6)
+    panel = axes[0, 0]
+    figures.against_depth(
+        panel, rows, at="samples", by="line", order=tuple(NOTES), label=figures.spelled, labels="legend", scale="log",
+        xlabel="samples for training", ylabel=f"loss of the batch just used, {FIRST} steps",
+    )  # fmt: skip
+    panel.set_xscale("log")
+    _notes(panel, NOTES_SAMPLES, "lower right")
+    panel.set_xlim(right=1.3 * NOTES_SAMPLES)
+    sizes = sorted({int(size) for size in rows["samples"]} | {NOTES_SAMPLES})
+    panel.set_xticks(sizes, labels=[f"{size:,}" for size in sizes], minor=False)
+    panel.set_xticks([], minor=True)
+    return Drawing(figure, rows, part="samples")
 
 
 # --- verdicts -------------------------------------------------------------------------------------------
@@ -244,34 +249,52 @@ def verdicts(collected: Collected) -> Iterator[Verdict]:
 def order_by_step(measured: DataFrame) -> DataFrame:
     """Return, by step from the notes' first, whether SGD is slowest, the others are close and AdaGrad is ahead.
 
-    Slowest: net by net, the intervals of log10 of its loss by that of each other one are above 0; ahead likewise.
-    Close: medians of the others are less apart than the largest of them is from that of SGD, ``share`` times as much.
+    All by intervals of log10 of the ratio of losses, net by net. Slowest: SGD's by each other one's are above 0; ahead
+    likewise. Close: no two of the others are as far apart as SGD is from the nearest of them; ``share`` of that far.
     """
     import pandas
 
     rows = []
-    ratios, medians = select(measured, part="ratio", quantity=LAST), select(measured, part="optimizers", quantity=LAST)
+    ratios = select(measured, part="ratio", quantity=LAST)
     for step in sorted({step for step in ratios["step"] if step >= FIRST}):
         now = select(ratios, step=step)
         slow = select(now, line=tuple(f"sgd/{other}" for other in OTHERS))
         lead = select(now, line=tuple(f"adagrad/{other}" for other in OTHERS))
-        others = select(medians, step=step, line=OTHERS)["estimate"]
-        share = (others.max() - others.min()) / (pick(medians, step=step, line="sgd").estimate - others.max())
+        apart, at_most = _apart(lead)
         rows.append({
-            "step": step, "slowest": bool((slow["ci_low"] > 0).all()), "share": share, "close": bool(0 < share < 1),
-            "factor": others.max() / others.min(), "ahead": bool((lead["ci_high"] < 0).all()),
+            "step": step, "slowest": bool((slow["ci_low"] > 0).all()), "close": bool(at_most < slow["ci_low"].min()),
+            "ahead": bool((lead["ci_high"] < 0).all()), "share": apart / slow["estimate"].min(), "factor": 10**apart,
         })  # fmt: skip
     return pandas.DataFrame(rows)
 
 
+def _apart(lead: DataFrame) -> tuple[float, float]:
+    """Return how far apart AdaGrad and the other two are at most, and the largest end of the intervals.
+
+    That of the other two is of the difference of AdaGrad's ratios, too wide if anything.
+    """
+    one, other = lead.itertuples()
+    far = [one.estimate, other.estimate, one.estimate - other.estimate]
+    ends = [
+        one.ci_low,
+        one.ci_high,
+        other.ci_low,
+        other.ci_high,
+        one.ci_low - other.ci_high,
+        one.ci_high - other.ci_low,
+    ]
+    return float(np.abs(far).max()), float(np.abs(ends).max())
+
+
 def _order(measured: DataFrame) -> Verdict:
-    """C05: SGD is clearly slowest, the other three are close, AdaGrad is slightly ahead."""
+    """C05: SGD is clearly slowest, the other three are close, AdaGrad is slightly ahead, at the step of the notes."""
     steps = order_by_step(measured)
     parts = {name: _spans(steps, steps[name]) for name in ("slowest", "close", "ahead")}
     together = steps["slowest"] & steps["close"] & steps["ahead"]
     rates = select(measured, part="rate ratio", quantity=LAST, step=FIRST)
     conditions = [f"the learning rate of SGD is its {RATE:g}"] if (rates["ci_high"] < 0).any() else []
-    conditions += [f"steps are {_spans(steps, together)}"] if not together.all() else []
+    if not together.all():
+        conditions.append(f"{'steps are' if together.sum() > 1 else 'the step is'} {_spans(steps, together)}")
     ratios = select(measured, part="ratio", quantity=LAST, step=FIRST)
     nearest = select(ratios, line=tuple(f"sgd/{other}" for other in OTHERS)).sort_values("estimate").iloc[0]
     other = nearest["line"].split("/")[1]
@@ -280,15 +303,23 @@ def _order(measured: DataFrame) -> Verdict:
         for row in steps.iloc[[0, -1]].itertuples()
     ]
     note = (
-        f"log10 of the loss of SGD by that of {figures.spelled(other)} after {FIRST} steps, the same weights and "
-        f"batches; theory: the notes'. Losses of the batch just used, from {FIRST} steps on every {EVERY}: SGD is "
-        f"slowest at steps {parts['slowest']}; the other three are closer to each other than to SGD at "
-        f"{parts['close']}: {', '.join(ends)}; AdaGrad is ahead of both at {parts['ahead']}. {_table(measured)}. "
-        f"{_told_rates(measured)}"
+        f"log10 of the loss of SGD by that of {figures.spelled(other)} after {FIRST} steps, which decide, the same "
+        f"weights and batches; theory: the notes'. Losses of the batch just used, from {FIRST} steps on every {EVERY}: "
+        f"SGD is surely slowest at steps {parts['slowest']}; the other three are surely closer to each other than to "
+        f"SGD, by logarithms, at {parts['close']}: {', '.join(ends)}; AdaGrad is surely ahead of both at "
+        f"{parts['ahead']}. {_table(measured)}{_told_diverged(measured)}. {_told_rates(measured)}"
     )
     row = nearest.to_dict() | {"theory": math.log10(NOTES["sgd"] / NOTES[other])}
     decisive = _Row(**{name: row[name] for name in _Row._fields})
-    return judge("C05", decisive, bool(together.any()), note, when=" and ".join(conditions))
+    return judge("C05", decisive, bool(together.iloc[0]), note, when=" and ".join(conditions))
+
+
+def _told_diverged(measured: DataFrame) -> str:
+    """Write how many nets have diverged by the end, if any has: their losses are infinite."""
+    rows = select(measured, part=("optimizers", "rates"), quantity=LAST)
+    rows = rows[(rows["step"] == rows["step"].max()) & (rows["diverged"] > 0)]
+    told = (f"{row.diverged:.0f} of {row.nets:.0f} ({figures.spelled(row.line)})" for row in rows.itertuples())
+    return f"; nets that diverged: {', '.join(told)}" if len(rows) else ""
 
 
 class _Row(NamedTuple):
@@ -347,45 +378,50 @@ def _told_rates(measured: DataFrame) -> str:
 
 
 def _numbers(measured: DataFrame) -> Verdict:
-    """C05: the losses of one run each, of which the notes give those at iteration 100."""
+    """C05: the losses of one run each, of which the notes give those at iteration 100; most must be in our bands."""
     rows: list[Any] = list(of_single_nets(_at_first(measured)).itertuples())
-    inside = [row.line for row in rows if row.ci_low <= row.theory <= row.ci_high]
+    places = {row.line: _place(row) for row in rows}
+    inside = [line for line, place in places.items() if place == INSIDE]
     told = "; ".join(
-        f"{figures.spelled(row.line)} {row.theory:g} {'inside' if row.line in inside else 'OUTSIDE'} "
-        f"{row.ci_low:.3g} to {row.ci_high:.3g}, median {row.estimate:.3g}"
+        f"{figures.spelled(row.line)} {row.theory:g} {places[row.line]} {row.ci_low:.3g} to {row.ci_high:.3g}, "
+        f"median {row.estimate:.3g}"
         for row in rows
     )
-    widest = max(rows, key=lambda row: abs(row.theory - row.estimate) / abs(row.ci_high - row.ci_low))
-    median = pick(_at_first(measured), line=widest.line)
-    shares = select(measured, part="optimizers", quantity=LAST)["inside"]
+    bounded = [row for row in rows if math.isfinite(row.ci_high)] or rows
+    farthest = max(bounded, key=lambda row: abs(row.theory - row.estimate) / abs(row.ci_high - row.ci_low))
     note = (
-        f"median loss of {figures.spelled(widest.line)} after {FIRST} steps; theory: the notes'. Notes' numbers and "
-        f"95% bands of single nets: {told}. Bands hold {float(shares.mean()):.0%} of our nets over all steps. Of later "
-        f"steps the notes give no numbers. {_told_samples(measured)}"
+        f"median loss of {figures.spelled(farthest.line)} after {FIRST} steps, the farthest from the notes' number by "
+        f"its band; the interval is the 95% band of single nets; theory: the notes'. Notes' numbers and bands of "
+        f"{farthest.nets:.0f} nets: {told}. Of later steps the notes give no numbers. {_told_samples(measured)}"
     )
     names = [figures.spelled(name) for name in inside]
     when = "" if len(inside) == len(rows) else f"the optimizer is {' or '.join(names)}"
-    return judge("C05", median, bool(inside), note, when=when)
+    return judge("C05", farthest, 2 * len(inside) > len(rows), note, when=when)
+
+
+INSIDE = "inside"
+
+
+def _place(row: Any) -> str:
+    """Return where the notes' number is, of the band of single nets of a row."""
+    if row.ci_high > WIDEST * row.ci_low:
+        return f"untold, the ends of the band being more than a factor of {WIDEST:g} apart,"
+    return INSIDE if row.ci_low <= row.theory <= row.ci_high else "OUTSIDE"
 
 
 def _told_samples(measured: DataFrame) -> str:
     """Write what fewer samples change, since the notes' runs draw from 60,000."""
-    rows = select(measured, part="samples", quantity=LAST)
-    least, last = int(min(rows["samples"])), max(rows["step"])
-    main = select(measured, part="optimizers")
-    samples = int(main["samples"].iloc[0])
-
-    def changes(step: int) -> str:
-        return ", ".join(
-            f"{figures.spelled(name)} {pick(rows, line=name, step=step, samples=least).estimate:.3g} and "
-            f"{pick(main, line=name, step=step, quantity=LAST).estimate:.3g} "
-            f"(test {pick(main, line=name, step=step, quantity='test_loss').estimate:.3g})"
-            for name in NOTES
-        )
-
+    rows = select(measured, part="samples", quantity=LAST, step=FIRST)
+    least, main = int(min(rows["samples"])), select(measured, part="optimizers", step=FIRST)
+    changes = ", ".join(
+        f"{figures.spelled(name)} {pick(rows, line=name, samples=least).estimate:.3g} and "
+        f"{pick(main, line=name, quantity=LAST).estimate:.3g} "
+        f"(test {pick(main, line=name, quantity='test_loss').estimate:.3g})"
+        for name in NOTES
+    )
     return (
-        f"Batches are drawn from {samples} samples (the notes': {NOTES_SAMPLES}). Median losses with {least} and all, "
-        f"after {FIRST} steps: {changes(FIRST)}; after {last}: {changes(last)}"
+        f"Batches are drawn from {int(main['samples'].iloc[0])} samples (the notes': {NOTES_SAMPLES}). Median losses "
+        f"with {least} and all, after {FIRST} steps: {changes}"
     )
 
 

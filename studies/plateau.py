@@ -22,13 +22,17 @@ from stabsim.threads import count_threads
 from stabsim.training import OPTIMIZERS, Optimizer, optimizer, passages
 from stabsim.verdicts import (
     LARGEST_Z,
+    Row,
+    among,
     counted,
+    exactly,
     judge,
     largest_z,
     mean_with_interval,
     median_with_interval,
     pick,
     select,
+    tabulated,
 )
 
 if TYPE_CHECKING:
@@ -95,28 +99,9 @@ def cases(scale: str) -> Iterator[Case]:
 
 def measure(scale: str) -> DataFrame:
     """Cross plateaus, leave saddles, and train saturated nets."""
-    import pandas
-
     effort = EFFORT[scale]
     rows = [*crossings(effort), *noisy(effort), *saddles(effort), *trained(effort), *remedies(effort)]
-    rows += [*thrown(effort), *cliffs(effort)]
-    columns = ["part", "line", "x", "quantity", "estimate", "ci_low", "ci_high", "theory", "nets"]
-    return pandas.DataFrame(rows, columns=columns)
-
-
-Row = tuple[str, str, float, str, float, float, float, float, int]
-
-
-def exactly(part: str, line: str, x: float, quantity: str, value: float, theory: float = math.nan) -> Row:
-    """Return a row of a number without chance; negative ones, which stand for never, are NaN."""
-    number = float(value) if value >= 0 else math.nan
-    return part, line, x, quantity, number, number, number, theory, 1
-
-
-def among(part: str, line: str, x: float, quantity: str, found: Mapping[str, float], theory: float = math.nan) -> Row:
-    """Return a row of what `mean_with_interval`, `counted` or `median_with_interval` has found among nets or runs."""
-    low, high = found["ci_low"], found["ci_high"]
-    return part, line, x, quantity, found["estimate"], low, high, theory, int(found["nets"])
+    return tabulated([*rows, *thrown(effort), *cliffs(effort)])
 
 
 # --- functions of one and two numbers -------------------------------------------------------------------
@@ -140,7 +125,7 @@ def crossings(effort: Effort) -> Iterator[Row]:
                 theory = plateau.crossing_steps(
                     name, chosen.parameters, 1.0, slope, outside=outside, steps_outside=OUTSIDE * (outside > 0)
                 )
-                yield exactly(part, name, slope, "steps", last - first if last >= 0 else -1, theory)
+                yield exactly(part, name, slope, "steps", last - first if last >= 0 else math.nan, theory)
 
 
 def noisy(effort: Effort) -> Iterator[Row]:
@@ -174,7 +159,7 @@ def saddles(effort: Effort) -> Iterator[Row]:
             if name in ("sgd", "momentum"):
                 rate, factor = (float(chosen.parameters.get(key, 0.0)) for key in ("learning_rate", "momentum"))
                 theory = plateau.saddle_escape_steps(slope / 2, 1.0, 2.0, rate, factor)
-            yield exactly("saddle", name, slope, "steps", steps, theory)
+            yield exactly("saddle", name, slope, "steps", steps if steps >= 0 else math.nan, theory)
 
 
 def cliffs(effort: Effort) -> Iterator[Row]:
@@ -184,7 +169,8 @@ def cliffs(effort: Effort) -> Iterator[Row]:
             f"cliff(steep=1000, slope={BEYOND!r})", "sgd(learning_rate=0.1)", [[-0.2]], [-0.1],
             most_steps=effort.most_steps, bound=bound,
         )  # fmt: skip
-        yield exactly("cliff", line, BEYOND, "steps", found.steps[0, 0])
+        steps = found.steps[0, 0]
+        yield exactly("cliff", line, BEYOND, "steps", steps if steps >= 0 else math.nan)
 
 
 # --- nets -----------------------------------------------------------------------------------------------

@@ -180,6 +180,18 @@ def test_order_keeps_colors_when_a_line_is_missing() -> None:
     assert [line.get_color() for line in lines] == list(figures.PALETTE[1:3])
 
 
+def test_lines_against_another_column_and_named_in_a_legend(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = depth_table(NAMES[:3]).rename(columns={"layer": "step"})
+    with figures.style():
+        figure, axes = figures.panels()
+        lines = figures.against_depth(axes[0, 0], table, at="step", by="activation", labels="legend", xlabel="steps")
+    assert {*NAMES[:3], "theory", "steps"} <= set(check_texts(figure, monkeypatch))
+    assert [text.get_text() for text in axes[0, 0].get_legend().get_texts()] == [*NAMES[:3], "theory"]
+    assert np.array_equal(np.asarray(lines[0].get_xdata()), np.arange(31))
+    with pytest.raises(ValueError, match="labels='left' is not known: ends or legend"):
+        figures.against_depth(axes[0, 0], table, at="step", by="activation", labels="left")
+
+
 def test_a_line_that_is_nowhere_finite_is_still_named(monkeypatch: pytest.MonkeyPatch) -> None:
     table = depth_table(NAMES[:2])
     table.loc[table["activation"] == "relu", ["estimate", "ci_low", "ci_high"]] = -np.inf

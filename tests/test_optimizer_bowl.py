@@ -1,4 +1,4 @@
-"""Paths on the bowl against the table of reference values, and verdicts on C01 to C04, which can come out otherwise."""
+"""Paths on the bowl against the table of reference values, and verdicts on C01 to C03, which can come out otherwise."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_zigzag_is_what_it_is_called(bowl: Any) -> None:
 def measured(bowl: Any) -> pandas.DataFrame:
     """Return what is measured, a little less than at quick scale."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(bowl.EFFORT, "quick", bowl.Effort(200, 12, 4, 4000, 40, 40))
+        patch.setitem(bowl.EFFORT, "quick", bowl.Effort(400, 12, 4, 4000))
         table: pandas.DataFrame = bowl.measure("quick")
     return table
 
@@ -98,12 +98,12 @@ def verdicts(bowl: Any, measured: pandas.DataFrame, **changes: Any) -> dict[str,
 
 def test_verdicts_on_what_is_measured(bowl: Any, measured: pandas.DataFrame) -> None:
     found = verdicts(bowl, measured)
-    assert found["C01"].verdict.startswith("holds when RMSProp at a fixed rate may go back and forth")
+    assert found["C01"].verdict.startswith(
+        "holds when the optimizer is momentum or AdaGrad or Adam; RMSProp at our rate"
+    )
     assert found["C02"].verdict == "holds when each learning rate is its own best"
     assert found["C03"].verdict.startswith("holds when the squares of gradients have no finite sum")
-    assert found["C04"].verdict.startswith("holds when (1 - sqrt(momentum))^2 < rate x curvature < 1 + momentum")
     assert "momentum 0" in found["C02"].note and "So on the notes' bowl AdaGrad is faster" in found["C02"].note
-    assert "x 15.3% after 35 steps (theory 15.3%), y 70.9% after 6 (theory 70.9%)" in found["C04"].note
 
 
 @pytest.mark.parametrize(
@@ -114,6 +114,7 @@ def test_verdicts_on_what_is_measured(bowl: Any, measured: pandas.DataFrame) -> 
         ("C01", {"part": "gain", "line": "alternating", "to": 2.0}, "fails"),
         ("C01", {"part": "aligned", "line": "rmsprop", "quantity": "near", "to": 1.0}, "holds"),
         ("C01", {"part": "aligned", "quantity": "near", "to": 0.0}, "fails"),
+        ("C01", {"part": "aligned", "line": "adam", "quantity": "near", "to": 0.0}, "fails"),  # two of four come near
         ("C02", {"part": "best", "line": "sgd", "quantity": "length", "x": 1.0, "to": 3.0}, "fails"),
         ("C02", {"part": "best", "line": "adam", "quantity": "speedup", "x": 1.0, "to": 2.0}, "fails"),
         ("C02", {"part": "best", "quantity": "speedup", "x": 20.0, "to": 0.9}, "fails"),
@@ -122,8 +123,6 @@ def test_verdicts_on_what_is_measured(bowl: Any, measured: pandas.DataFrame) -> 
         ("C03", {"part": "bowl", "line": "adagrad", "quantity": "risen", "to": 0.1}, "fails"),
         ("C03", {"part": "noisy bowl", "line": "rmsprop", "quantity": "slope", "to": -0.5}, "fails"),
         ("C03", {"part": "bowl", "line": "adagrad", "quantity": "slope", "to": -0.5}, "holds"),
-        ("C04", {"part": "swing", "line": "crosses", "quantity": "as theory", "to": 0.99}, "fails"),
-        ("C04", {"part": "swing", "quantity": "largest error", "to": 0.05}, "fails"),
     ],
 )
 def test_a_verdict_follows_what_is_measured(
@@ -132,8 +131,9 @@ def test_a_verdict_follows_what_is_measured(
     assert verdicts(bowl, measured, **changes)[claim].verdict == words
 
 
-def test_what_theory_says_wrongly_is_found(bowl: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    law = bowl.overshoot.turning_steps
-    monkeypatch.setattr(bowl.overshoot, "turning_steps", lambda p, a: law(np.asarray(p) * WRONG, a))
-    rows = list(bowl.swings(bowl.EFFORT["quick"]))
-    assert min(row[4] for row in rows if row[3] == "as theory") < 1.0
+def test_a_slope_that_is_not_known_to_be_flat_does_not_stay(bowl: Any, measured: pandas.DataFrame) -> None:
+    table = measured.copy()
+    place = (table["part"] == "noisy bowl") & (table["line"] == "rmsprop") & (table["quantity"] == "slope")
+    table.loc[place, ["estimate", "ci_low", "ci_high"]] = 0.0, -0.5, 0.5
+    (verdict,) = (each for each in bowl.verdicts(Collected((), table)) if each.claim == "C03")
+    assert verdict.verdict == "fails"

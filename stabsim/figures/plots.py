@@ -32,8 +32,10 @@ def against_depth(
     table: pandas.DataFrame,
     *,
     by: str,
+    at: str = "layer",
     order: Sequence[Hashable] | None = None,
     label: Callable[[Any], str] = str,
+    labels: str = "ends",
     scale: str = "linear",
     xlabel: str = "layer",
     ylabel: str = "",
@@ -50,10 +52,14 @@ def against_depth(
         Rows of one quantity: layer, estimate, ci_low, ci_high, theory, perhaps infinite_width, and the column ``by``.
     by : str
         Column that tells the lines apart.
+    at : str
+        Column of the horizontal places, if not the layer.
     order : sequence, optional
         Its values in the order of their colors; None takes them as they come in the table.
     label : callable
         Text at the end of a line, from its value.
+    labels : str
+        "ends", right of the panel, or "legend", for lines that end far from its right side.
     scale : str
         "linear"; "log", a logarithmic axis; "exponent", a linear axis for values that are log10 already,
         with ticks written as powers of ten.
@@ -63,21 +69,26 @@ def against_depth(
     Raises
     ------
     ValueError
-        A column is missing, a value is not in ``order``, or a line has two rows for one layer.
+        A column is missing, a value is not in ``order``, a line has two rows for one layer, or ``labels`` is unknown.
     """
-    _need(table, [by, "layer", "estimate", "ci_low", "ci_high", "theory"])
+    if labels not in ("ends", "legend"):
+        raise ValueError(f"labels={labels!r} is not known: ends or legend")
+    _need(table, [by, at, "estimate", "ci_low", "ci_high", "theory"])
     order = _order(table, by, order)
     lines = []
     for index, value in enumerate(order):
-        rows = table[table[by] == value].sort_values("layer")
-        if repeated := rows["layer"][rows["layer"].duplicated()].tolist():
-            raise ValueError(f"table has two rows with {by}={value!r} and layer={repeated[0]}: pass one quantity")
+        rows = table[table[by] == value].sort_values(at)
+        if repeated := rows[at][rows[at].duplicated()].tolist():
+            raise ValueError(f"table has two rows with {by}={value!r} and {at}={repeated[0]}: pass one quantity")
         if len(rows):
-            lines.append(_line(axes, rows, index, label(value)))
+            lines.append(_line(axes, rows, at, index, label(value)))
     drawn = [("theory", table["theory"], _THEORY), ("infinite width", _limit(table), _LIMIT)]
-    if handles := [Line2D([], [], label=label, **looks) for label, values, looks in drawn if np.isfinite(values).any()]:
+    handles = [] if labels == "ends" else list(lines)
+    handles += [Line2D([], [], label=label, **looks) for label, values, looks in drawn if np.isfinite(values).any()]
+    if handles:
         axes.legend(handles=handles, loc="best")
-    axes.add_artist(EndLabels(axes, lines))
+    if labels == "ends":
+        axes.add_artist(EndLabels(axes, lines))
     axes.xaxis.set_major_locator(ticker.MaxNLocator(4, integer=True))
     set_scale(axes, scale)
     axes.set(xlabel=xlabel, ylabel=ylabel)
@@ -93,9 +104,9 @@ def _order(table: pandas.DataFrame, by: str, order: Sequence[Hashable] | None) -
     return order
 
 
-def _line(axes: Axes, rows: pandas.DataFrame, index: int, label: str) -> Line2D:
+def _line(axes: Axes, rows: pandas.DataFrame, at: str, index: int, label: str) -> Line2D:
     looks = style.line(index)
-    layer, estimate = rows["layer"].to_numpy(), rows["estimate"].to_numpy(float)
+    layer, estimate = rows[at].to_numpy(), rows["estimate"].to_numpy(float)
     # About eight markers a line, staggered so that those of lines on top of each other can be seen.
     step = max(1, len(rows) // 8)
     (line,) = axes.plot(layer, estimate, label=label, markevery=(index * step // 3 % step, step), **looks)
