@@ -40,7 +40,7 @@ class Effort(NamedTuple):
 
 
 EFFORT = {
-    "quick": Effort(5000, 3, 0, 150, 60, 60, 8, 40, 16),
+    "quick": Effort(5000, 4, 0, 100, 60, 60, 8, 40, 16),
     "paper": Effort(None, 8, 5500, 1000, 400, 1000, 8, 150, 400),
 }
 DIGITS = (784, 300, 100, 10)

@@ -145,7 +145,7 @@ def test_batch_norm_leaves_a_plateau_by_steeper_gradients(
 
 def binding(clipping: Any, binds: float, equal: float) -> pandas.DataFrame:
     """Return what the verdict on D07 looks at: in which share of nets the clip binds, and which stay equal."""
-    tags = {"part": "claim", "clipping": "value", "step": 150, "layer": 0}
+    tags: dict[str, Any] = {"part": "claim", "clipping": "value", "step": 150, "layer": 0}
     values = {"binds": binds, "bit_equal": equal, clipping.ENGAGED: binds / 10}
     values |= {f"{name}_change": 0.0 for name in (clipping.ACCURACY, clipping.LOSS)}
     rows = [a_row(value, quantity=quantity, **tags) for quantity, value in values.items()]
