@@ -40,8 +40,8 @@ class Effort(NamedTuple):
 
 
 EFFORT = {
-    "quick": Effort(5000, 4, 0, 100, 100, 100, 6, 60, 16),
-    "paper": Effort(None, 12, 5500, 2000, 400, 2000, 12, 400, 400),
+    "quick": Effort(5000, 4, 0, 100, 60, 60, 8, 40, 16),
+    "paper": Effort(None, 8, 5500, 1000, 400, 1000, 8, 150, 400),
 }
 DIGITS = (784, 300, 100, 10)
 BATCH, EPOCHS, MOMENTUM, SLOW = 200, 20, 0.9, 0.99
@@ -49,10 +49,10 @@ RATE, FAST = 0.01, 0.1
 EPSILON = 1e-3  # as in the library that the notes use
 NORMALIZED, NONE = f"batch(epsilon={EPSILON})", "none"
 NAMES = {NORMALIZED: "batch norm", NONE: "without"}
-FEW = 1000  # samples
+FEW = 600  # samples
 GAINS = (0.01, 10.0)  # of He's weights: too small and too large
 GOOD, LEARNED, CLOSE = 0.9, 0.5, 0.01  # accuracies, and a difference of them
-RECORDED = (0, 1, 2, 5, 10, 20, 40, 60, 100, 150, 200, 300, 400, 600, 1000, 1500, 2000, 3000, 4000, 5500)
+RECORDED = (0, 2, 5, 10, 20, 40, 60, 100, 150, 200, 300, 400, 600, 1000, 2000, 3000, 4000, 5500)
 ACCURACY, BY_BATCHES, LOSS, GRADIENT = "test_accuracy", "by batches", "batch_loss", "weight_gradient_log10_norm"
 
 
@@ -144,11 +144,13 @@ def measure(scale: str) -> DataFrame:
         change = normalized.values(ACCURACY) - plain.values(ACCURACY)
         rows += _lines("change", change[:, :, 0], normalized.steps, **tags, normalization=NORMALIZED)
         if rate == RATE:
+            normal = normalized
             rows += _modes(normalized, digits, momentum=MOMENTUM, epoch=epoch)
     slow = trained(digits, NORMALIZED, effort.nets, effort.lagging, momentum=SLOW, keep_weights=True)
     rows += _modes(slow, digits, momentum=SLOW, epoch=epoch)
     small = trained(digits, NORMALIZED, effort.nets, effort.small, samples=FEW)
     rows += _means(small, part="samples", rate=RATE, normalization=NORMALIZED, epoch=FEW // BATCH)
+    rows += _fewer_samples(small, normal, EPOCHS * epoch)
     rows += _starts(digits, effort)
     return pandas.DataFrame(rows).assign(theory=math.nan)
 
@@ -170,6 +172,15 @@ def _modes(nets: Trained, digits: Split, **tags: Any) -> Iterator[dict[str, Any]
     running, own = nets.values(ACCURACY)[:, :, 0], accuracy_by_batches(nets, digits.test)
     for quantity, values in ((ACCURACY, running), (BY_BATCHES, own), ("change", running - own)):
         yield from _lines(quantity, values, nets.steps, **tags)
+
+
+def _fewer_samples(small: Trained, normal: Trained, last: int) -> Iterator[dict[str, Any]]:
+    """Yield how much less accurate few samples are after 20 epochs: than more after as many steps, or epochs."""
+    step = EPOCHS * (FEW // BATCH)
+    at_end = small.values(ACCURACY)[:, small.steps.index(step), 0]
+    for quantity, there in (("as many steps", step), ("as many epochs", last)):
+        change = at_end - normal.values(ACCURACY)[:, normal.steps.index(there), 0]
+        yield {"part": "fewer", "quantity": quantity, "step": step, "rate": RATE} | mean_with_interval(change)
 
 
 def _starts(digits: Split, effort: Effort) -> Iterator[dict[str, Any]]:
@@ -251,13 +262,14 @@ def verdicts(collected: Collected) -> Iterator[Verdict]:
     """Hold the claims against the trained nets."""
     measured = collected.measured
     yield _trains_well(measured)
-    yield _remedy(measured)
+    yield _remedy(collected.table, measured)
     yield _plateau(collected.table, measured)
 
 
 def _first_good(rows: DataFrame) -> float:
-    """Return the first number of steps after which accuracy is surely good; NaN if there is none."""
-    return float(rows[rows["ci_low"] >= GOOD]["step"].min())
+    """Return the first number of steps from which on accuracy is surely good; NaN if there is none."""
+    doubtful = rows[~(rows["ci_low"] >= GOOD)]["step"].max()
+    return float(rows[~(rows["step"] <= doubtful)]["step"].min())
 
 
 def _trains_well(measured: DataFrame) -> Verdict:
@@ -269,8 +281,6 @@ def _trains_well(measured: DataFrame) -> Verdict:
     twenty = EPOCHS * epoch
     row, other = pick(claim, step=twenty), pick(plain, step=twenty)
     change = pick(measured, part="rate", rate=RATE, quantity="change", step=twenty)
-    small = pick(measured, part="samples", quantity=ACCURACY, step=EPOCHS * (FEW // BATCH))
-    same = pick(claim, step=small.step)
     reached, after = row.ci_low >= GOOD, _first_good(claim)
     faster = {kind: _first_good(select(fast, normalization=kind)) for kind in NAMES}
     reasons = []
@@ -292,14 +302,24 @@ def _trains_well(measured: DataFrame) -> Verdict:
         f"{epoch * BATCH} samples ({GOOD:g} is asked for; of 55,000 samples 20 epochs are 5,500 steps). After {last} "
         f"steps it is {_interval(pick(claim, step=last))}, without batch norm {_interval(pick(plain, step=last))}; "
         f"{GOOD:g} is sure after {_steps(after)} and {_steps(_first_good(plain))}, with learning rate {FAST:g} after "
-        f"{_steps(faster[NORMALIZED])} and {_steps(faster[NONE])} (of {fast['step'].max()}). Steps count, not epochs: "
-        f"{FEW} samples for 20 epochs, {small.step} steps, give {_interval(small)}, {epoch * BATCH} samples after as "
-        f"many {_interval(same)}. Without batch norm {_interval(other)} after {twenty}: it adds {_interval(change)} in "
-        f"the same net. Accuracy by running statistics is then {_interval(at_end)} above that by those of a batch; "
-        f"it is surely more than {CLOSE:g} below it up to step "
+        f"{_steps(faster[NORMALIZED])} and {_steps(faster[NONE])} (of {fast['step'].max()}). "
+        f"{_steps_or_epochs(measured)}. Without batch norm {_interval(other)} after {twenty}: it adds "
+        f"{_interval(change)} in the same net. Accuracy by running statistics is then {_interval(at_end)} above that "
+        f"by those of a batch; it is surely more than {CLOSE:g} below it up to step "
         + ", ".join(f"{step:.0f} with momentum {momentum:g}" for momentum, step in behind.items())
     )
     return judge("D06", row, bool(reached or reasons), note, when="" if reached else ", or ".join(reasons))
+
+
+def _steps_or_epochs(measured: DataFrame) -> str:
+    """Write whether accuracy depends on steps or on epochs, as far as the intervals tell."""
+    by_steps, by_epochs = (pick(measured, part="fewer", quantity=f"as many {each}") for each in ("steps", "epochs"))
+    far = max(abs(by_steps.ci_low), abs(by_steps.ci_high))
+    word = "Steps count more than epochs" if by_epochs.ci_high < -far else "Whether steps count or epochs is not seen"
+    return (
+        f"{word}: accuracy of {FEW} samples after 20 epochs, {int(by_steps.step)} steps, less that of all samples "
+        f"after as many steps is {_interval(by_steps)}, less that after as many epochs {_interval(by_epochs)}"
+    )
 
 
 def _interval(row: Any) -> str:
@@ -310,7 +330,7 @@ def _steps(number: float) -> str:
     return "no number of steps" if math.isnan(number) else f"{number:.0f} steps"
 
 
-def _depending(measured: DataFrame, gain: float | tuple[float, ...]) -> Any:
+def _depending(measured: DataFrame, gain: float) -> Any:
     """Return which share learns with batch normalization, of nets that learn only with it or only without."""
     import pandas
 
@@ -338,30 +358,40 @@ def _learned(measured: DataFrame, gain: float) -> str:
     )
 
 
-def _remedy(measured: DataFrame) -> Verdict:
+def _remedy(table: DataFrame, measured: DataFrame) -> Verdict:
     """D04, batch norm: nets that start badly learn with it, and nets that start well are the better for it."""
     each = {gain: _depending(measured, gain) for gain in GAINS}
     useful = [gain for gain in GAINS if each[gain].ci_low > 0.5]
-    row = each[useful[0]] if len(useful) == 1 else _depending(measured, GAINS)
-    slow = [gain for gain in GAINS if gain > 1 and each[gain].ci_high < 0.5]
+    row = min((each[gain] for gain in useful or GAINS), key=lambda found: found.ci_low)
     changes = select(measured, part="rate", rate=RATE, quantity="change")
     well = pick(changes, step=changes["step"].max())
-    words = [f"the weights are {gain:g} times those of He" for gain in useful]
-    judged = " and ".join(f"{gain:g}" for gain in useful or GAINS)
     steps = select(measured, part="start")["step"].max()
     note = (
-        f"share that learns with batch norm (weights of {judged} He), of nets that learn (test accuracy above "
-        f"{LEARNED:g} in {steps:.0f} steps of rate {RATE:g}) either only with it or only without, the same net "
-        "with the same mini-batches; one half: no use. "
+        f"share that learns with batch norm, of nets that learn (test accuracy above {LEARNED:g} in {steps:.0f} steps "
+        f"of rate {RATE:g}) either only with it or only without, the same net with the same mini-batches; one half: no "
+        "use. "
         + "; ".join(f"Weights of {gain:g} He: {_learned(measured, gain)}" for gain in GAINS)
-        + f". From He's weights batch norm adds {_interval(well)} to the accuracy after {well.step} steps"
-        + "".join(
-            f". Where batch norm makes the outputs independent of the size of weights, a step of the same rate turns "
-            f"weights {gain:g} times as large {gain * gain:g} times less: those nets stand still at first"
-            for gain in slow
-        )
+        + f". From He's weights batch norm adds {_interval(well)} to the accuracy after {well.step} steps. "
+        + _slow(table)
     )
-    return judge("D04", row, bool(useful), note, when=" or ".join(words) if len(useful) < len(GAINS) else "")
+    when = "the remedy is batch norm"
+    if len(useful) < len(GAINS):
+        when += f" and the weights are {' or '.join(f'{gain:g}' for gain in useful)} times those of He"
+    return judge("D04", row, bool(useful), note, when=when)
+
+
+def _slow(table: DataFrame) -> str:
+    """Write how far a step of the same rate turns large weights, with batch normalization and without."""
+    large = max(GAINS)
+    parts = []
+    for kind, name in NAMES.items():
+        sizes = (pick(table, normalization=kind, gain=gain, quantity=GRADIENT, layer=1) for gain in (large, 1.0))
+        high, normal = (each.estimate for each in sizes)
+        parts.append(f"{name} {10 ** (high - normal):.2g} ({10 ** (high - normal) / large:.2g})")
+    return (
+        f"Norm of dW of layer 1 before training with weights of {large:g} He, as a multiple of that with weights of He "
+        f"(and relative to the weights: how far a step turns them): {', '.join(parts)}"
+    )
 
 
 def _plateau(table: DataFrame, measured: DataFrame) -> Verdict:
@@ -381,7 +411,7 @@ def _plateau(table: DataFrame, measured: DataFrame) -> Verdict:
         + ". One kind of plateau: that of weights near 0"
     )
     holds = bool(row.ci_low > 0.5 and steeper)
-    return judge("E10", row, holds, note, when="the plateau comes from weights near 0 (batch norm)")
+    return judge("E10", row, holds, note, when="what helps is batch norm, and the plateau that of weights near 0")
 
 
 study = Study(
