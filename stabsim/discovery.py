@@ -71,7 +71,7 @@ def describe(error: BaseException, path: Path) -> str:
 
 @contextlib.contextmanager
 def calling(function: str, path: Path) -> Iterator[None]:
-    """Turn any error of a study's function into a StudyError; what is wrong with the disk or with data stays what it is."""
+    """Turn any error of a study's function into a StudyError; what is wrong with disk or data stays what it is."""
     try:
         yield
     except (StoreError, DataError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -275,7 +275,7 @@ def test_a_state_of_another_optimizer_is_refused() -> None:
 
 
 def test_float32_does_not_take_what_it_cannot_hold() -> None:
-    with pytest.raises(ValueError, match=r"^optimizer: epsilon=1e-50 of adam: .* range of float32, 0 or from 1\.18e-38 to"):
+    with pytest.raises(ValueError, match=r"^optimizer: epsilon=1e-50 of adam: .* 0 or from 1\.18e-38 to 3\.4e\+38$"):
         optimizer("adam(epsilon=1e-50)").start(np.zeros(3, np.float32))
     with pytest.raises(ValueError, match=r"learning_rate=1e\+39 of sgd: outside the normal range of float32"):
         optimizer("sgd(learning_rate=1e39)").start(np.zeros(3, np.float32))

@@ -13,6 +13,6 @@ from stabsim.datasets.selection import classification
 from stabsim.datasets.splitting import Split, split
 
 __all__ = [
-    "DATASETS", "LABELED", "MNIST_DIRECTORY", "SCALES", "Data", "DataError", "Source", "Split", "classification", "dataset", "load",
-    "mnist_at_hand", "split",
+    "DATASETS", "LABELED", "MNIST_DIRECTORY", "SCALES", "Data", "DataError", "Source", "Split", "classification",
+    "dataset", "load", "mnist_at_hand", "split",
 ]  # fmt: skip

@@ -13,7 +13,7 @@ Floats = NDArray[np.float64]
 
 
 class DataError(ValueError):
-    """A data set with a name is not there, or not what it should be: in one line that says all, whoever asked for it."""
+    """A named data set is not there, or not what it should be: in one line that says all, whoever asked for it."""
 
 
 @dataclass(frozen=True, eq=False)

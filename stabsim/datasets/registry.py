@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from stabsim.datasets import idx, installed
 from stabsim.checks import path
+from stabsim.datasets import idx, installed
 from stabsim.datasets.data import Data, DataError, Floats
 from stabsim.datasets.scaling import scaling
 from stabsim.names import unknown
