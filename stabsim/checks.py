@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,13 @@ LARGEST_WHOLE_NUMBER = 10**15  # unless told: those beyond are not exact in floa
 
 
 def number(
-    argument: str, value: Any, low: float = -math.inf, high: float = math.inf, *, open_ends: bool = False
+    argument: str,
+    value: Any,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    open_ends: bool = False,
+    open_high: bool = False,
 ) -> float:
     """Return a finite real number (Python's or NumPy's; a bool is none) as float.
 
@@ -26,7 +33,7 @@ def number(
     value : number
         To be checked.
     low, high : float
-        Ends, which are allowed themselves unless ``open_ends``.
+        Ends, which are allowed themselves unless ``open_ends``; with ``open_high`` the high one is not.
 
     Raises
     ------
@@ -48,9 +55,9 @@ def number(
     except OverflowError:  # an int beyond every float
         found = math.inf
     if not math.isfinite(found):
-        raise ValueError(f"{argument} must be {_range(low, high, open_ends)}, not {value}")
-    if not (low < found < high if open_ends else low <= found <= high):
-        raise ValueError(f"{argument} must be {_range(low, high, open_ends)}, not {found!r}")
+        raise ValueError(f"{argument} must be {_range(low, high, open_ends, open_high)}, not {value}")
+    if not (low < found < high if open_ends else low <= found <= high) or (open_high and found == high):
+        raise ValueError(f"{argument} must be {_range(low, high, open_ends, open_high)}, not {found!r}")
     return found + 0.0  # zero without a sign: one value, one spelling, one hash
 
 
@@ -63,9 +70,7 @@ def factor(argument: str, value: Any) -> float:
     Traceback (most recent call last):
     ValueError: momentum must be a finite number >= 0 and < 1, not 1.0
     """
-    if number(argument, value, 0.0, 1.0) == 1.0:
-        raise ValueError(f"{argument} must be a finite number >= 0 and < 1, not {value!r}")
-    return float(value)
+    return number(argument, value, 0.0, 1.0, open_high=True)
 
 
 def whole_number(argument: str, value: Any, least: int = 1, most: int = LARGEST_WHOLE_NUMBER) -> int:
@@ -107,7 +112,13 @@ def whole_numbers(argument: str, values: Any, least: int = 1) -> tuple[int, ...]
 
 
 def array(
-    argument: str, values: ArrayLike, low: float = -math.inf, high: float = math.inf, *, open_ends: bool = False
+    argument: str,
+    values: ArrayLike,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    open_ends: bool = False,
+    open_high: bool = False,
 ) -> NDArray[np.float64]:
     """Return finite numbers between two ends, at least one, as an array of any shape; see `number`.
 
@@ -127,11 +138,28 @@ def array(
     with np.errstate(over="ignore"):  # of longer floats, which are then not finite
         checked = given.astype(np.float64)
     inside = (low < checked) & (checked < high) if open_ends else (low <= checked) & (checked <= high)
-    inside &= np.isfinite(checked)
+    inside &= np.isfinite(checked) & ~(open_high & (checked == high))
     if not np.all(inside):
         wrong = float(checked[~inside].flat[0])
-        raise ValueError(f"{argument} must be {_range(low, high, open_ends)}, not {wrong!r}")
+        raise ValueError(f"{argument} must be {_range(low, high, open_ends, open_high)}, not {wrong!r}")
     return checked
+
+
+def path(argument: str, value: Any) -> str:
+    r"""Return a path as text.
+
+    Examples
+    --------
+    >>> path("directory", b"mnist")
+    Traceback (most recent call last):
+    TypeError: directory must be a path, as text or an os.PathLike of text, not b'mnist'
+    """
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(text, str):
+        raise TypeError(f"{argument} must be a path, as text or an os.PathLike of text, not {brief(value)}")
+    if "\0" in text:
+        raise ValueError(f"{argument} must be a path, which has no zero characters, not {brief(value)}")
+    return text
 
 
 def rows(argument: str, values: Any, shape: str, ends: tuple[int, ...]) -> NDArray[np.float64]:
@@ -176,7 +204,7 @@ def brief(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _range(low: float, high: float, open_ends: bool) -> str:
-    more, less = (">", "<") if open_ends else (">=", "<=")
+def _range(low: float, high: float, open_ends: bool, open_high: bool) -> str:
+    more, less = ">" if open_ends else ">=", "<" if open_ends or open_high else "<="
     ends = [f"{sign} {end:g}" for sign, end in ((more, low), (less, high)) if math.isfinite(end)]
     return f"a finite number {' and '.join(ends)}".strip()

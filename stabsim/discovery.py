@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stabsim.chunk import StoreError
+from stabsim.datasets import DataError
 from stabsim.study import Study
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -70,10 +71,10 @@ def describe(error: BaseException, path: Path) -> str:
 
 @contextlib.contextmanager
 def calling(function: str, path: Path) -> Iterator[None]:
-    """Turn any error of a study's function into a StudyError; what is wrong with the disk stays what it is."""
+    """Turn any error of a study's function into a StudyError; what is wrong with disk or data stays what it is."""
     try:
         yield
-    except StoreError:
+    except (StoreError, DataError):
         raise
     except (Exception, SystemExit) as error:
         raise StudyError(f"{function} of {path}: {describe(error, path)}") from error

@@ -25,6 +25,16 @@ def test_what_is_no_number_is_refused(value: Any) -> None:
         checks.number("gain", value)
 
 
+@pytest.mark.parametrize("value", [-0.1, 1.0, 1.1, math.nan, math.inf])
+def test_a_factor_is_refused_by_one_message(value: float) -> None:
+    message = rf"momentum must be a finite number >= 0 and < 1, not {value}$"
+    with pytest.raises(ValueError, match=message):
+        checks.factor("momentum", value)
+    with pytest.raises(ValueError, match=message):
+        checks.array("momentum", [0.0, value], 0.0, 1.0, open_high=True)
+    assert checks.factor("momentum", 0) == 0.0 and checks.array("momentum", 0.9, 0.0, 1.0, open_high=True) == 0.9
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, np.float32("nan"), 10**400])
 def test_numbers_that_are_not_finite_are_refused(value: Any) -> None:
     with pytest.raises(ValueError, match="gain must be a finite number, not") as caught:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,10 +15,10 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from stabsim.cli import main
-from stabsim.collect import measurements_file
-from stabsim.datasets import MNIST_DIRECTORY, dataset, load, mnist_at_hand, split
+from stabsim.collect import measurements_file, run_study
+from stabsim.datasets import MNIST_DIRECTORY, DataError, dataset, load, mnist_at_hand, split
 from stabsim.datasets.idx import read_idx
-from stabsim.study import Study
+from stabsim.study import Case, Study
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 Edit = Callable[[bytes], bytes]
@@ -202,7 +202,8 @@ def test_arrays_from_a_file(tmp_path: Path) -> None:
         ({"inputs": np.ones((2, 2)), "labels": np.ones(2)}, r"of shape \(samples,\), not float64 \(2,\)"),
         ({"inputs": np.ones((2, 2)), "labels": np.ones(3, int)}, "inputs has 2 samples, its targets 3"),
         ({"inputs": np.ones((2, 2, 2)), "labels": np.ones(2, int)}, r"\(samples, features\), .* not \(2, 2, 2\)"),
-        ({"inputs": np.full((2, 2), np.nan), "labels": np.ones(2, int)}, r"inputs\[0, 0\] is nan"),
+        ({"inputs": np.full((2, 2), np.nan), "labels": np.ones(2, int)}, r"npz: inputs must .* inputs\[0, 0\] is nan"),
+        ({"inputs": np.ones((2, 2)), "labels": np.array(["a", "NaN"])}, r"but labels\[1\] is 'NaN'"),
         ({"inputs": np.ones((2, 2)), "targets": np.ones(2)}, r"targets must have shape \(samples, outputs\)"),
         ({"inputs": np.ones((2, 2)), "targets": np.array([["a"], ["b"]])}, "targets must be an array of numbers"),
         ({"inputs": np.array([[None]]), "labels": np.ones(1, int)}, "Object arrays cannot be loaded"),
@@ -240,11 +241,11 @@ def test_tables_from_a_file(tmp_path: Path) -> None:
     data = load(file)
     assert data.inputs.tolist() == [[1.0, 2.5], [-30.0, 4.0]] and data.classes == ("9", "10")
     assert data.labels.tolist() == [1, 0]
+    file.write_text('length,kind,"wide, or not"\n1,1.0,2.5\n-3e1,1,4\n')
+    assert load(file, label="kind").classes == ("1", "1.0")  # as they are spelled
     chosen = load(file, target="length")
     assert (
-        chosen.targets.tolist() == [[1.0], [-30.0]]
-        and chosen.classes == ()
-        and chosen.inputs[0].tolist() == [10.0, 2.5]
+        chosen.targets.tolist() == [[1.0], [-30.0]] and chosen.classes == () and chosen.inputs[0].tolist() == [1.0, 2.5]
     )
     file.write_text("target,x\n0.5,1\n")
     assert load(file).targets.tolist() == [[0.5]]
@@ -265,7 +266,13 @@ def test_tables_from_a_file(tmp_path: Path) -> None:
         ("x,label\n1,a\n\nnan,b\n", {}, "mine.csv, line 4: 'nan' in column 'x' is no finite number"),
         ("x,y,label\n1,1_0,a\n", {}, "line 2: '1_0' in column 'y' is no finite number"),
         ("x,label\n,a\n", {}, "line 2: '' in column 'x' is no finite number"),
-        ("x,label\n1, \n", {}, "line 2: the cell of column 'label' is empty"),
+        ("x,label\n1, \n", {}, "line 2: '' in column 'label' is no class"),
+        ("x,label\n1,nan\n", {}, "line 2: 'nan' in column 'label' is no class"),
+        ("x,label\n1,a\0\n", {}, r"line 2: 'a\\x00' in column 'label' is no class"),
+        ("x,target\n1,\n", {}, "line 2: '' in column 'target' is no finite number"),
+        ("label,target,x\n1,2,3\n", {"label": "label"}, "'target' would be an input beside 'label': leave it out, or"),
+        ("label,target,x\n1,2,3\n", {"target": "target"}, "'label' would be an input beside 'target'"),
+        ("label,kind,x\n1,2,3\n", {"label": "kind"}, "'label' would be an input beside 'kind'"),
         ("x,target\n1,high\n", {}, "line 2: 'high' in column 'target' is no finite number"),
         ("x,label\n1,a\n1,2,b\n", {}, "mine.csv, line 3: 3 cells, where the first line names 2"),
         ('x,label\n1,"a\n', {}, "mine.csv, line 2: unexpected end of data"),
@@ -288,6 +295,45 @@ def test_files_that_are_not_there_or_of_another_kind(tmp_path: Path) -> None:
     np.savez(tmp_path / "mine.npz", inputs=np.ones((2, 2)), labels=np.ones(2, int))
     with pytest.raises(ValueError, match=r"label and target are columns of a \.csv"):
         load(tmp_path / "mine.npz", label="kind")
+
+
+class Place:
+    """A path of bytes, which the system would take."""
+
+    def __fspath__(self) -> bytes:
+        return b"mine.csv"
+
+
+@pytest.mark.parametrize("path", [5, b"mine.csv", Place(), "\0.csv"])
+def test_what_is_no_path_is_refused(path: Any) -> None:
+    calls: dict[str, Callable[[], object]] = {
+        "path": lambda: load(path),
+        "directory": lambda: split("mnist", directory=path),
+        "directory ": lambda: dataset("digits", directory=path),
+    }
+    for argument, call in calls.items():
+        with pytest.raises((TypeError, ValueError), match=f"^{argument.strip()} must be a path, .*, not ") as caught:
+            call()
+        assert "\n" not in str(caught.value)
+    with pytest.raises(TypeError, match=r"path must be a path, as text or an os\.PathLike of text, not None"):
+        load(cast(Any, None))
+
+
+def test_a_name_beyond_what_the_system_takes_is_no_folder() -> None:
+    with pytest.raises(DataError, match="there is no folder xx"):
+        split("mnist", directory="x" * 5000)
+
+
+def test_data_that_a_study_lacks_is_no_line_of_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(MNIST_DIRECTORY, str(tmp_path))
+
+    def cases(_: str) -> list[Case]:
+        dataset("mnist")
+        return []
+
+    study = Study("mine", "", cases, lambda _: ())
+    with pytest.raises(DataError, match=r"^data set 'mnist' needs train-images-idx3-ubyte"):
+        run_study(study, out=tmp_path, path=Path("mine.py"))
 
 
 def test_the_command_line_tells_every_process_the_folder(

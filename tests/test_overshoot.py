@@ -119,9 +119,9 @@ def test_the_notes_bowl() -> None:
     ("call", "given_to", "message"),
     [
         (overshoot.turning_steps, (0.0, 0.5), "product must be a finite number > 0, not 0.0"),
-        (overshoot.first_overshoot, (0.5, 1.0), "momentum must be < 1, not 1.0"),
+        (overshoot.first_overshoot, (0.5, 1.0), "momentum must be a finite number >= 0 and < 1, not 1.0"),
         (overshoot.outweighing_steps, (math.nan, 0.5), "product must be a finite number > 0, not nan"),
-        (overshoot.largest_rate_without_crossing, (1.0, -0.1), "momentum must be a finite number >= 0 and <= 1"),
+        (overshoot.largest_rate_without_crossing, (1.0, -0.1), ">= 0 and < 1, not -0.1"),
     ],
 )
 def test_what_is_not_allowed_is_refused(call: Any, given_to: Any, message: str) -> None:

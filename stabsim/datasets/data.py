@@ -12,6 +12,10 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 
+class DataError(ValueError):
+    """A named data set is not there, or not what it should be: in one line that says all, whoever asked for it."""
+
+
 @dataclass(frozen=True, eq=False)
 class Data:
     """Samples with their targets, not yet scaled: what `stabsim.datasets.load` returns, and `split` takes.

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stabsim.checks import rows
+from stabsim import checks
 from stabsim.datasets.data import Data, Floats, is_one_hot, of_labels
 from stabsim.names import unknown
 
@@ -27,7 +27,8 @@ def load(path: str | os.PathLike[str], *, label: str | None = None, target: str 
     path : path
         ``.npz``: arrays ``inputs`` (samples, features), and ``labels`` (samples), integers or text, or ``targets``
         (samples, outputs), numbers; nothing pickled. ``.csv``: first a line with the names of the columns, then a
-        sample a line, of finite numbers but for the label; commas, UTF-8.
+        sample a line, of finite numbers but for the label; commas, UTF-8. All columns but that of label or target are
+        inputs, and may be called neither "label" nor "target".
     label : str, optional
         Of a ``.csv``, the column of classes; "label" unless told, if there is one.
     target : str, optional
@@ -36,7 +37,8 @@ def load(path: str | os.PathLike[str], *, label: str | None = None, target: str 
     Returns
     -------
     data : Data
-        Classes are sorted, as numbers where all are. Targets whose rows are all one-hot have classes too, "0", "1", ...
+        Classes are as they are spelled, so that 1 and 1.0 are two, and sorted, as numbers where all are. Targets whose
+        rows are all one-hot have classes too, "0", "1", ...
 
     Raises
     ------
@@ -53,9 +55,9 @@ def load(path: str | os.PathLike[str], *, label: str | None = None, target: str 
     >>> data.inputs.shape, data.classes, data.targets.tolist()
     ((2, 2), ('setosa', 'virginica'), [[1.0, 0.0], [0.0, 1.0]])
     """
-    file = Path(path)
     if not is_file_name(path):
         raise ValueError(f"path must end with .npz or .csv, not {os.fspath(path)!r}")
+    file = Path(path)
     try:
         if file.suffix.lower() == ".csv":
             return _read_csv(file, label, target)
@@ -68,7 +70,7 @@ def load(path: str | os.PathLike[str], *, label: str | None = None, target: str 
 
 def is_file_name(path: str | os.PathLike[str]) -> bool:
     """Return whether a path is of a kind that `load` reads."""
-    return Path(path).suffix.lower() in {".npz", ".csv"}
+    return Path(checks.path("path", path)).suffix.lower() in {".npz", ".csv"}
 
 
 def _read_npz(file: Path) -> Data:
@@ -101,7 +103,11 @@ def _targets(file: Path, arrays: dict[str, NDArray[Any]]) -> tuple[Floats, tuple
             raise ValueError(
                 f"{file}: labels must be integers or text, of shape (samples,), not {labels.dtype} {labels.shape}"
             )
-        return of_labels(labels.astype(str).tolist())
+        names = labels.astype(str).tolist()
+        for place, name in enumerate(names):
+            if _says_nothing(name):
+                raise ValueError(f"{file}: labels must name classes, but labels[{place}] is {name!r}")
+        return of_labels(names)
     targets = _matrix(file, "targets", arrays["targets"])
     one_hot = targets.shape[1] > 1 and is_one_hot(targets)
     return targets, tuple(str(column) for column in range(targets.shape[1])) if one_hot else ()
@@ -111,7 +117,10 @@ def _matrix(file: Path, name: str, array: NDArray[Any]) -> Floats:
     columns = "features" if name == "inputs" else "outputs"
     if array.ndim != 2 or not array.shape[1]:
         raise ValueError(f"{file}: {name} must have shape (samples, {columns}), at least one each, not {array.shape}")
-    return rows(f"{file}: {name}", array, f"(samples, {columns})", array.shape[1:])
+    try:
+        return checks.rows(name, array, f"(samples, {columns})", array.shape[1:])
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{file}: {error}") from error
 
 
 def _read_csv(file: Path, label: str | None, target: str | None) -> Data:
@@ -126,8 +135,8 @@ def _read_csv(file: Path, label: str | None, target: str | None) -> Data:
             if len(cells) != len(names):
                 raise ValueError(f"{file}, line {line}: {len(cells)} cells, where the first line names {len(names)}")
             answers.append(cells.pop(place).strip())
-            if not answers[-1]:
-                raise ValueError(f"{file}, line {line}: the cell of column {names[place]!r} is empty")
+            if not numbers and _says_nothing(answers[-1]):
+                raise ValueError(f"{file}, line {line}: {answers[-1]!r} in column {names[place]!r} is no class")
             inputs.append(_numbers(file, line, names[:place] + names[place + 1 :], cells))
             if numbers:
                 _numbers(file, line, names[place : place + 1], answers[-1:])
@@ -170,6 +179,10 @@ def _answer(file: Path, names: list[str], label: str | None, target: str | None)
         raise ValueError(f"{file}: {unknown('column', chosen, names)}")
     if len(names) == 1:
         raise ValueError(f"{file} has no column beside {chosen!r}")
+    if others := [name for name in ("label", "target") if name in names and name != chosen]:
+        raise ValueError(
+            f"{file}: column {others[0]!r} would be an input beside {chosen!r}: leave it out, or name it otherwise"
+        )
     return names.index(str(chosen)), label is None
 
 
@@ -182,6 +195,11 @@ def _numbers(file: Path, line: int, names: list[str], cells: list[str]) -> Float
         pass
     name, cell = next((name, cell) for name, cell in zip(names, cells, strict=True) if not _is_number(cell))
     raise ValueError(f"{file}, line {line}: {cell.strip()!r} in column {name!r} is no finite number")
+
+
+def _says_nothing(label: str) -> bool:
+    """Return whether a label is none: empty, as missing numbers are written, or with a zero character."""
+    return label.strip().lower() in {"", "nan"} or "\0" in label
 
 
 def _is_number(cell: str) -> bool:

@@ -98,7 +98,7 @@ def _folder(name: str, directory: str | os.PathLike[str] | None) -> Path:
             f"--mnist-dir or {MNIST_DIRECTORY}"
         )
     folder = Path(told)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # which says no of what the system refuses to look at, too
         raise ValueError(f"data set {name!r}: there is no folder {folder}")
     return folder / name if (folder / name).is_dir() else folder
 
@@ -122,7 +122,7 @@ def _file(name: str, folder: Path, stem: str, sides: int) -> Path:
     for ending in ("", ".gz"):
         for mark in "-.":
             path = folder / f"{stem}{mark}idx{sides}-ubyte{ending}"
-            if path.exists():
+            if os.path.exists(path):
                 return path
     raise ValueError(
         f"data set {name!r} needs {stem}-idx{sides}-ubyte or {stem}-idx{sides}-ubyte.gz in {folder}: "

@@ -6,8 +6,9 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from stabsim.checks import path
 from stabsim.datasets import idx, installed
-from stabsim.datasets.data import Data, Floats
+from stabsim.datasets.data import Data, DataError, Floats
 from stabsim.datasets.scaling import scaling
 from stabsim.names import unknown
 
@@ -81,15 +82,19 @@ def read(name: str, directory: Directory = None) -> Data:
 
     Raises
     ------
-    ValueError
-        If it is not there, or a directory is given of one that comes with a package.
+    DataError
+        If it is not there, or not what it should be.
+    TypeError, ValueError
+        If the directory is no path, or one is given of a data set that comes with a package.
     """
     source = DATASETS[name]
-    if source.published:
-        return source.read(directory)
-    if directory is not None:
-        raise ValueError(f"directory={os.fspath(directory)!r}: data set {name!r} comes with an installed package")
-    return source.read()
+    told = None if directory is None else path("directory", directory)
+    if told is not None and not source.published:
+        raise ValueError(f"directory={told!r}: data set {name!r} comes with an installed package")
+    try:
+        return source.read(told) if source.published else source.read()
+    except ValueError as error:
+        raise DataError(str(error)) from error
 
 
 def dataset(name: str, *, directory: Directory = None) -> Floats:

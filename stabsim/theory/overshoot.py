@@ -171,10 +171,7 @@ def _given(product: ArrayLike, momentum: ArrayLike) -> tuple[Floats, Floats]:
 
 
 def _momenta(momentum: ArrayLike) -> Floats:
-    found = array("momentum", momentum, 0.0, 1.0)
-    if np.any(found == 1.0):
-        raise ValueError("momentum must be < 1, not 1.0")
-    return found
+    return array("momentum", momentum, 0.0, 1.0, open_high=True)
 
 
 def _double(p: Floats, a: Floats) -> Floats:

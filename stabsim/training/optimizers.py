@@ -54,7 +54,8 @@ class Optimizer:
     With rate for the learning rate, g for the gradient, sums and means starting from 0:
 
     - sgd: x -= rate g.
-    - momentum: v = momentum v - rate g, x += v.
+    - momentum: v = momentum v - rate g, x += v. Here the rate is inside the velocity: where a schedule changes it, the
+      steps differ from PyTorch's, where v = momentum v + g, x -= rate v. At a rate that stays they are the same.
     - nesterov: the same, with g taken at x + momentum v, which is the point that is told.
     - adagrad: h += g^2, x -= rate g / (sqrt(h) + epsilon).
     - rmsprop: h = decay h + (1 - decay) g^2, and then so.
@@ -108,7 +109,10 @@ class Optimizer:
         tiny, most = float(np.finfo(dtype).tiny), float(np.finfo(dtype).max)
         for key, value in self.parameters.items():
             if isinstance(value, float) and value != 0.0 and not tiny <= abs(value) <= most:
-                raise ValueError(f"{key}={value!r} of {self.name}: outside the normal range of {dtype.name}")
+                raise ValueError(
+                    f"optimizer: {key}={value!r} of {self.name}: outside the normal range of {dtype.name}, 0 or from "
+                    f"{tiny:.3g} to {most:.3g}"
+                )
         return State(0, tuple(np.zeros_like(points) for _ in range(RULES[self.rule].memories)))
 
     def step(self, points: NDArray[Any], gradients: NDArray[Any], state: State) -> None:
@@ -139,6 +143,8 @@ class Optimizer:
         """
         if not _checked("points", points).flags.writeable:
             raise ValueError("points must be writable: a step changes them")
+        if not isinstance(state, State):
+            raise TypeError(f"state must be a State, from start of {self.name}, not {checks.brief(state)}")
         for argument, array in (("gradients", gradients), *(("memories", memory) for memory in state.memories)):
             if _checked(argument, array).shape != points.shape or array.dtype != points.dtype:
                 raise ValueError(
@@ -181,7 +187,10 @@ class Optimizer:
         [-5.507281284, 0.547713702]
         """
         count = checks.whole_number("steps", steps, 0)
-        points, state = start.copy(), self.start(start)
+        if not callable(gradient):
+            raise TypeError(f"gradient must be a function from points to gradients, not {checks.brief(gradient)}")
+        state = self.start(_checked("start", start))
+        points = start.copy()
         found = np.empty((count + 1, *start.shape), start.dtype)
         found[0] = start
         for t in range(count):
