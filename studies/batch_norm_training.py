@@ -254,6 +254,7 @@ def _against(axes: Axes, column: str, rows: DataFrame, *, xlabel: str = "steps",
     rows = rows[rows["step"] > 0]
     axes.set_xscale("log")
     figures.against_depth(axes, rows.assign(layer=rows[column]), by="line", xlabel=xlabel, **looks)
+    axes.xaxis.set_minor_formatter("")  # of an axis of about a decade they would be labels on labels
     powers = range(math.ceil(math.log10(rows[column].min())), math.floor(math.log10(rows[column].max())) + 1)
     axes.set_xticks([10.0**power for power in powers], labels=[f"{10.0**power:g}" for power in powers])
 
