@@ -273,16 +273,9 @@ def _apart(lead: DataFrame) -> tuple[float, float]:
 
     That of the other two is of the difference of AdaGrad's ratios, too wide if anything.
     """
-    one, other = lead.itertuples()
-    far = [one.estimate, other.estimate, one.estimate - other.estimate]
-    ends = [
-        one.ci_low,
-        one.ci_high,
-        other.ci_low,
-        other.ci_high,
-        one.ci_low - other.ci_high,
-        one.ci_high - other.ci_low,
-    ]
+    middle, low, high = (lead[name].to_numpy(np.float64) for name in ("estimate", "ci_low", "ci_high"))
+    far = [*middle, middle[0] - middle[1]]
+    ends = [*low, *high, low[0] - high[1], high[0] - low[1]]
     return float(np.abs(far).max()), float(np.abs(ends).max())
 
 
