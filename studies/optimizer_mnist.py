@@ -204,7 +204,8 @@ def _notes(axes: Axes, place: float, corner: Literal["upper right", "lower right
         (drawn,) = axes.plot(place, NOTES[name], linestyle="none", zorder=4, **looks)
     named = axes.get_legend()
     names = [] if named is None else list(zip(named.legend_handles, named.get_texts(), strict=True))
-    handles, texts = [handle for handle, _ in names], [text.get_text() for _, text in names]
+    handles: list[Any] = [handle for handle, _ in names]
+    texts = [text.get_text() for _, text in names]
     axes.legend([*handles, drawn], [*texts, "the notes' nets"], loc=corner, handlelength=1.0)
 
 
