@@ -10,7 +10,7 @@ OLD_PYTHON := error: $(PYTHON) must be Python 3.11 or newer with venv and ensure
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*  ##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## /\1\t/' | expand -t 12
 
-figures: compiled  ## run every study at quick scale and draw figures/
+figures: $(INSTALLED)  ## run every study at quick scale and draw figures/
 	$(BIN)/stabsim run --all --scale quick
 
 ledger: $(INSTALLED)  ## run every study at paper scale and write data/claims.csv
