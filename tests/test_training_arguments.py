@@ -92,7 +92,7 @@ X, Y = np.ones((5, 4)), np.tile([1.0, 0.0], (5, 1))
             "output_activation='tanh' needs a last layer with f",
         ),
         (
-            {"data": (X, np.eye(2)[[0, 1, 0, 1, 1]]), "test": (X, Y), "quantities": ("test_accuracy",)},
+            {"data": (X, np.eye(2)[[0, 1, 0, 1, 1]]), "test": (X, Y / 2), "quantities": ("test_accuracy",)},
             "'test_accuracy' does not exist in this training: it needs test=(inputs, targets) of classes",
         ),
         ({"test": (X * 1e300, Y)}, "inputs of test must be up to 3.4e+38"),

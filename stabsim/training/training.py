@@ -159,10 +159,10 @@ class Training:
         if isinstance(data, Regression):
             largest = {"input_mean of data": abs(data.input_mean), "noise of data": data.noise}
         else:
-            named_sides = [("inputs", data[0]), ("targets", data[1])]
-            if self.test is not None:
-                named_sides += [("inputs of test", self.test[0]), ("targets of test", self.test[1])]
-            largest = {name: float(np.abs(side).max()) for name, side in named_sides}
+            largest = {name: float(np.abs(side).max()) for name, side in zip(("inputs", "targets"), data, strict=True)}
+        if self.test is not None:
+            sides = zip(("inputs of test", "targets of test"), self.test, strict=True)
+            largest |= {name: float(np.abs(side).max()) for name, side in sides}
         for what, size in largest.items():
             if size > float(limits.max):
                 raise ValueError(f"{what} must be up to {limits.max:.3g}, what {self.precision} holds, not {size!r}")
