@@ -24,7 +24,7 @@ def command() -> None:
     from stabsim.kernels.compile import cache_directory
 
     start = time.monotonic()
-    click.echo("compiling in both precisions: this usually takes one to two minutes", err=True)
+    click.echo("compiling in both precisions: this takes several minutes", err=True)
     compile_all()
     removed = prune(cache_directory())
     click.echo(
