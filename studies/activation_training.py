@@ -7,7 +7,6 @@ told. Nets that are compared start from the same random numbers and see the same
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from stabsim.counting import exact_interval
 from stabsim.datasets import split
 from stabsim.network import Network
 from stabsim.study import Case, Collected, Drawing, Study, Verdict
-from stabsim.training import Trained, train
+from stabsim.training import Trained, counting_divergence, train
 from stabsim.verdicts import judge, k_of_n, mean_with_interval, pick, select
 
 if TYPE_CHECKING:
@@ -90,8 +89,7 @@ def widths(depth: int) -> tuple[int, ...]:
 def trained(network: Network, *, nets: int, steps: int, record: tuple[int, ...] | None = None, **given: Any) -> Trained:
     """Return nets that were trained on digits."""
     data = split("digits")
-    with warnings.catch_warnings():  # those that diverge are counted
-        warnings.filterwarnings("ignore", ".* nets diverged", RuntimeWarning)
+    with counting_divergence():
         return train(
             network, nets=nets, steps=steps, data=data.train, test=data.test, batch=BATCH, loss=LOSS, seed=1,
             record=record or (steps,), **given,

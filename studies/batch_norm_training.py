@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +15,7 @@ from stabsim.counting import exact_interval
 from stabsim.datasets import Split, mnist_at_hand, split
 from stabsim.network import Network
 from stabsim.study import Case, Collected, Drawing, Study, Verdict
-from stabsim.training import Trained, train
+from stabsim.training import Trained, counting_divergence, train
 from stabsim.verdicts import counted, judge, k_of_n, mean_with_interval, pick, select
 
 if TYPE_CHECKING:
@@ -87,8 +86,7 @@ def trained(
 ) -> Trained:  # fmt: skip
     """Return nets trained as the claim says, unless told otherwise; those that diverge are counted."""
     inputs, targets = (part[:samples] for part in digits.train)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".* nets diverged", RuntimeWarning)
+    with counting_divergence():
         return train(
             network(normalization, gain), nets=nets, steps=steps, data=(inputs, targets),
             test=digits.test, batch=BATCH, loss="softmax_cross_entropy", optimizer=f"sgd(learning_rate={rate})", seed=1,

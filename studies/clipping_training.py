@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,7 +14,7 @@ from stabsim.cli import run_script
 from stabsim.datasets import Split, mnist_at_hand, split
 from stabsim.network import Network
 from stabsim.study import Case, Collected, Drawing, Study, Verdict
-from stabsim.training import Trained, train
+from stabsim.training import Trained, counting_divergence, train
 from stabsim.verdicts import counted, judge, k_of_n, mean_with_interval, pick, select
 
 if TYPE_CHECKING:
@@ -92,8 +91,7 @@ def trained(
 ) -> Trained:  # fmt: skip
     """Return nets trained as the claim says, unless told otherwise; those that diverge are counted."""
     clipped = clipping != NONE
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".* nets diverged", RuntimeWarning)
+    with counting_divergence():
         return train(
             network(gain), nets=nets, steps=steps, data=digits.train, test=digits.test, batch=BATCH,
             loss="softmax_cross_entropy", optimizer=f"sgd(learning_rate={rate})", seed=1,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from stabsim.cli import run_script
 from stabsim.datasets import split
 from stabsim.network import Network
 from stabsim.study import Case, Collected, Drawing, Study, Verdict
-from stabsim.training import Trained, train
+from stabsim.training import Trained, counting_divergence, train
 from stabsim.verdicts import counted, judge, k_of_n, mean_with_interval, pick, select
 
 if TYPE_CHECKING:
@@ -84,8 +83,7 @@ def _he(gain: float) -> str:
 
 def trained(network: Network, *, form: str, **given: Any) -> Trained:
     """Return nets that were trained on digits in a format."""
-    with warnings.catch_warnings():  # those that diverge are counted
-        warnings.filterwarnings("ignore", ".* nets diverged", RuntimeWarning)
+    with counting_divergence():
         return train(
             network, data=split("digits").train, batch=BATCH, loss="softmax_cross_entropy", **FORMATS[form], **given
         )

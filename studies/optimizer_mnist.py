@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -16,7 +15,7 @@ from stabsim.cli import run_script
 from stabsim.datasets import dataset, mnist_at_hand, split
 from stabsim.network import Network
 from stabsim.study import Case, Collected, Drawing, Study, Verdict
-from stabsim.training import Trained, train
+from stabsim.training import Trained, counting_divergence, train
 from stabsim.verdicts import judge, mean_with_interval, median_with_interval, pick, select
 
 if TYPE_CHECKING:
@@ -93,8 +92,7 @@ def _pairs() -> list[tuple[str, str]]:
 
 def _trained(optimizer: str, nets: int, record: Sequence[int], samples: int | None = None) -> Trained:
     data = split(mnist_at_hand(), scale="unit", samples=samples)
-    with warnings.catch_warnings():  # those that diverge are counted
-        warnings.filterwarnings("ignore", ".* nets diverged", RuntimeWarning)
+    with counting_divergence():
         return train(
             NETWORK, nets=nets, steps=max(record), data=data.train, test=data.test, batch=BATCH,
             order="with_replacement", loss="softmax_cross_entropy", optimizer=optimizer, record=record,

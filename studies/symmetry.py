@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from stabsim.arguments import make_task
 from stabsim.cli import run_script
 from stabsim.network import Network
 from stabsim.study import Case, Collected, Drawing, Study, Verdict
-from stabsim.training import Regression, Trained, train
+from stabsim.training import Regression, Trained, counting_divergence, train
 from stabsim.verdicts import judge, pick, select, with_interval
 
 if TYPE_CHECKING:
@@ -57,8 +56,7 @@ def trained(
     """Return trained nets: a regression whose teacher has one hidden layer."""
     data = Regression(Network((INPUTS, 16, 1), "tanh", "lecun_normal"), samples=128, input_mean=0.5)
     arguments: dict[str, Any] = {"precision": "float64"} | given
-    with warnings.catch_warnings():  # those that diverge are counted
-        warnings.filterwarnings("ignore", ".* nets diverged", RuntimeWarning)
+    with counting_divergence():
         return train(
             Network((INPUTS, width, width, 1), activation, weights, bias_std=bias_std), nets=NETS[scale], steps=STEPS,
             optimizer=f"sgd(learning_rate={RATE})", batch=BATCH, data=data, seed=1, record=range(0, STEPS + 1, EVERY),

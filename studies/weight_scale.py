@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from stabsim.cli import run_script
 from stabsim.datasets import mnist_at_hand, split
 from stabsim.network import Network
 from stabsim.study import Case, Collected, Drawing, Study, Verdict
-from stabsim.training import Trained, train
+from stabsim.training import Trained, counting_divergence, train
 from stabsim.verdicts import counted, judge, mean_with_interval, pick, select
 
 if TYPE_CHECKING:
@@ -101,8 +100,7 @@ def measure(scale: str) -> DataFrame:
     for setting, (normalization, rate, scales) in SETTINGS.items():
         accuracies = []
         for size in scales:
-            with warnings.catch_warnings():  # those that diverge are counted
-                warnings.filterwarnings("ignore", ".* nets diverged", RuntimeWarning)
+            with counting_divergence():
                 trained = train(
                     network(normalization, size), nets=NETS[scale]["trained"], steps=STEPS, data=data, test=test,
                     batch=BATCH, loss="softmax_cross_entropy", optimizer=f"sgd(learning_rate={rate!r})",

@@ -6,7 +6,7 @@ from stabsim.training.presets import PRESETS
 from stabsim.training.profiles import passages
 from stabsim.training.result import Trained
 from stabsim.training.schedules import SCHEDULES, Schedule, schedule
-from stabsim.training.trainer import train
+from stabsim.training.trainer import counting_divergence, train
 
 __all__ = [
     "OPTIMIZERS",
@@ -16,6 +16,7 @@ __all__ = [
     "Regression",
     "Schedule",
     "Trained",
+    "counting_divergence",
     "optimizer",
     "passages",
     "schedule",

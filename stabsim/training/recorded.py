@@ -69,16 +69,26 @@ WATCHED = {  # what is watched only if one of these is asked for
     "dead": DEAD,
     "drift": tuple(name for name in OF_LAYERS if name.startswith(("mean_shift", "variance_ratio", "wasserstein"))),
 }
-NEEDS: dict[str, Callable[[Any], bool]] = {  # what only some trainings have
-    "accuracy": lambda training: training.classes,
-    "test_loss": lambda training: training.test is not None,
-    "test_accuracy": lambda training: training.classes and training.tested_classes,
-    **dict.fromkeys(
-        ("clip_engagement", "clip_cosine", "clipped_fraction"), lambda training: training.clipping is not None
+Need = tuple[Callable[[Any], bool], str]  # whether a training has it, and what it lacks
+_CLIPPED: Need = (lambda training: training.clipping is not None, "it needs clipping")
+_DRIFTING: Need = (
+    lambda training: training.batch > 1 and not training.rounded,
+    "it needs batch >= 2 and numbers that are not rounded",
+)
+NEEDS: dict[str, Need] = {  # what only some trainings have
+    "accuracy": (lambda training: training.classes, "targets are no classes"),
+    "test_loss": (lambda training: training.test is not None, "it needs test=(inputs, targets)"),
+    "test_accuracy": (
+        lambda training: training.classes and training.tested_classes,
+        "it needs test=(inputs, targets) of classes",
     ),
-    **dict.fromkeys(WATCHED["drift"], lambda training: training.batch > 1 and not training.rounded),
-    "activation_correlation": lambda training: training.batch > 1,
-    "activation_saturated_fraction": lambda training: training.network.skip is None,
+    **dict.fromkeys(("clip_engagement", "clip_cosine", "clipped_fraction"), _CLIPPED),
+    **dict.fromkeys(WATCHED["drift"], _DRIFTING),
+    "activation_correlation": (lambda training: training.batch > 1, "it needs batch >= 2"),
+    "activation_saturated_fraction": (
+        lambda training: training.network.skip is None,
+        "sums of residual connections have no limits",
+    ),
 }
 
 IN_TIME = ("activation", "activation_gradient", "preactivation_gradient")  # of which there are signals by time step
@@ -127,18 +137,8 @@ def _missing(name: str, training: Any) -> str:
     """Say why a quantity does not exist in a training; nothing if it does."""
     if training.shape.recurrent and not _goes_with_cells(name):
         return f"not with {training.network.arguments[training.network.cell.kind]}"
-    return "" if NEEDS.get(name, lambda _: True)(training) else _MISSING[name]
-
-
-_MISSING = {
-    "accuracy": "targets are no classes",
-    "test_loss": "it needs test=(inputs, targets)",
-    "test_accuracy": "it needs test=(inputs, targets) of classes",
-    **dict.fromkeys(("clip_engagement", "clip_cosine", "clipped_fraction"), "it needs clipping"),
-    **dict.fromkeys(WATCHED["drift"], "it needs batch >= 2 and numbers that are not rounded"),
-    "activation_correlation": "it needs batch >= 2",
-    "activation_saturated_fraction": "sums of residual connections have no limits",
-}
+    there, lacking = NEEDS.get(name, (lambda _: True, ""))
+    return "" if there(training) else lacking
 
 
 def signals_of(quantities: Sequence[str]) -> tuple[Quantity, ...]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from stabsim import checks
@@ -202,6 +203,27 @@ def train(
     if diverged := trained.divergence:
         warnings.warn(diverged, RuntimeWarning, stacklevel=2)
     return trained
+
+
+@contextlib.contextmanager
+def counting_divergence() -> Iterator[None]:
+    """Keep `train` from warning of nets that diverge, where these are counted.
+
+    Examples
+    --------
+    >>> from stabsim import Network
+    >>> x = [[1.0], [1.0]]
+    >>> with counting_divergence():
+    ...     trained = train(
+    ...         Network((1, 1), "linear", "lecun_normal"), nets=1, steps=99, data=(x, x),
+    ...         optimizer="sgd(learning_rate=99)",
+    ...     )
+    >>> trained.divergence.split(",")[0]
+    '1 of 1 nets diverged'
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".* nets diverged", RuntimeWarning)
+        yield
 
 
 def _checked(network: Network, *, data: Any, test: Any, precision: str, order: str, **given: Any) -> Training:
