@@ -466,10 +466,8 @@ def _pinned(measured: DataFrame) -> Verdict:
         return ", ".join(f"{found(n, 'batch').estimate:.2g} for {found(n, 'none').estimate:.2g} ({n})" for n in WEIGHTS)
 
     inputs = both(lambda name, norm: pick(last, activation=name, normalization=norm))
-    weights, batches = (
-        both(lambda name, norm, cause=cause: _net(measured, f"seen_{cause}", name, norm))  # type: ignore[misc]
-        for cause in ("weights", "batches")
-    )
+    weights = both(lambda name, norm: _net(measured, "seen_weights", name, norm))
+    batches = both(lambda name, norm: _net(measured, "seen_batches", name, norm))
     shown, row = _shown(left, pins)
     note = (
         f"drift of layers' inputs z by weights with batch norm, by that of the same nets without, at the end, {shown}, "

@@ -32,12 +32,11 @@ def naive(name: str, t: int, steps: int, *, every: int = 500, factor: float = 0.
 def test_factors_are_those_of_the_formulas_behind_a_line(
     name: str, steps: int, warmup: int, every: int, value: float
 ) -> None:
-    own = {"constant": {}, "step": {"every": every, "factor": value}, "cosine": {"end": value}}[name]
+    own: dict[str, Any] = {"constant": {}, "step": {"every": every, "factor": value}, "cosine": {"end": value}}[name]
     text = ", ".join(f"{key}={each!r}" for key, each in (own | {"warmup": warmup}).items())
     found = schedule(f"{name}({text})").factors(steps)
     expected = [
-        (t + 1) / warmup if t < warmup else naive(name, t - warmup, steps - warmup, **own)  # type: ignore[arg-type]
-        for t in range(steps)
+        (t + 1) / warmup if t < warmup else naive(name, t - warmup, steps - warmup, **own) for t in range(steps)
     ]
     assert found.dtype == np.float64 and found == pytest.approx(expected, rel=1e-12)
 

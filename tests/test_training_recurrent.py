@@ -127,13 +127,18 @@ def test_training_is_that_of_a_loop_in_numpy(kind: str, inputs: int, state: int,
             oracle.parameters[i] = oracle.parameters[i] - rate * m / (np.sqrt(v) + 1e-8)
 
 
+def gates(parts: Any) -> Floats:
+    """Return what a trace has of each gate, side by side."""
+    return np.hstack(parts)
+
+
 @pytest.mark.parametrize("kind", CELLS)
 def test_nets_start_as_those_of_the_simulator(kind: str) -> None:
     trained = train(network(kind), nets=4, steps=0, data=data(), seed=SEED, quantities=("loss",), keep_weights=True)
     seen = trace(network(kind), net=3, seed=SEED)
-    w = np.vstack([np.hstack(seen.weight), np.hstack(seen.recurrent_weight)])  # type: ignore[arg-type]
+    w = np.vstack([gates(seen.weight), gates(seen.recurrent_weight)])
     assert np.array_equal(trained.weights(1)[3, 0], w)
-    assert np.array_equal(trained.biases(1)[3, 0], np.hstack(seen.bias))  # type: ignore[arg-type]
+    assert np.array_equal(trained.biases(1)[3, 0], gates(seen.bias))
 
 
 def test_what_reads_the_state_has_the_law_that_is_told() -> None:
@@ -178,8 +183,8 @@ def test_what_is_not_trained_stays() -> None:
         assert np.array_equal(trained.biases(layer)[:, 0], trained.biases(layer)[:, 1])
         assert not np.array_equal(trained.weights(layer)[:, 0], trained.weights(layer)[:, 1])
     seen = trace(network("lstm"), net=1, seed=SEED)
-    assert np.array_equal(trained.biases(1)[1, 0], np.hstack(seen.bias))  # type: ignore[arg-type]
-    assert 0.05 < np.std(trained.weights(1)[1, 0][:INPUTS] - np.hstack(seen.weight)) < 0.2  # type: ignore[arg-type]
+    assert np.array_equal(trained.biases(1)[1, 0], gates(seen.bias))
+    assert 0.05 < np.std(trained.weights(1)[1, 0][:INPUTS] - gates(seen.weight)) < 0.2
 
 
 def first_bit(steps: int, samples: int = 128) -> tuple[Floats, Floats]:

@@ -355,6 +355,14 @@ def scale(values, factor):
         values[i] *= by
 
 
+@kernel(fastmath=CONTRACT)
+def product(x, y, out):
+    """Write x y, element by element; `multiply` sums up as well."""
+    wide_vectors()
+    for i in range(out.size):
+        out[i] = x[i] * y[i]
+
+
 @kernel()
 def multiply_in_place(values, factors):
     """Multiply element by element."""

@@ -55,14 +55,6 @@ def multiply_4(a, b, c, d, out):
 
 
 @kernel(fastmath=CONTRACT)
-def multiply_2(a, b, out):
-    """Write a b."""
-    wide_vectors()
-    for i in range(out.size):
-        out[i] = a[i] * b[i]
-
-
-@kernel(fastmath=CONTRACT)
 def mix(a, x, b, y, out):
     """Write a x + b y."""
     wide_vectors()
@@ -253,7 +245,7 @@ def lstm_forward(net, ask, row, t):
     c = cell_state(net, t)
     mix(value(net, FORGET), flat(cell_state(net, t - 1)), value(net, INPUT), value(net, CANDIDATE), flat(c))
     activate(net, c, OUT)
-    multiply_2(value(net, OUTPUT), value(net, OUT), flat(recurrent.state(net, t)))
+    blocks.product(value(net, OUTPUT), value(net, OUT), flat(recurrent.state(net, t)))
     recurrent.add_tensor(row, r.CELL_STATE, ask.wanted, c, ALL)
     record_forward(net, ask, row, t, LSTM_GATES)
 
@@ -276,7 +268,7 @@ def lstm_back(net, ask, row, t, exponent):
     before = flat(cell_state(net, t - 1))
     multiply_4(flat(dc), before, value(net, FORGET), rest(net, FORGET), gradient(net, FORGET))
     multiply_3(flat(dc), value(net, INPUT), rest(net, CANDIDATE), gradient(net, CANDIDATE))
-    multiply_2(flat(dc), value(net, FORGET), flat(dc_below))
+    blocks.product(flat(dc), value(net, FORGET), flat(dc_below))
     ds = record_back(net, ask, row, t, LSTM_GATES, exponent)
     recurrent.pull_back(net, LSTM_GATES, ds, below)
     return exponent + rescale(below, dc_below)
@@ -337,7 +329,7 @@ def gru_back(net, ask, row, t, exponent):
     seen = recurrent.preactivation_gradient(net, DA, GRU_GATES, t)
     blocks.copy(flat(ds), flat(seen))
     da = place(net, OUT)  # which a GRU does not have
-    multiply_2(of_candidate, value(net, RESET), flat(da))
+    blocks.product(of_candidate, value(net, RESET), flat(da))
     recurrent.put(da, seen, CANDIDATE * net.widths[1], ALL)
     recurrent.pull_back(net, GRU_GATES, seen, below)
     add_product(flat(dh), update, flat(below))

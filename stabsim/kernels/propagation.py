@@ -217,13 +217,6 @@ def _denormalize(learner, vector, l, rows, ds):
         normalization.denormalize_samples(ds, n, scales, structure.normalization == LAYER, structure.epsilon)
 
 
-@kernel(fastmath=CONTRACT)
-def _product(x, y, out):
-    wide_vectors()
-    for i in range(out.size):
-        out[i] = x[i] * y[i]
-
-
 @atom
 def _waiting(learner, l, rows):
     """Return the gradient that waits for the block that ends at layer l to begin, or that has waited for layer l."""
@@ -241,7 +234,7 @@ def pass_back(learner, vector, rows, to_inputs):
         round_all(flat(dz), problem.format)
         if ends_block and place in (INSIDE, BETWEEN):
             blocks.copy(flat(dz), _waiting(learner, l, rows))
-        _product(flat(dz), flat(signal(learner, k.D, l, rows)), flat(ds))
+        blocks.product(flat(dz), flat(signal(learner, k.D, l, rows)), flat(ds))
         if ends_block and place == AFTER:
             blocks.copy(flat(ds), _waiting(learner, l, rows))
         if ends_block and place != BEFORE and structure.branch != 1.0:

@@ -25,7 +25,6 @@ from stabsim.kernels.gated import (
     UPDATE,
     add_product,
     mix,
-    multiply_2,
 )  # fmt: skip
 from stabsim.kernels.learner import bias_of, fan_in_of, part, signal, weights_of, width_of
 from stabsim.kernels.views import as_matrix, flat, stretch
@@ -150,7 +149,7 @@ def _lstm_forward(learner, s, gates, slopes, before, c, h):
         mix(forget, before[b], of_input, candidate, c[b])
         out = _of_gate(gates, b, OUT, units)
         learner.activation(c[b], out, _of_gate(slopes, b, OUT, units))
-        multiply_2(_of_gate(gates, b, OUTPUT, units), out, h[b])
+        blocks.product(_of_gate(gates, b, OUTPUT, units), out, h[b])
 
 
 @kernel(fastmath=CONTRACT)
@@ -239,7 +238,7 @@ def pass_back(learner, vector, rows):
     gates, inputs, steps = learner.problem.gates, inputs_of(learner), steps_of(learner)
     units, width = fan_in_of(learner, READOUT), gates * fan_in_of(learner, READOUT)
     ds = signal(learner, k.DS, READOUT, rows)
-    multiply_2(flat(signal(learner, k.DZ, READOUT, rows)), flat(signal(learner, k.D, READOUT, rows)), flat(ds))
+    blocks.product(flat(signal(learner, k.DZ, READOUT, rows)), flat(signal(learner, k.D, READOUT, rows)), flat(ds))
     dw, db = weights_of(learner, k.GRADIENT, READOUT), bias_of(learner, k.GRADIENT, READOUT)
     propagation.sum_over_samples(state(learner, steps, rows), ds, dw, db)
     dense.multiply_back(ds, weights_of(learner, vector, READOUT), at(learner, k.DH, steps, rows, units))
@@ -276,7 +275,7 @@ def _step_back(learner, t, rows, w):
         for b in range(rows):
             _lstm_back(units, values[b], slopes[b], before[b], dh[b], dc[b], s[b])
     else:
-        multiply_2(flat(dh), flat(slopes), flat(s))
+        blocks.product(flat(dh), flat(slopes), flat(s))
     dense.multiply_back(s, w, below)
 
 

@@ -264,7 +264,7 @@ def _follow(learner, path):
 @kernel(apart=True)
 def _clip(learner, path, counts, rows, recorded):
     """Clip the gradient, count, and write what is recorded of it."""
-    updates.clip(learner, path.squares[0], counts)
+    updates.clip(learner, path.squares, counts)
     blocks.fill(counts[0], 0.0)
     for l in range(1, counts.shape[0]):
         for column in range(counts.shape[1]):

@@ -51,9 +51,8 @@ def _count(counts, clipped, size, before, after, both):
 
 
 @kernel()
-def _clip_norm(values, squares, bound, counts):
-    """Multiply so that a norm of ``sqrt(squares)`` becomes the bound, if it is larger; squares may be of more."""
-    own = blocks.inner_products(values, values)[0]
+def _clip_norm(values, own, squares, bound, counts):
+    """Multiply so that a norm of ``sqrt(squares)`` becomes the bound, if it is larger; ``own`` are those of values."""
     norm = math.sqrt(squares)
     factor = bound / norm if norm > bound else 1.0
     if norm > bound:
@@ -101,8 +100,8 @@ def _vectors(learner, l):
 
 
 @kernel(apart=True)
-def clip(learner, total, counts):
-    """Clip the gradient in place, and count; ``total`` is its squared norm."""
+def clip(learner, squares, counts):
+    """Clip the gradient in place, and count; ``squares`` are the squared norms of the whole, and of each layer."""
     rule = learner.course.clip
     for l in range(1, counts.shape[0]):
         blocks.fill(counts[l], 0.0)
@@ -112,19 +111,21 @@ def clip(learner, total, counts):
             clipped, before, after, both = _clip_elements(gradient, rule.bound)
             _count(counts[l], clipped, gradient.size, before, after, both)
         elif rule.kind == GLOBAL_NORM:
-            _clip_norm(gradient, total, rule.bound, counts[l])
+            _clip_norm(gradient, squares[l], squares[0], rule.bound, counts[l])
         else:
             if rule.kind == NORM:
-                _clip_norm(flat(dw), blocks.inner_products(flat(dw), flat(dw))[0], rule.bound, counts[l])
+                own = blocks.dot(flat(dw), flat(dw))
+                _clip_norm(flat(dw), own, own, rule.bound, counts[l])
             else:
                 _clip_columns(dw, weights_of(learner, k.PARAMETERS, l), rule, counts[l])
             for number in range(_vectors(learner, l)):
                 of_one = vector_of(learner, k.GRADIENT, l, number)
-                own = vector_of(learner, k.PARAMETERS, l, number)
+                moved = vector_of(learner, k.PARAMETERS, l, number)
                 bound = rule.bound
                 if rule.kind == ADAPTIVE:
-                    bound *= max(math.sqrt(blocks.inner_products(own, own)[0]), rule.epsilon)
-                _clip_norm(of_one, blocks.inner_products(of_one, of_one)[0], bound, counts[l])
+                    bound *= max(math.sqrt(blocks.dot(moved, moved)), rule.epsilon)
+                own = blocks.dot(of_one, of_one)
+                _clip_norm(of_one, own, own, bound, counts[l])
 
 
 @kernel(fastmath=CONTRACT)
