@@ -42,7 +42,7 @@ Watch = namedtuple(
     "Watch", "times classes middle whole test last paths units signals dead drift wanted blank pivots saturation"
 )  # fmt: skip
 # Where it is kept: one vector of the net's precision and one of float64, each with where its parts start and end.
-# Every array of a group makes each function that takes a net slower to call, and 1% longer to compile.
+# Every array of a group makes each function that takes a net slower to call, and longer to compile.
 Memory = namedtuple("Memory", "reals places doubles double_places no_curvature")
 # Of a recurrent net, by time step: inputs, states (0 first), gradients by these; of all gates side by side what they
 # are functions of, later the gradient by it, and values and slopes; what the state adds, of a GRU later what W sees.
