@@ -185,7 +185,7 @@ def read_ledger(path: Path) -> list[Entry]:
 
 
 def read_verdicts(path: Path) -> list[Entry]:
-    """Return the entries of a file of `stabsim.collect.save_verdicts`, ``.../<study>/verdicts.json``.
+    """Return the entries of a file of `stabsim.outputs.save_verdicts`, ``.../<study>/verdicts.json``.
 
     Raises
     ------

@@ -10,6 +10,7 @@ checksum, task and range.
 
 from __future__ import annotations
 
+import bisect
 import fcntl
 import hashlib
 import itertools
@@ -67,6 +68,7 @@ class Store:
         self.directory = Path(directory)
         self.damaged: list[tuple[Path, str]] = []
         self._lock: int | None = None
+        self._ranges: dict[str, list[tuple[int, int]]] = {}  # by key, sorted, while nobody else may write
 
     def __enter__(self) -> Self:
         with one_line(f"cannot open the study in {self.directory}"):
@@ -92,6 +94,7 @@ class Store:
         if self._lock is not None:
             os.close(self._lock)
         self._lock = None
+        self._ranges.clear()
 
     def task(self, text: str) -> str:
         """Return the key of a task, and write its canonical JSON to ``task.json`` if that is not there.
@@ -164,11 +167,17 @@ class Store:
         data = encode(key, first, last, arrays)
         if not (path.parent / "task.json").exists():
             raise ValueError(f"key={key!r} has no task in {self.directory}: call task(text) first")
-        for other_first, other_last in self.ranges(key):
+        if key not in self._ranges:
+            self._ranges[key] = self.ranges(key)
+        ranges = self._ranges[key]
+        place = bisect.bisect_left(ranges, (first, last))
+        for other_first, other_last in ranges[max(place - 1, 0) : place + 1]:
             if (other_first, other_last) != (first, last) and other_first < last and first < other_last:
                 raise ValueError(f"range [{first}, {last}) overlaps [{other_first}, {other_last}) in {path.parent}")
         if self.read(key, first, last) is None:
             write_atomically(path, data)
+            if (first, last) not in ranges[place : place + 1]:  # as one that was damaged is
+                ranges.insert(place, (first, last))
         elif path.read_bytes() != data:
             raise ValueError(f"{path} is there with other content: the same task gave two different sums")
 

@@ -15,9 +15,10 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from stabsim.cli import main
-from stabsim.collect import measurements_file, run_study
 from stabsim.datasets import MNIST_DIRECTORY, DataError, dataset, load, mnist_at_hand, split
 from stabsim.datasets.idx import read_idx
+from stabsim.outputs import measurements_file
+from stabsim.running import run_study
 from stabsim.study import Case, Study
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")

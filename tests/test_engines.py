@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from stabsim.chunk import StoreError
 from stabsim.collect import collect, progress
-from stabsim.engines import ENGINES, Engine, Range, engine, local
+from stabsim.engines import ENGINES, Engine, EngineError, Range, engine, local
 from stabsim.moments import Sums
 from stabsim.names import unknown
+from stabsim.result import Result
 from stabsim.store import Store
 from stabsim.study import Case
 from tests.test_cli import Call, call
@@ -101,17 +103,50 @@ def test_an_engine_that_leaves_chunks_out_is_refused(call: Call, monkeypatch: py
 
 
 def test_progress_is_told_of_each_case(tmp_path: Path) -> None:
-    told = []
+    told: list[tuple[str, int, int, int | None]] = []
+
+    def note(label: str, done: int, wanted: int, current: Callable[[], Result | None]) -> None:
+        found = current()
+        told.append((label, done, wanted, None if found is None else found.nets))
+
     with Store(tmp_path) as store:
-        collect(CASES, store, 1, lambda *what: told.append((*what[:3], what[3]().nets)), last_first)
+        collect(CASES, store, 1, note, last_first)
     two, one = "case 2 of 2 (2)", "case 1 of 2 (1)"
-    assert told == [
-        (two, 904, 5000, 904),
+    assert told == [  # what comes before its turn is not in a result yet
+        (two, 904, 5000, None),
         (two, 5000, 5000, 5000),
-        (one, 808, 9000, 808),
-        (one, 4904, 9000, 4904),
+        (one, 808, 9000, None),
+        (one, 4904, 9000, None),
         (one, 9000, 9000, 9000),
     ]
+
+
+def test_a_chunk_that_is_damaged_before_its_turn_is_named(tmp_path: Path) -> None:
+    def damaging(ranges: Sequence[Range], threads: int) -> Generator[tuple[int, Sums]]:
+        for place, sums in last_first(ranges, threads):
+            yield place, sums
+            for path in tmp_path.glob("*/*.npz"):
+                path.write_bytes(path.read_bytes()[:-1])
+
+    with Store(tmp_path) as store, pytest.raises(StoreError, match=r"npz was whole, and is not any more: run the"):
+        collect(CASES, store, 1, quiet, damaging)
+
+
+def test_a_chunk_that_fails_is_named_and_the_others_are_stored(tmp_path: Path, whole: Path) -> None:
+    def failing(ranges: Sequence[Range], threads: int) -> Generator[tuple[int, Sums | EngineError]]:
+        for place, sums in last_first(ranges, threads):
+            yield place, EngineError("its worker died") if place < 2 else sums
+
+    named = (
+        r"^2 of 5 chunks failed: nets 4096 to 8191 of case 1 of 2 \(1\): its worker died; "
+        r"nets 0 to 4095 of case 1 of 2 \(1\): its worker died$"
+    )
+    with Store(tmp_path) as store:
+        with pytest.raises(EngineError, match=named):
+            collect(CASES, store, 1, quiet, failing)
+        assert progress(CASES, store).missing == 2
+        collect(CASES, store, 1, quiet)
+    assert tree(tmp_path) == tree(whole)
 
 
 def test_an_unknown_engine_is_refused_with_the_nearest_first(call: Call) -> None:

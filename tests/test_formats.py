@@ -23,10 +23,11 @@ import pytest
 from stabsim import ledger
 from stabsim.arguments import make_task
 from stabsim.chunk import decode, encode, name_range
-from stabsim.collect import Work, collect, progress, read, save_verdicts
+from stabsim.collect import collect, progress, read
 from stabsim.ledger import read_ledger, read_verdicts, write_ledger
 from stabsim.moments import Sums
 from stabsim.network import Network
+from stabsim.outputs import save_verdicts
 from stabsim.result import Result
 from stabsim.store import Store, task_key
 from stabsim.study import Case, Study, Verdict
@@ -38,6 +39,7 @@ from stabsim.versions import (
     TABLE_VERSION,
     VERDICTS_VERSION,
 )
+from stabsim.work import Work
 from tests.test_store import tree
 
 DATA = Path(__file__).parent / "data"
@@ -112,7 +114,7 @@ def test_todays_case_asks_for_the_stored_chunks(tmp_path: Path, monkeypatch: pyt
     assert tree(tmp_path / "chunks") == before
 
 
-@pytest.mark.parametrize("version", ["collect.CHUNK_VERSION", "task.RECORD_VERSION", "task.STREAM_VERSION"])
+@pytest.mark.parametrize("version", ["work.CHUNK_VERSION", "task.RECORD_VERSION", "task.STREAM_VERSION"])
 def test_a_chunk_of_another_version_is_not_read(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"stabsim.{version}", 99)
     assert progress([CASE], Store(STORE)).stored == 0

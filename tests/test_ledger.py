@@ -22,7 +22,7 @@ import pytest
 from stabsim import ledger
 from stabsim.activations import Activation
 from stabsim.cli import main
-from stabsim.collect import collect, save_verdicts
+from stabsim.collect import collect
 from stabsim.discovery import files, load
 from stabsim.figures import style
 from stabsim.ledger import (
@@ -41,6 +41,7 @@ from stabsim.ledger import (
     write_ledger,
 )
 from stabsim.measuring import Cost
+from stabsim.outputs import save_verdicts
 from stabsim.store import Store
 from stabsim.study import Collected, Study, Verdict
 from tests.test_cli import start

@@ -14,27 +14,18 @@ import pytest
 from matplotlib.figure import Figure
 
 from stabsim.arguments import make_task
-from stabsim.collect import (
-    Listener,
-    Report,
-    Work,
-    collect,
-    measurements_file,
-    progress,
-    read,
-    run_study,
-    save_figures,
-    save_verdicts,
-    with_measurements,
-)  # fmt: skip
+from stabsim.collect import Report, collect, progress, read
 from stabsim.discovery import StudyError, calling, files, load
 from stabsim.measuring import cost_of_net
 from stabsim.network import Network
+from stabsim.outputs import measurements_file, save_figures, save_verdicts
 from stabsim.result import Result
+from stabsim.running import Listener, run_study
 from stabsim.simulation import simulate
 from stabsim.store import Store
 from stabsim.study import Case, Collected, Drawing, Study, Verdict
 from stabsim.task import Task
+from stabsim.work import Work
 from tests.test_store import tree
 
 QUANTITIES = ("activation_log10_norm", "activation_mean_square")
@@ -45,7 +36,7 @@ def task(**options: object) -> Task:
     return make_task(network, **{"quantities": QUANTITIES, **options})  # type: ignore[arg-type]
 
 
-def quiet(label: str, done: int, wanted: int, current: Callable[[], Result]) -> None:
+def quiet(label: str, done: int, wanted: int, current: Callable[[], Result | None]) -> None:
     assert done <= wanted
 
 
@@ -146,7 +137,7 @@ def test_collecting_again_simulates_nothing(tmp_path: Path, monkeypatch: pytest.
 def test_more_nets_reuse_whole_chunks_and_none_is_counted_twice(tmp_path: Path) -> None:
     made = []
 
-    def note(label: str, done: int, wanted: int, current: Callable[[], Result]) -> None:
+    def note(label: str, done: int, wanted: int, current: Callable[[], Result | None]) -> None:
         made.append(done)
 
     for nets, new in ((5000, 2), (9000, 2), (8192, 0), (5000, 0), (100, 1)):  # chunks of 4096
@@ -167,8 +158,9 @@ def test_interrupted_between_chunks_and_resumed_gives_the_same_bytes(tmp_path: P
     with Store(tmp_path / "whole") as store:
         collect(cases, store, 1, quiet)
 
-    def interrupt(label: str, done: int, wanted: int, current: Callable[[], Result]) -> None:
-        assert current().nets == done
+    def interrupt(label: str, done: int, wanted: int, current: Callable[[], Result | None]) -> None:
+        found = current()
+        assert found is not None and found.nets == done
         raise KeyboardInterrupt
 
     stops = 0
@@ -255,15 +247,15 @@ def test_what_depends_on_the_machine_is_measured_once(tmp_path: Path) -> None:
         taken.append(scale)
         return pandas.DataFrame({"seconds": [0.1 + len(taken)]})
 
-    collected = Collected(())
     with pytest.raises(ValueError, match="nothing was measured"):
-        _ = collected.measured
-    path = measurements_file(study(measure=measure), "quick", tmp_path)
-    path.parent.mkdir(parents=True)
+        _ = Collected(()).measured
+    measuring = dataclasses.replace(study([Case(task(), 10)]), measure=measure)
     for _ in range(2):
-        assert with_measurements(study(measure=measure), collected, "quick", path).measured["seconds"].tolist() == [1.1]
-    assert taken == ["quick"]
-    assert with_measurements(study(), collected, "quick", path) is collected
+        found = run_study(measuring, out=tmp_path).collected
+        assert found.measured["seconds"].tolist() == [1.1]
+    assert taken == ["quick"] and measurements_file(measuring, "quick", tmp_path).exists()
+    with pytest.raises(ValueError, match="nothing was measured"):
+        _ = run_study(study([Case(task(), 10)]), out=tmp_path).collected.measured
 
 
 def test_a_net_is_measured_in_a_process_of_its_own() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,9 +34,11 @@ def command(only: Study | None, studies: tuple[str, ...], everything: bool, scal
 
 def plot(chosen: Chosen, out: Path) -> list[Path]:
     """Draw one study."""
-    from stabsim.collect import chunks_directory, measurements_file, progress, read, save_figures, with_measurements
+    from stabsim.collect import progress, read
     from stabsim.discovery import StudyError, calling
+    from stabsim.outputs import measurements_file, read_measurements, save_figures
     from stabsim.store import Store
+    from stabsim.work import chunks_directory
 
     name = chosen.study.name
     store = Store(chunks_directory(out, name))
@@ -44,9 +47,11 @@ def plot(chosen: Chosen, out: Path) -> list[Path]:
     again = f"stabsim run {name} --scale {chosen.scale}{seed}{folder}"
     if found.missing:
         raise StudyError(f"{found.missing} of {found.chunks} chunks are missing or damaged: {again}")
-    path = measurements_file(chosen.study, chosen.scale, out)
-    if chosen.study.measure is not None and not path.exists():
-        raise StudyError(f"{path} is missing: {again} measures it")
-    collected = with_measurements(chosen.study, read(chosen.cases, store), chosen.scale, path)
+    collected = read(chosen.cases, store)
+    if chosen.study.measure is not None:
+        path = measurements_file(chosen.study, chosen.scale, out)
+        if not path.exists():
+            raise StudyError(f"{path} is missing: {again} measures it")
+        collected = replace(collected, measurements=read_measurements(path))
     with calling("draw", chosen.path):
         return save_figures(chosen.study, collected, out / "figures")

@@ -48,7 +48,7 @@ class LiveProgress:
         if self.terminal:
             self.live.stop()
 
-    def __call__(self, label: str, done: int, wanted: int, current: Callable[[], Result]) -> None:
+    def __call__(self, label: str, done: int, wanted: int, current: Callable[[], Result | None]) -> None:
         """Show that so many nets are done; ``current`` is called if it is time for an estimate."""
         if self.terminal:
             self.bar.update(self.task, description=label, completed=done, total=wanted)
@@ -57,12 +57,15 @@ class LiveProgress:
         if self.terminal:
             self.estimate.plain = headline(current())
         else:
-            click.echo(f"{label}: {done} of {counted(wanted, 'net')}; {headline(current())}", err=True)
+            estimate = headline(current())
+            click.echo(f"{label}: {done} of {counted(wanted, 'net')}{estimate and '; '}{estimate}", err=True)
         self.shown = time.monotonic()
 
 
-def headline(result: Result) -> str:
+def headline(result: Result | None) -> str:
     """Return one estimate with its interval: of the gradient at the input or, without one, of another quantity."""
+    if result is None:
+        return ""
     from stabsim.quantities import QUANTITIES
 
     names = [quantity.name for quantity in result.task.table_quantities]

@@ -19,12 +19,23 @@ from stabsim.threads import MOST_THREADS
 if TYPE_CHECKING:
     from stabsim.collect import Progress
     from stabsim.study import Study, Verdict
+    from stabsim.work import Shard
 
 
 def by_name(_context: click.Context, _option: click.Parameter, name: str) -> Engine:
     """Return an engine."""
     with usage():
         return engine(name)
+
+
+def shard_of(_context: click.Context, _option: click.Parameter, text: str | None) -> Shard | None:
+    """Return a shard."""
+    if text is None:
+        return None
+    from stabsim.work import Shard
+
+    with usage():
+        return Shard.of(text)
 
 
 @click.command()
@@ -34,6 +45,12 @@ def by_name(_context: click.Context, _option: click.Parameter, name: str) -> Eng
 )
 @click.option(
     "--threads", type=int, callback=between(1, MOST_THREADS), metavar="N", help="One per processor unless given."
+)
+@click.option(
+    "--shard",
+    callback=shard_of,
+    metavar="I/N",
+    help="Simulate only part I of N, to be merged: draws and judges nothing.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be simulated, and simulate nothing.")
 @click.pass_obj
@@ -46,6 +63,7 @@ def command(
     out: Path,
     engine: Engine,
     threads: int | None,
+    shard: Shard | None,
     dry_run: bool,
 ) -> int:
     """Simulate studies, draw figures, print verdicts.
@@ -58,7 +76,7 @@ def command(
             if dry_run:
                 tell(chosen, out)
             else:
-                run(chosen, out, engine, threads)
+                run(chosen, out, engine, threads, shard)
 
     try:
         return for_each(studies, everything, scale, seed, only, do)
@@ -69,8 +87,9 @@ def command(
 
 def tell(chosen: Chosen, out: Path) -> None:
     """Print the cases of a study and what is missing of each."""
-    from stabsim.collect import chunks_directory, progress
+    from stabsim.collect import progress
     from stabsim.store import Store
+    from stabsim.work import chunks_directory
 
     store = Store(chunks_directory(out, chosen.study.name))
     rows: list[tuple[object, ...]] = [("case", "nets", "chunks", "stored")]
@@ -84,10 +103,10 @@ def tell(chosen: Chosen, out: Path) -> None:
     click.echo(f"  {total.missing} of {total.chunks} chunks missing, each up to about a second of one core")
 
 
-def run(chosen: Chosen, out: Path, engine: Engine, threads: int | None) -> None:
-    """Simulate, draw and judge one study, and print how it goes."""
+def run(chosen: Chosen, out: Path, engine: Engine, threads: int | None, shard: Shard | None) -> None:
+    """Simulate, draw and judge one study, or simulate a shard of it, and print how it goes."""
     from stabsim.cli.progress import LiveProgress
-    from stabsim.collect import Listener, run_study
+    from stabsim.running import Listener, run_shard, run_study
 
     name = chosen.study.name
     listener = Listener(
@@ -95,8 +114,9 @@ def run(chosen: Chosen, out: Path, engine: Engine, threads: int | None) -> None:
         measuring=lambda path: click.echo(f"{name}: measuring into {path}"),
         drawn=print_figures, judged=print_verdicts,
     )  # fmt: skip
-    run_study(
-        chosen.study, chosen.scale, chosen.seed, out=out, threads=threads, engine=engine, listener=listener,
+    do = run_study if shard is None else functools.partial(run_shard, shard=shard)
+    do(
+        chosen.study, scale=chosen.scale, seed=chosen.seed, out=out, threads=threads, engine=engine, listener=listener,
         path=chosen.path,
     )  # fmt: skip
 

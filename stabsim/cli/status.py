@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 @click.pass_obj
 def command(only: Study | None, studies: tuple[str, ...], seed: int, out: Path) -> int:
     """Say how much of each study is stored."""
-    from stabsim.collect import chunks_directory, progress
+    from stabsim.collect import progress
     from stabsim.store import Store
     from stabsim.study import SCALES
+    from stabsim.work import chunks_directory
 
     rows: list[tuple[object, ...]] = [("study", "scale", "stored", "chunks", "damaged")]
 

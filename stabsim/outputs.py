@@ -1,0 +1,69 @@
+"""What a run leaves beside chunks: what was measured, figures and verdicts, each a whole file or none.
+
+results/<study>/measured_<scale>.csv  what is no simulation, if the study measures that;
+measured_<scale>_mnist.csv, of one on MNIST, on the user's own
+results/<study>/verdicts.json         of the last run
+figures/<study>[_<part>].png ...      likewise
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stabsim.chunk import one_line, write_atomically
+from stabsim.datasets import mnist_at_hand
+from stabsim.study import Collected, Study, Verdict
+
+if TYPE_CHECKING:
+    import pandas
+
+
+def measurements_file(study: Study, scale: str, out: Path) -> Path:
+    """Return where what a study measures is kept."""
+    own = "_mnist" if study.on_mnist and mnist_at_hand() == "mnist" else ""
+    return out / "results" / study.name / f"measured_{scale}{own}.csv"
+
+
+def measure(study: Study, scale: str, path: Path) -> None:
+    """Take what a study measures, and write it."""
+    assert study.measure is not None
+    write_atomically(path, study.measure(scale).to_csv(index=False).encode())
+
+
+def read_measurements(path: Path) -> pandas.DataFrame:
+    """Return what was measured."""
+    import pandas
+
+    return pandas.read_csv(path)
+
+
+def save_figures(study: Study, collected: Collected, directory: Path) -> list[Path]:
+    """Draw a study; return the files, each whole, the same bytes for the same results."""
+    from stabsim.figures import save, style
+
+    with style():
+        drawings = list(study.draw(collected))
+        names = [f"{study.name}_{drawing.part}" if drawing.part else study.name for drawing in drawings]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two figures of study {study.name!r} have the same part: {', '.join(names)}")
+        with one_line(f"cannot write figures into {directory}"):
+            files = [save(each.figure, name, directory, each.table) for each, name in zip(drawings, names, strict=True)]
+    return [path for group in files for path in group]
+
+
+def save_verdicts(study: Study, verdicts: Iterable[Verdict], scale: str, seed: int, path: Path) -> None:
+    """Write the verdicts as JSON, numbers that are not finite as null."""
+    rows = [{key: _plain(value) for key, value in asdict(verdict).items()} for verdict in verdicts]
+    document = {"study": study.name, "title": study.title, "scale": scale, "seed": seed, "verdicts": rows}
+    write_atomically(path, (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def _plain(value: Any) -> Any:
+    """Return a NumPy number as Python's, and one that is not finite as None."""
+    value = getattr(value, "item", lambda: value)()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
