@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 TEMPORARY = ".temporary"
+DAMAGED = ".damaged"
 
 _NAME = re.compile(r"([0-9]{9,})-([0-9]{9,})\.npz")
 _ARRAY = re.compile(r"[A-Za-z][\w.,=()+-]*", re.ASCII)
@@ -64,10 +65,13 @@ def decode(data: bytes, key: str, first: int, last: int) -> Arrays:
     body, digest = data[:-_DIGEST], data[-_DIGEST:]
     if hashlib.sha256(body).hexdigest().encode() != digest:
         raise ValueError(f"damaged: the checksum does not match its {len(data)} bytes")
-    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-        arrays: Arrays = {name: archive[name] for name in archive.files}
-    held_key = arrays.pop("_key").tobytes().hex()
-    held_range = tuple(arrays.pop("_range").tolist())
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            arrays: Arrays = {name: archive[name] for name in archive.files}
+        held_key = arrays.pop("_key").tobytes().hex()
+        held_range = tuple(arrays.pop("_range").tolist())
+    except (KeyError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"whole, but not a chunk of this version: {type(error).__name__}: {error}") from error
     if held_key != key:
         raise ValueError(f"holds task {held_key}, not {key}")
     if held_range != (first, last):
@@ -105,6 +109,18 @@ def write_atomically(path: Path, data: bytes) -> None:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+        fsync_directory(path.parent)
+
+
+def set_aside(path: Path) -> None:
+    """Rename a damaged file to ``*.damaged``, over none that is there."""
+    target = path.with_name(path.name + DAMAGED)
+    number = 1
+    while target.exists():
+        number += 1
+        target = path.with_name(f"{path.name}.{number}{DAMAGED}")
+    with one_line(f"cannot set the damaged file {path} aside"):
+        path.rename(target)
         fsync_directory(path.parent)
 
 

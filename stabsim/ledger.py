@@ -19,6 +19,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from stabsim.names import unknown
+from stabsim.sealing import check_document
 from stabsim.study import SCALES, Verdict
 
 if TYPE_CHECKING:
@@ -193,7 +194,8 @@ def read_verdicts(path: Path) -> list[Entry]:
         If it is damaged or of another version, or a claim has no statement.
     """
     try:
-        document = json.loads(_text(path), parse_int=float)
+        text = _text(path)
+        document = json.loads(text, parse_int=float)
         study, scale, verdicts = _values(document, ("study", "scale", "verdicts"))
         if study != path.parent.name:
             raise ValueError(f"it is of study {study!r}")
@@ -202,6 +204,8 @@ def read_verdicts(path: Path) -> list[Entry]:
         found = [_verdict(row) for row in verdicts]
         known = [verdict for verdict in found if verdict.claim in statements()]
         entries = [Entry(study, scale, verdict) for verdict in known]
+        if "sha256" in document:  # earlier versions wrote none
+            check_document(text.encode())
     except ValueError as error:
         raise LedgerError(f"{path} cannot be used: {error}; stabsim run {path.parent.name} writes it anew") from error
     try:

@@ -8,15 +8,16 @@ figures/<study>[_<part>].png ...      likewise
 
 from __future__ import annotations
 
-import json
+import io
 import math
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stabsim.chunk import one_line, write_atomically
+from stabsim.chunk import StoreError, one_line, write_atomically
 from stabsim.datasets import mnist_at_hand
+from stabsim.sealing import sealed_document, sealed_table, unsealed_table
 from stabsim.study import Collected, Study, Verdict
 
 if TYPE_CHECKING:
@@ -32,14 +33,25 @@ def measurements_file(study: Study, scale: str, out: Path) -> Path:
 def measure(study: Study, scale: str, path: Path) -> None:
     """Take what a study measures, and write it."""
     assert study.measure is not None
-    write_atomically(path, study.measure(scale).to_csv(index=False).encode())
+    write_atomically(path, sealed_table(study.measure(scale).to_csv(index=False).encode()))
 
 
 def read_measurements(path: Path) -> pandas.DataFrame:
-    """Return what was measured."""
+    """Return what was measured.
+
+    Raises
+    ------
+    StoreError
+        If the file is not as it was written.
+    """
     import pandas
 
-    return pandas.read_csv(path)
+    with one_line(f"cannot read {path}"):
+        data = path.read_bytes()
+    try:
+        return pandas.read_csv(io.BytesIO(unsealed_table(data)))
+    except ValueError as problem:
+        raise StoreError(f"{path} is {problem}: delete it to measure again") from problem
 
 
 def save_figures(study: Study, collected: Collected, directory: Path) -> list[Path]:
@@ -60,7 +72,7 @@ def save_verdicts(study: Study, verdicts: Iterable[Verdict], scale: str, seed: i
     """Write the verdicts as JSON, numbers that are not finite as null."""
     rows = [{key: _plain(value) for key, value in asdict(verdict).items()} for verdict in verdicts]
     document = {"study": study.name, "title": study.title, "scale": scale, "seed": seed, "verdicts": rows}
-    write_atomically(path, (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    write_atomically(path, sealed_document(document))
 
 
 def _plain(value: Any) -> Any:

@@ -27,6 +27,7 @@ from typing import Any, Self
 from numpy.typing import NDArray
 
 from stabsim.chunk import (
+    DAMAGED,
     TEMPORARY,
     Arrays,
     StoreError,
@@ -36,11 +37,11 @@ from stabsim.chunk import (
     fsync_directory,
     name_range,
     one_line,
+    set_aside,
     write_atomically,
 )
 
 _KEY = re.compile(r"[0-9a-f]{32}")  # 128 bits of the SHA-256
-_DAMAGED = ".damaged"
 
 
 class Store:
@@ -118,8 +119,17 @@ class Store:
 
     def tasks(self) -> dict[str, str]:
         """Return {key: canonical JSON} of every task that has a readable ``task.json``, sorted by key."""
-        paths = sorted(self.directory.glob("*/task.json"))
-        return {path.parent.name: path.read_text()[:-1] for path in paths if not _task_problem(path)}
+        return {key: text for key in self.stored_keys() if (text := self.text(key)) is not None}
+
+    def text(self, key: str) -> str | None:
+        """Return the canonical JSON of a task, or None if there is no ``task.json`` or it is damaged."""
+        path = self._folder(key) / "task.json"
+        return None if _task_problem(path) else path.read_text()[:-1]
+
+    def stored_keys(self) -> list[str]:
+        """Return the key of every folder, sorted."""
+        folders = self.directory.iterdir() if self.directory.is_dir() else ()
+        return sorted(path.name for path in folders if _KEY.fullmatch(path.name))
 
     def ranges(self, key: str) -> list[tuple[int, int]]:
         """Return the ranges [first, last) of a task's chunks, sorted; raise StoreError if two overlap."""
@@ -133,12 +143,18 @@ class Store:
 
     def read(self, key: str, first: int, last: int) -> Arrays | None:
         """Return the arrays of chunk [first, last), or None if it is absent or damaged (see ``damaged``)."""
-        path = self._folder(key) / chunk_name(first, last)
+        found = self.whole(key, first, last)
+        return None if found is None else found[1]
+
+    def whole(self, key: str, first: int, last: int) -> tuple[bytes, Arrays] | None:
+        """Return the bytes of chunk [first, last) beside its arrays, or None as ``read`` does."""
+        path = self.path(key, first, last)
         if not path.exists():
             return None
         try:
             with one_line(f"cannot read {path}"):
-                return decode(path.read_bytes(), key, first, last)
+                data = path.read_bytes()
+            return data, decode(data, key, first, last)
         except ValueError as problem:
             self._set_aside(path, str(problem))
             return None
@@ -162,9 +178,12 @@ class Store:
         StoreError
             The lock is not held, or the disk is full or read-only; nothing is lost.
         """
+        self.adopt(key, first, last, encode(key, first, last, arrays))
+
+    def adopt(self, key: str, first: int, last: int, data: bytes) -> bool:
+        """Write what another store has of chunk [first, last), as ``write`` does; return whether it was absent."""
         self._need_lock()
-        path = self._folder(key) / chunk_name(first, last)
-        data = encode(key, first, last, arrays)
+        path = self.path(key, first, last)
         if not (path.parent / "task.json").exists():
             raise ValueError(f"key={key!r} has no task in {self.directory}: call task(text) first")
         if key not in self._ranges:
@@ -174,31 +193,38 @@ class Store:
         for other_first, other_last in ranges[max(place - 1, 0) : place + 1]:
             if (other_first, other_last) != (first, last) and other_first < last and first < other_last:
                 raise ValueError(f"range [{first}, {last}) overlaps [{other_first}, {other_last}) in {path.parent}")
-        if self.read(key, first, last) is None:
+        held = self.whole(key, first, last)
+        if held is None:
             write_atomically(path, data)
             if (first, last) not in ranges[place : place + 1]:  # as one that was damaged is
                 ranges.insert(place, (first, last))
-        elif path.read_bytes() != data:
+        elif held[0] != data:
             raise ValueError(f"{path} is there with other content: the same task gave two different sums")
+        return held is None
 
-    def verify(self) -> list[tuple[Path, bool, str]]:
-        """Return (path, ok, problem) of every file, read in full; files set aside or half written are left out."""
-        return [(path, not problem, problem) for path, problem in self._problems()]
+    def verify(self) -> Iterator[tuple[Path, bool, str]]:
+        """Yield (path, ok, problem) of every file, read in full; files set aside or half written are left out."""
+        return ((path, not problem, problem) for path, problem in self._problems())
 
     def _problems(self) -> Iterator[tuple[Path, str]]:
         for path in sorted(self.directory.rglob("*")):
-            if path.is_dir() or path.name == ".lock" or path.suffix in (TEMPORARY, _DAMAGED):
+            if path.is_dir() or path.name == ".lock" or path.suffix in (TEMPORARY, DAMAGED):
                 continue
             if path.name == "task.json":
                 yield path, _task_problem(path)
             else:
                 yield path, _chunk_problem(path, path.parent.parent == self.directory)
-        for folder in self.directory.iterdir() if self.directory.exists() else ():
+        for key in self.stored_keys():
+            task = self.directory / key / "task.json"
             try:
-                if _KEY.fullmatch(folder.name) and self.ranges(folder.name) and not (folder / "task.json").is_file():
-                    yield folder / "task.json", "missing: it says what the chunks beside it are sums of"
+                if self.ranges(key) and not task.is_file():
+                    yield task, "missing: it says what the chunks beside it are sums of"
             except StoreError as problem:
-                yield folder, str(problem)
+                yield task.parent, str(problem)
+
+    def path(self, key: str, first: int, last: int) -> Path:
+        """Return where chunk [first, last) is, or would be."""
+        return self._folder(key) / chunk_name(first, last)
 
     def _folder(self, key: str) -> Path:
         if not _KEY.fullmatch(key):
@@ -211,16 +237,8 @@ class Store:
 
     def _set_aside(self, path: Path, problem: str) -> None:
         self.damaged.append((path, problem))
-        if self._lock is None:
-            return
-        target = path.with_name(path.name + _DAMAGED)
-        number = 1
-        while target.exists():
-            number += 1
-            target = path.with_name(f"{path.name}.{number}{_DAMAGED}")
-        with one_line(f"cannot set the damaged file {path} aside"):
-            path.rename(target)
-            fsync_directory(path.parent)
+        if self._lock is not None:
+            set_aside(path)
 
 
 def task_key(text: str) -> str:

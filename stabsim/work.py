@@ -21,7 +21,9 @@ from stabsim.moments import Sums
 from stabsim.plan import Plan
 from stabsim.store import Store, task_key
 from stabsim.study import Case
-from stabsim.versions import CHUNK_VERSION
+from stabsim.versions import CHUNK_VERSION, RECORD_VERSION, STREAM_VERSION
+
+_VERSIONS = {"stream": STREAM_VERSION, "record": RECORD_VERSION, "format": CHUNK_VERSION}  # as a task names them
 
 MOST_SHARDS = 1_000_000
 
@@ -83,6 +85,16 @@ class Work:
         )
 
 
+def newer(text: str) -> bool:
+    """Return whether a task is of a later version of the package, which alone knows what its chunks hold.
+
+    >>> newer('{"format":1}'), newer('{"format":2}')
+    (False, True)
+    """
+    held = json.loads(text)
+    return isinstance(held, dict) and any(held.get(name, 0) > version for name, version in _VERSIONS.items())
+
+
 def _canonical(document: dict[str, Any]) -> str:
     return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
@@ -101,6 +113,9 @@ class Shard(NamedTuple):
 
     number: int
     shards: int
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.shards}"
 
     @classmethod
     def of(cls, text: str) -> Shard:

@@ -29,6 +29,7 @@ from stabsim.moments import Sums
 from stabsim.network import Network
 from stabsim.outputs import save_verdicts
 from stabsim.result import Result
+from stabsim.sealing import sealed_document
 from stabsim.store import Store, task_key
 from stabsim.study import Case, Study, Verdict
 from stabsim.versions import (
@@ -171,7 +172,8 @@ def test_verdicts_are_read_and_written_the_same(tmp_path: Path) -> None:
     path = tmp_path / "tiny" / "verdicts.json"
     path.parent.mkdir()
     save_verdicts(TINY, FOUND, "quick", 7, path)
-    assert path.read_bytes() == VERDICTS.read_bytes()
+    assert path.read_bytes() == sealed_document(json.loads(VERDICTS.read_text()))  # which was written before seals
+    assert repr([entry.verdict for entry in read_verdicts(path)]) == repr(FOUND)
     shutil.copy(VERDICTS, path)
     assert repr([entry.verdict for entry in read_verdicts(path)]) == repr(FOUND)
     assert set(json.loads(VERDICTS.read_text())) == {"study", "title", "scale", "seed", "verdicts"}

@@ -172,11 +172,19 @@ def _first(**values: Any) -> Change:
 def test_verdicts_of_another_version_are_named_in_one_line(out: Path, call: Call, change: Change, message: str) -> None:
     path = out / "results" / "zeros" / "verdicts.json"
     assert len(read_verdicts(path)) == 2
-    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    held = json.loads(path.read_text())
+    del held["sha256"]
+    path.write_text(json.dumps(change(held)))
     with pytest.raises(LedgerError, match=message) as caught:
         read_verdicts(path)
     status, printed, err = call("--out", out)
     assert (status, printed, err) == (1, "", f"stabsim claims: {caught.value}\n") and str(path) in err
+
+
+def test_an_edited_number_of_sealed_verdicts_is_named(out: Path) -> None:
+    path = out / "results" / "zeros" / "verdicts.json"
+    path.write_text(path.read_text().replace("0.875", "0.876"))
+    assert "zeros/verdicts.json cannot be used: damaged or edited" in _problem(path)
 
 
 @hypothesis.given(st.data())

@@ -21,7 +21,7 @@ from stabsim.versions import VERSIONS
 if TYPE_CHECKING:
     from stabsim.study import Study
 
-VERBS = ("simulate", "run", "plot", "claims", "status", "verify", "list", "warmup")
+VERBS = ("simulate", "run", "plot", "claims", "status", "merge", "verify", "list", "warmup")
 INTERRUPTED = 130  # as shells report the end by Ctrl-C
 
 

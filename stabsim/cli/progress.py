@@ -62,6 +62,32 @@ class LiveProgress:
         self.shown = time.monotonic()
 
 
+class Counter:
+    """Counts things in a line on a terminal, until all are done; says nothing elsewhere or within a second."""
+
+    def __init__(self, noun: str) -> None:
+        self.noun = noun
+        self.number = 0
+        self.terminal = sys.stderr.isatty()
+        self.shown = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.terminal:
+            click.echo("\r\033[K", nl=False, err=True)
+
+    def __call__(self) -> None:
+        """Count one more."""
+        self.number += 1
+        if self.terminal and time.monotonic() - self.shown > 1:
+            click.echo(f"\r{counted(self.number, self.noun)} ...", nl=False, err=True)
+            self.shown = time.monotonic()
+
+
 def headline(result: Result | None) -> str:
     """Return one estimate with its interval: of the gradient at the input or, without one, of another quantity."""
     if result is None:

@@ -70,6 +70,8 @@ def command(
 
     What results/ holds already is not simulated again, so the same command goes on after an interruption.
     """
+    if shard is not None and dry_run:
+        raise click.UsageError("--shard and --dry-run are both given: give one of them")
 
     def do(chosen: Chosen) -> None:
         with naming(out):
@@ -79,10 +81,16 @@ def command(
                 run(chosen, out, engine, threads, shard)
 
     try:
-        return for_each(studies, everything, scale, seed, only, do)
+        status = for_each(studies, everything, scale, seed, only, do)
     except KeyboardInterrupt:
         click.echo("stabsim run: interrupted; all chunks done so far are kept, and the same command goes on", err=True)
         return INTERRUPTED
+    if shard is not None and status == 0:
+        click.echo(
+            f"shard {shard} is done; stabsim merge FOLDER ... puts the folders of all {shard.shards} together, and "
+            "stabsim run without --shard then draws and judges"
+        )
+    return status
 
 
 def tell(chosen: Chosen, out: Path) -> None:
@@ -108,7 +116,7 @@ def run(chosen: Chosen, out: Path, engine: Engine, threads: int | None, shard: S
     from stabsim.cli.progress import LiveProgress
     from stabsim.running import Listener, run_shard, run_study
 
-    name = chosen.study.name
+    name = chosen.study.name if shard is None else f"{chosen.study.name}, shard {shard}"
     listener = Listener(
         stored=functools.partial(print_stored, name), simulating=LiveProgress,
         measuring=lambda path: click.echo(f"{name}: measuring into {path}"),
@@ -130,6 +138,8 @@ def print_stored(study: str, found: Progress, damaged: Iterable[tuple[Path, str]
     if found.missing:
         click.echo(f"{study}: {found.missing} of {found.chunks} chunks to simulate")
         say_if_compiling()
+    elif not found.chunks:
+        click.echo(f"{study}: it has none of the chunks")
     else:
         click.echo(f"{study}: all {found.chunks} chunks are stored, nothing is simulated")
 
