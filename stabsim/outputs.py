@@ -51,7 +51,7 @@ def read_measurements(path: Path) -> pandas.DataFrame:
     try:
         return pandas.read_csv(io.BytesIO(unsealed_table(data)))
     except ValueError as problem:
-        raise StoreError(f"{path} is {problem}: delete it to measure again") from problem
+        raise StoreError(f"{path}: {' '.join(str(problem).split())}: delete it to measure again") from problem
 
 
 def save_figures(study: Study, collected: Collected, directory: Path) -> list[Path]:

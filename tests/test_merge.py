@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterable
@@ -24,7 +27,7 @@ from tests.test_store import KEY, TEXT, tree
 __all__ = ["call"]  # a fixture
 
 MEASURING = (
-    STUDY.replace('"tiny"', '"timed"').replace("8000", "100").replace("draw=draw", "draw=draw, measure=measure")
+    STUDY.replace('"tiny"', '"timed"').replace("8000", "100").replace("draw=draw", "draw=lambda _: [], measure=measure")
 ).replace(
     "def draw(",
     """def measure(scale):
@@ -283,7 +286,7 @@ def test_what_is_left_out_is_named_and_status_1(call: Call, tmp_path: Path) -> N
         (["source", "again"], "source again is the same folder as source source: leave it out"),
         (["source", "--out", "source"], "source source is the same folder as source, which is what is merged into"),
         (["source", "--out", "studies/tiny.py"], "'studies/tiny.py' is a file"),
-        (["source", "--ot", "x"], "unknown option '--ot'; known, nearest first: --out"),
+        (["source", "--target", "x"], "unknown option '--target'; known, nearest first: --out"),
     ],
 )
 def test_sources_that_make_no_sense_are_refused_in_one_line(
@@ -300,14 +303,38 @@ def test_sources_that_make_no_sense_are_refused_in_one_line(
 @pytest.mark.parametrize(
     ("shard", "message"),
     [
-        (["0/3"], "shard='0/3' must be I/N, such as 1/8: 1 <= I <= N <= 1000000"),
-        (["4/3"], "shard='4/3' must be I/N"),
-        (["1/1000001"], "shard='1/1000001' must be I/N"),
-        (["1"], "shard='1' must be I/N"),
-        (["1/3", "--dry-run"], "--shard and --dry-run are both given: give one of them"),
+        ("0/3", "shard='0/3' must be I/N, such as 1/8: 1 <= I <= N <= 1000000"),
+        ("4/3", "shard='4/3' must be I/N"),
+        ("1/1000001", "shard='1/1000001' must be I/N"),
+        ("1", "shard='1' must be I/N"),
     ],
 )
-def test_shards_that_make_no_sense_are_refused_in_one_line(call: Call, shard: list[str], message: str) -> None:
-    status, out, err = call("run", "tiny", "--shard", *shard)
+def test_shards_that_make_no_sense_are_refused_in_one_line(call: Call, shard: str, message: str) -> None:
+    status, out, err = call("run", "tiny", "--shard", shard)
     assert (status, out, err.count("\n")) == (2, "", 1) and message in err
     assert not Path("results").exists()
+
+
+def test_the_recipe_for_a_batch_queue_leaves_what_one_run_does(call: Call, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "shards.md").read_text()
+    array, rest = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    assert "--array=1-100\n" in array and '_ID/100"' in array
+    program = tmp_path / "stabsim"
+    program.write_text('#!/bin/sh\necho "$@"\n')  # says what it is called with, which is then done here
+    program.chmod(0o755)
+
+    def do(script: str, **environment: str) -> None:
+        text = script.replace("/100", "/2").replace("paper", "quick")
+        path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+        done = subprocess.run(
+            ["bash", "-c", text], env=environment | {"PATH": path}, capture_output=True, text=True, check=True
+        )
+        for line in done.stdout.splitlines():
+            assert call(*line.split())[0] == 0, line
+
+    assert call("run", "tiny", "--out", "whole")[0] == 0
+    for shard in "21":
+        do(array, SLURM_ARRAY_TASK_ID=shard, SLURM_CPUS_PER_TASK="2")
+    do(rest)
+    assert tree(Path("results")) == tree(Path("whole/results"))
+    assert tree(Path("figures")) == tree(Path("whole/figures"))

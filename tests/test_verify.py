@@ -61,10 +61,10 @@ def test_what_is_measured_is_read_back_and_refused_without_its_seal(tmp_path: Pa
     whole = path.read_bytes()
     assert pandas.read_csv(path, skipfooter=1, engine="python").equals(table)
     earlier = (
-        r"measured_quick\.csv is damaged, or of an earlier version: its last line is not '# sha256 \.\.\.': delete it"
+        r"measured_quick\.csv: damaged, or of an earlier version: its last line is not '# sha256 \.\.\.': delete it"
     )
     for data, message in (
-        (whole.replace(b"0.1", b"0.3"), r"measured_quick\.csv is damaged or edited: .*: delete it to measure again$"),
+        (whole.replace(b"0.1", b"0.3"), r"measured_quick\.csv: damaged or edited: .*: delete it to measure again$"),
         (unsealed_table(whole), earlier),
         (b"", earlier),
     ):
@@ -83,7 +83,7 @@ def test_a_damaged_table_stops_a_run_and_is_named(call: Call) -> None:
     measured(Path(), study="timed").write_text("what,seconds\na,0.5\n")
     status, _, err = call("run", "timed")
     assert status == 1 and err.count("\n") == 1
-    assert "timed: --out=.: results/timed/measured_quick.csv is damaged, or of an earlier version: " in err
+    assert "timed: --out=.: results/timed/measured_quick.csv: damaged, or of an earlier version: " in err
     status, _, err = call("plot", "timed")
     assert status == 1 and err.endswith(": delete it to measure again\n")
     Path("results/timed/measured_quick.csv").unlink()

@@ -70,8 +70,6 @@ def command(
 
     What results/ holds already is not simulated again, so the same command goes on after an interruption.
     """
-    if shard is not None and dry_run:
-        raise click.UsageError("--shard and --dry-run are both given: give one of them")
 
     def do(chosen: Chosen) -> None:
         with naming(out):
@@ -85,7 +83,7 @@ def command(
     except KeyboardInterrupt:
         click.echo("stabsim run: interrupted; all chunks done so far are kept, and the same command goes on", err=True)
         return INTERRUPTED
-    if shard is not None and status == 0:
+    if shard is not None and not status and not dry_run:
         click.echo(
             f"shard {shard} is done; stabsim merge FOLDER ... puts the folders of all {shard.shards} together, and "
             "stabsim run without --shard then draws and judges"
