@@ -216,6 +216,12 @@ def test_overlapping_ranges_are_named(tmp_path: Path) -> None:
     assert "overlap: their nets would be counted twice" in found
     assert list(Store(chunks_directory(tmp_path / "new", "tiny")).tasks().values()) == ['{"another":1}']
 
+    folder = fill(tmp_path / "mine", [0])
+    (folder / "000000002-000000006.npz").write_bytes(encode(KEY, 2, 6, arrays(9)))
+    (found,) = problems(other, one, out=tmp_path / "mine")[:1]
+    assert found.startswith("000000000-000000004.npz and 000000002-000000006.npz in ") and str(folder) in found
+    assert Store(chunks_directory(tmp_path / "mine", "tiny")).ranges(task_key('{"another":1}')) == [(20, 24)]
+
 
 def test_a_table_measured_apart_is_a_conflict(tmp_path: Path) -> None:
     source, out = measured(tmp_path / "source"), measured(tmp_path / "out", b"seconds\n0.2\n")
