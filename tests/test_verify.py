@@ -20,6 +20,7 @@ from stabsim.store import Store
 from stabsim.verifying import difference
 from tests.test_cli import Call, call
 from tests.test_merge import fill, measured
+from tests.test_shards import MEASURING
 from tests.test_store import tree
 from tests.test_study import study
 
@@ -77,8 +78,6 @@ def test_what_is_measured_is_read_back_and_refused_without_its_seal(tmp_path: Pa
 
 
 def test_a_damaged_table_stops_a_run_and_is_named(call: Call) -> None:
-    from tests.test_merge import MEASURING
-
     Path("studies/timed.py").write_text(MEASURING)
     measured(Path(), study="timed").write_text("what,seconds\na,0.5\n")
     status, _, err = call("run", "timed")
