@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 NETWORK = Network((128,) * 33, "relu", "he_normal")
-TASK = make_task(NETWORK, quantities=("activation_log10_norm", "activation_gradient_log10_norm"))
+FEW = ("activation_log10_norm", "activation_gradient_log10_norm")
+TASK = make_task(NETWORK, sampler="dense", quantities=FEW)  # chunks of half a second
 TABLE = make_task(NETWORK)  # all quantities
 STORED = 40  # chunks that are stored to see how long that takes
 

@@ -228,29 +228,30 @@ def draw(table: DataFrame, points: DataFrame, directory: Path) -> None:
 
     many = np.geomspace(WORKERS[0], WORKERS[-1], 200)
     with figures.style():
-        figure, axes = figures.panels(2, 1, height=4.4, sharex=True)
+        figure, axes = figures.panels(2, 1, height=4.6, sharex=True)
         for panel, failing in zip(axes.flat, (False, True), strict=True):
             part = table[table["failing"] == failing]
             for index, (seconds, rows) in enumerate(part.groupby("seconds")):
                 looks = figures.line(index)
-                panel.plot(rows["workers"], rows["steady"], label=f"{seconds:g} s", **looks)
+                label = f"chunks of {seconds:g} s"
+                panel.plot(rows["workers"], rows["steady"], linestyle="", label=label, zorder=3, **looks)
                 farm = Farm(**{each.name: rows.iloc[0][each.name] for each in fields(Farm)})
                 expected = [expected_efficiency(replace(farm, workers=number)) for number in many]
                 panel.plot(many, expected, color=looks["color"], linestyle="--", linewidth=0.8)
             panel.set(xscale="log", ylim=(0, 1.05), ylabel="useful share of the time")
-            panel.set_title("a failure of each worker an hour, back in 2 min" if failing else "no failures")
-        axes[0, 0].plot([], [], color="0.3", linestyle="--", linewidth=0.8, label="closed form")
-        for marker, (engine, rows) in zip("x+", points.groupby("engine", sort=False), strict=False):
-            label = f"measured: {engine}, {rows['seconds'].iloc[0]:.1g} s"
+            panel.set_title("each fails once an hour, for 2 min" if failing else "no failures")
+        axes[0, 0].plot([], [], color="0.3", linestyle="--", linewidth=0.8, label="closed forms")
+        for index, (engine, rows) in enumerate(points.groupby("engine", sort=False)):
+            label = f"{engine}, measured, {rows['seconds'].iloc[0]:.1g} s"
             axes[0, 0].plot(
-                rows["workers"], rows["efficiency"], linestyle="", marker=marker, color="black", markersize=6,
+                rows["workers"], rows["efficiency"], linestyle="", marker="x+"[index], color="black", markersize=6,
                 label=label, zorder=5,
             )  # fmt: skip
         axes[1, 0].set_xlabel("number of workers")
-        axes[0, 0].legend(title="chunks of", loc="lower left")
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
         figures.panel_labels(axes.flat)
-        rows = [each for each in (table, points) if len(each)]
-        figures.save(figure, "benchmark_workers", directory, pandas.concat(rows, ignore_index=True))
+        both = [each for each in (table, points) if len(each)]
+        figures.save(figure, "benchmark_workers", directory, pandas.concat(both, ignore_index=True))
 
 
 def main() -> None:
