@@ -1,10 +1,11 @@
 """Are two workers twice as fast as one? Engines on one machine, in alternation, against what its cores can do.
 
-    python benchmarks/scaling.py [--rounds 5] [--chunks 12] [--out DIR]
+    python benchmarks/scaling.py [--rounds 4] [--chunks 12] [--out DIR]
 
 The same chunks with one worker and with two, stored as they come; the clock starts when each worker has brought its
 first chunk, so that starting them does not count. "kernel alone" is ``Plan.simulate`` on one thread and on two, each
-with buffers of its own, without store, sums and pools: what this machine scales to at best.
+with buffers of its own, without store, sums and pools: what this machine scales to at best. Which share of a run goes
+into storing is measured beside it: where nets are heavy and few quantities asked for, and where it is the reverse.
 """
 
 from __future__ import annotations
@@ -21,14 +22,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stabsim.arguments import make_task
-from stabsim.collect import Gathering, simulate, write_tasks
-from stabsim.engines import ENGINES, Engine
+from stabsim.collect import Gathering, Report, simulate, write_tasks
+from stabsim.engines import ENGINES, Engine, local
 from stabsim.moments import Sums
 from stabsim.network import Network
+from stabsim.plan import Plan
 from stabsim.store import Store
 from stabsim.study import Case
+from stabsim.task import Task
 from stabsim.threads import single_threaded_blas
-from stabsim.work import Work
+from stabsim.work import Chunk, Work
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -40,10 +43,9 @@ TABLE = make_task(NETWORK)  # all quantities
 STORED = 40  # chunks that are stored to see how long that takes
 
 
-def one_case(chunks: int) -> Work:
+def chunked(task: Task, chunks: int) -> Work:
     """Return a case of so many chunks."""
-    work = Work(Case(TASK, 1).seeded(0))
-    return Work(Case(TASK, chunks * work.plan.chunk_nets).seeded(0))
+    return Work(Case(task, chunks * Plan(task).chunk_nets).seeded(0))
 
 
 def seconds_a_chunk(engine: Engine, workers: int, work: Work, out: Path) -> float:
@@ -54,6 +56,30 @@ def seconds_a_chunk(engine: Engine, workers: int, work: Work, out: Path) -> floa
         gathering = Gathering([work], store)
         simulate(gathering, list(work.chunks), workers, lambda *_: ends.append(time.perf_counter()), engine)
     return (ends[-1] - ends[workers - 1]) / (len(ends) - workers)
+
+
+class Timed(Gathering):
+    """A gathering that knows how long it has been storing and merging."""
+
+    storing = 0.0
+
+    def add(self, chunk: Chunk, sums: Sums, report: Report) -> None:
+        """Add a chunk."""
+        start = time.perf_counter()
+        super().add(chunk, sums, report)
+        self.storing += time.perf_counter() - start
+
+
+def storing_share(task: Task, chunks: int, out: Path) -> float:
+    """Return the share of a run on one thread that goes into storing and merging chunks."""
+    work = chunked(task, chunks)
+    list(work.plan.run([(0, 1)], 1))  # compiles
+    with tempfile.TemporaryDirectory(dir=out) as folder, Store(folder) as store:
+        write_tasks([work], store)
+        gathering = Timed([work], store)
+        start = time.perf_counter()
+        simulate(gathering, list(work.chunks), 1, lambda *_: None, local)
+        return gathering.storing / (time.perf_counter() - start)
 
 
 def kernel_seconds(workers: int, work: Work, chunks: int) -> float:
@@ -79,10 +105,8 @@ def kernel_seconds(workers: int, work: Work, chunks: int) -> float:
 
 def storing_seconds(out: Path) -> float:
     """Return the median seconds in which a coordinator receives, stores and merges a chunk of all quantities."""
-    work = Work(Case(TABLE, 1).seeded(0))
-    nets = work.plan.chunk_nets
-    (sums,) = work.plan.run([(0, nets)], 1)
-    work = Work(Case(TABLE, STORED * nets).seeded(0))
+    work = chunked(TABLE, STORED)
+    (sums,) = work.plan.run([(0, work.plan.chunk_nets)], 1)
     parcel, times = pickle.dumps(sums), []
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out) as folder, Store(folder) as store:
@@ -114,7 +138,7 @@ def measured_points(out: Path, chunks: int = 16) -> DataFrame:
     """Return, for each engine and one and two workers, the share of their time that the kernel alone would take."""
     import pandas
 
-    work = one_case(chunks)
+    work = chunked(TASK, chunks)
     alone = kernel_seconds(1, work, chunks)
     rows = [
         {"engine": name, "workers": workers, "seconds": alone,
@@ -127,7 +151,7 @@ def measured_points(out: Path, chunks: int = 16) -> DataFrame:
 
 def compare(rounds: int, chunks: int, out: Path) -> dict[str, list[float]]:
     """Return, of the kernel alone and of each engine, how many times as fast two workers were in each round."""
-    work = one_case(chunks)
+    work = chunked(TASK, chunks)
     found: dict[str, list[float]] = {"kernel alone": []}
     there = engines()
     for _ in range(rounds):
@@ -142,14 +166,17 @@ def compare(rounds: int, chunks: int, out: Path) -> dict[str, list[float]]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5, help="measurements of each (default 5)")
+    parser.add_argument("--rounds", type=int, default=4, help="measurements of each (default 4)")
     parser.add_argument("--chunks", type=int, default=12, help="of a measurement (default 12)")
     parser.add_argument("--out", type=Path, default=Path("results"), help="where chunks are stored for the time")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     for name, ratios in compare(options.rounds, options.chunks, options.out).items():
         middle, low, high = statistics.median(ratios), min(ratios), max(ratios)
-        print(f"{name:14s} two workers are {middle:.2f} times as fast as one ({low:.2f} to {high:.2f})")
+        print(f"{name:12s}  two workers are {middle:.2f} times as fast as one ({low:.2f} to {high:.2f})")
+    for name, task in {"few quantities": TASK, "all": TABLE}.items():
+        share = storing_share(task, options.chunks, options.out)
+        print(f"storing takes {share:.1%} of a run on one thread: sampler {task.sampler}, {name}")
 
 
 if __name__ == "__main__":

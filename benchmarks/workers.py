@@ -193,11 +193,10 @@ def run_all(chunks: int, service: float, dispatch: float) -> DataFrame:
 
     rows = []
     for failing, seconds, workers in itertools.product((False, True), SECONDS, WORKERS):
-        farm = Farm(
-            workers, max(chunks, LEAST * workers), seconds, service, dispatch, spread=0.1, stragglers=0.01,
-        )  # fmt: skip
+        farm = Farm(workers, chunks, seconds, service, dispatch, spread=0.1, stragglers=0.01)
         if failing:  # machines that are cheap because they are taken away: once an hour, for two minutes
-            farm = replace(farm, failures=1 / 3600, restart=120.0)
+            farm = replace(farm, chunks=5 * chunks, failures=1 / 3600, restart=120.0)
+        farm = replace(farm, chunks=max(farm.chunks, LEAST * workers))
         outcome = Simulation(farm).run()
         found = {"steady": outcome.steady, "efficiency": outcome.efficiency, "lost": outcome.lost}
         rows.append(asdict(farm) | {"failing": failing, "expected": expected_efficiency(farm)} | found)
@@ -259,7 +258,12 @@ def main() -> None:
     import pandas
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--chunks", type=int, default=4000, help="of a run, or 10 a worker (default 4000)")
+    parser.add_argument(
+        "--chunks",
+        type=int,
+        default=4000,
+        help="of a run, at least 10 a worker (default 4000)",
+    )
     parser.add_argument("--service", type=float, help="seconds that the coordinator takes for a chunk, not measured")
     parser.add_argument("--dispatch", type=float, default=0.002, help="seconds between two chunks (default 0.002)")
     parser.add_argument("--out", type=Path, default=Path("figures"), help="folder of the figure (default figures)")
