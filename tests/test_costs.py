@@ -154,7 +154,7 @@ def test_a_dry_run_says_what_is_missing_and_what_it_costs(call: Call) -> None:
     assert call("run", "tiny", "--shard", "2/2")[0] == 0
     assert "  4 of 8 chunks missing" in call("run", "tiny", "--dry-run")[1]
     assert "  0 of 4 chunks missing" in call("run", "tiny", "--dry-run", "--shard", "2/2")[1]
-    assert "about 0 s of one core, 0 B of files" in call("run", "tiny", "--dry-run", "--shard", "2/2")[1]
+    assert "about 0 s of one core of an AMD EPYC, 0 B of files" in call("run", "tiny", "--dry-run", "--shard", "2/2")[1]
 
 
 def test_a_dry_run_says_that_what_is_measured_is_not_in_it(call: Call) -> None:

@@ -53,7 +53,9 @@ def shard_of(_context: click.Context, _option: click.Parameter, text: str | None
     metavar="I/N",
     help="Simulate only part I of N, to be merged: draws and judges nothing.",
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be simulated, and its cost; simulate nothing.")
+@click.option(
+    "--dry-run", is_flag=True, help="Say what would be simulated, and what it costs on one core of an AMD EPYC."
+)
 @click.pass_obj
 def command(
     only: Study | None,
@@ -120,7 +122,9 @@ def tell_total(total: Cost, missing: str, threads: int | None) -> None:
     """Print what a study costs."""
     # Plans cut nets into chunks of about a second on one core, or less.
     click.echo(f"  {missing} chunks missing, each up to about a second of one core")
-    click.echo(f"  about {spelled_seconds(total.seconds)} of one core, {spelled_bytes(total.bytes)} of files")
+    click.echo(
+        f"  about {spelled_seconds(total.seconds)} of one core of an AMD EPYC, {spelled_bytes(total.bytes)} of files"
+    )
     if threads is not None:
         click.echo(f"  about {spelled_seconds(total.seconds / threads)} on {counted(threads, 'thread')}, a core each")
 
