@@ -53,9 +53,7 @@ def shard_of(_context: click.Context, _option: click.Parameter, text: str | None
     metavar="I/N",
     help="Simulate only part I of N, to be merged: draws and judges nothing.",
 )
-@click.option(
-    "--dry-run", is_flag=True, help="Say what would be simulated, and what it costs on one core of an AMD EPYC."
-)
+@click.option("--dry-run", is_flag=True, help="Say what would be simulated, and what it costs a core of an AMD EPYC.")
 @click.pass_obj
 def command(
     only: Study | None,
