@@ -119,11 +119,15 @@ def write_tasks(works: Iterable[Work], store: Store) -> None:
         store.task(text)
 
 
+def stored(chunks: Iterable[Chunk], store: Store) -> dict[Chunk, bool]:
+    """Return of each chunk whether the store holds it whole, reading every one of them once."""
+    return {chunk: chunk.read(store) is not None for chunk in dict.fromkeys(chunks)}
+
+
 def progress(cases: Iterable[Case], store: Store) -> Progress:
     """Return how much of the cases is stored, reading every chunk; the same chunk of two cases counts once."""
-    chunks = {chunk for case in cases for chunk in Work(case).chunks}
-    stored = sum(chunk.read(store) is not None for chunk in chunks)
-    return Progress(stored, len(chunks), len(store.damaged))
+    found = stored((chunk for case in cases for chunk in Work(case).chunks), store)
+    return Progress(sum(found.values()), len(found), len(store.damaged))
 
 
 def collect(cases: Iterable[Case], store: Store, threads: int, report: Report, engine: Engine = local) -> Collected:

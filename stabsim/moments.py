@@ -213,6 +213,12 @@ def _columns(quantities: tuple[Quantity, ...]) -> dict[str, _Columns]:
     return columns
 
 
+def numbers_of_groups(quantities: tuple[Quantity, ...]) -> dict[str, int]:
+    """Return of each group that `summarize` makes, in no particular order, how many numbers of a net it holds."""
+    norms = {quantity.group: 1 for quantity in quantities if quantity.log10_norm}
+    return norms | {group: columns[compiled.NUMBERS] for group, columns in _columns(quantities).items()}
+
+
 def _tensor_columns(name: str, order: int) -> _Columns:
     start = r.ALL_TENSORS[name]
     return start, order, start + r.EXPONENT, start + r.SQUARE

@@ -11,15 +11,16 @@ import click
 
 from stabsim.cli.group import INTERRUPTED
 from stabsim.cli.selection import Chosen, for_each, naming, study_options
-from stabsim.cli.text import echo_columns, echo_wrapped, rests_on
+from stabsim.cli.text import counted, echo_columns, echo_wrapped, rests_on, spelled_bytes, spelled_seconds
 from stabsim.cli.usage import between, usage
 from stabsim.engines import ENGINES, Engine, engine
 from stabsim.threads import MOST_THREADS
 
 if TYPE_CHECKING:
     from stabsim.collect import Progress
+    from stabsim.costs import Cost
     from stabsim.study import Study, Verdict
-    from stabsim.work import Shard
+    from stabsim.work import Chunk, Shard
 
 
 def by_name(_context: click.Context, _option: click.Parameter, name: str) -> Engine:
@@ -52,7 +53,7 @@ def shard_of(_context: click.Context, _option: click.Parameter, text: str | None
     metavar="I/N",
     help="Simulate only part I of N, to be merged: draws and judges nothing.",
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be simulated, and simulate nothing.")
+@click.option("--dry-run", is_flag=True, help="Say what would be simulated, and what it costs a core of an AMD EPYC.")
 @click.pass_obj
 def command(
     only: Study | None,
@@ -74,7 +75,7 @@ def command(
     def do(chosen: Chosen) -> None:
         with naming(out):
             if dry_run:
-                tell(chosen, out)
+                tell(chosen, out, threads, shard)
             else:
                 run(chosen, out, engine, threads, shard)
 
@@ -91,22 +92,45 @@ def command(
     return status
 
 
-def tell(chosen: Chosen, out: Path) -> None:
-    """Print the cases of a study and what is missing of each."""
-    from stabsim.collect import progress
+def tell(chosen: Chosen, out: Path, threads: int | None, shard: Shard | None) -> None:
+    """Print the cases of a study, or those of a shard, what is missing of each, and what that costs."""
+    from stabsim.collect import stored
+    from stabsim.costs import Cost, predict
     from stabsim.store import Store
-    from stabsim.work import chunks_directory
+    from stabsim.work import Work, chunks_directory
 
-    store = Store(chunks_directory(out, chosen.study.name))
-    rows: list[tuple[object, ...]] = [("case", "nets", "chunks", "stored")]
-    for case in chosen.cases:
-        found = progress([case], store)
-        rows.append((case.label, case.nets, found.chunks, found.stored))
-    total = progress(chosen.cases, store)
-    click.echo(f"{chosen.study.name}: {chosen.study.title}")
+    works = [Work(case) for case in chosen.cases]
+    chunks = dict.fromkeys(chunk for work in works for chunk in work.chunks)
+    mine = list(chunks) if shard is None else shard.deal(chunks)
+    there = stored(mine, Store(chunks_directory(out, chosen.study.name)))
+    rows: list[tuple[object, ...]] = [("case", "nets", "chunks", "stored", "core time", "size")]
+    total = Cost()
+    seen: set[Chunk] = set()  # a chunk of two cases is simulated once
+    for work in works:
+        if not (own := [chunk for chunk in work.chunks if chunk in there]):
+            continue
+        missing = [chunk for chunk in own if not there[chunk]]
+        cost = predict(work, missing)
+        total += predict(work, [chunk for chunk in missing if chunk not in seen])
+        seen.update(missing)
+        amounts = (spelled_seconds(cost.seconds), spelled_bytes(cost.bytes))
+        rows.append((work.case.label, work.case.nets, len(own), len(own) - len(missing), *amounts))
+    click.echo(f"{chosen.study.name}: {chosen.study.title}{f', shard {shard.number}/{shard.shards}' if shard else ''}")
     echo_columns(rows, indent="  ")
+    tell_total(total, f"{len(seen)} of {len(mine)}", threads)
+    if chosen.study.measure is not None and (shard is None or shard.has(chosen.study.name)):
+        click.echo("  what the study measures beside simulating is not predicted")
+
+
+def tell_total(total: Cost, missing: str, threads: int | None) -> None:
+    """Print what a study costs."""
     # Plans cut nets into chunks of about a second on one core, or less.
-    click.echo(f"  {total.missing} of {total.chunks} chunks missing, each up to about a second of one core")
+    click.echo(f"  {missing} chunks missing, each up to about a second of one core")
+    click.echo(
+        f"  about {spelled_seconds(total.seconds)} of one core of an AMD EPYC, {spelled_bytes(total.bytes)} of files"
+    )
+    if threads is not None:
+        click.echo(f"  about {spelled_seconds(total.seconds / threads)} on {counted(threads, 'thread')}, a core each")
 
 
 def run(chosen: Chosen, out: Path, engine: Engine, threads: int | None, shard: Shard | None) -> None:

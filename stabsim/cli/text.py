@@ -55,6 +55,34 @@ def number(value: float) -> str:
     return "" if value != value else f"{value:.6g}"
 
 
+def spelled_seconds(seconds: float) -> str:
+    """Return a time in the unit that it is read in, two digits or more.
+
+    >>> spelled_seconds(0.0123), spelled_seconds(95.2), spelled_seconds(600), spelled_seconds(1e7), spelled_seconds(0)
+    ('0.012 s', '95 s', '10 min', '2778 h', '0 s')
+    """
+    for unit, size, most in (("s", 1.0, 120.0), ("min", 60.0, 7200.0)):
+        if seconds < most:
+            return _two_digits(seconds / size, unit)
+    return _two_digits(seconds / 3600, "h")
+
+
+def spelled_bytes(size: float) -> str:
+    """Return a number of bytes in the unit that it is read in, two digits or more.
+
+    >>> spelled_bytes(0), spelled_bytes(2345), spelled_bytes(1.23e8), spelled_bytes(4e12)
+    ('0 B', '2.3 kB', '123 MB', '4000 GB')
+    """
+    for unit, each in (("B", 1.0), ("kB", 1e3), ("MB", 1e6)):
+        if size < 1000 * each:
+            return _two_digits(size / each, unit)
+    return _two_digits(size / 1e9, "GB")
+
+
+def _two_digits(value: float, unit: str) -> str:
+    return f"{value:.0f} {unit}" if value >= 10 or value == 0 else f"{value:.2g} {unit}"
+
+
 def rests_on(verdict: Verdict) -> str:
     """Return the number that a verdict rests on, with its interval and, where there is one, theory.
 
