@@ -1,0 +1,267 @@
+"""The engine of many processes, on this machine or on others: those of a Dask cluster.
+
+A worker that dies costs the range that it ran, which another one runs again. What waited on a worker beside a range
+that kills workers is suspected too, so all suspects are run once more at the end, one by one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import re
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from multiprocessing import resource_tracker
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from stabsim.engines.base import EngineError, Range
+from stabsim.engines.elsewhere import OtherCodeError, Parcel
+
+if TYPE_CHECKING:
+    from stabsim.moments import Sums
+
+PER_THREAD = 3  # ranges under way for each thread of the workers: one runs, one waits there, one at the scheduler
+LOOK_SECONDS = 1.0  # between two looks at how many workers there are
+CONNECT_SECONDS = 8.0
+WORKERLESS_SECONDS = 60.0
+DEATHS = 3  # of workers of our own by one range, until it is said to kill them
+
+_ADDRESS = re.compile(r"((tcp|tls|ws|wss)://)?(\[[0-9a-f:.]+\]|[a-z0-9._-]+):([0-9]{1,5})", re.ASCII | re.IGNORECASE)
+_LOGGERS = ("distributed", "distributed.client", "distributed.gc", "tornado", "tornado.application", "asyncio")
+
+
+def checked_address(text: str) -> str:
+    """Return the address of a scheduler.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+
+    Examples
+    --------
+    >>> checked_address("tcp://node1:8786")
+    'tcp://node1:8786'
+    >>> checked_address("node1")
+    Traceback (most recent call last):
+    ValueError: scheduler='node1' must be HOST:PORT or tcp://HOST:PORT, such as tcp://127.0.0.1:8786
+    """
+    match = _ADDRESS.fullmatch(text)
+    if match is None or not 0 < int(match[4]) < 2**16:
+        raise ValueError(f"scheduler={text!r} must be HOST:PORT or tcp://HOST:PORT, such as tcp://127.0.0.1:8786")
+    return text
+
+
+def dask(
+    ranges: Sequence[Range], threads: int, scheduler: str | None = None
+) -> Generator[tuple[int, Sums | EngineError]]:
+    """Run ranges in processes of a Dask cluster: as many here as there are threads, or those of a scheduler.
+
+    Parameters
+    ----------
+    ranges : sequence of Range
+        What is to be simulated.
+    threads : int
+        How many processes are started here, of one thread each; those at an address are as many as they are.
+    scheduler : str, optional
+        Address of a cluster that runs already, such as tcp://node1:8786; one is started here unless given.
+
+    Yields
+    ------
+    tuple of int and Sums or EngineError
+        What a worker raised, or that it died of it again and again, is the outcome of that range alone.
+
+    Raises
+    ------
+    EngineError
+        If dask is not installed, no scheduler answers for 8 seconds, it is lost, there is no worker for a minute, or a
+        worker runs other code than this process (which ends the run: it would be the first to ask for more).
+    """
+    if not ranges:
+        return
+    try:
+        import distributed
+    except ImportError as error:
+        raise EngineError("engine 'dask' needs dask: pip install 'stabsim[dask]'") from error
+    with _quiet(), contextlib.ExitStack() as stack:
+        if scheduler is None:
+            where = "the cluster of this process"
+            address = stack.enter_context(_cluster(distributed, min(threads, len(ranges))))
+        else:
+            where = address = checked_address(scheduler)
+        client = stack.enter_context(_client(distributed, address))
+        flight = _Flight(client, distributed.KilledWorker, ranges, where)
+        stack.callback(flight.end)
+        yield from flight.outcomes()
+
+
+class _Flight:
+    """The ranges that are under way: a few for each thread of the workers, which may become more or fewer."""
+
+    def __init__(self, client: Any, killed: type[Exception], ranges: Sequence[Range], where: str) -> None:
+        self._client, self._killed, self._ranges, self._where = client, killed, ranges, where
+        self._parcel: tuple[Any, Parcel] = (None, Parcel("", b"", {}))
+        self._under_way: dict[int, Any] = {}
+        self._arrived: SimpleQueue[int] = SimpleQueue()
+        self._threads, self._looked, self._last_worker = 0, -LOOK_SECONDS, time.monotonic()
+
+    def outcomes(self) -> Iterator[tuple[int, Sums | EngineError]]:
+        """Yield what becomes of each range."""
+        suspects = []
+        for place, outcome in self._run(range(len(self._ranges))):
+            if isinstance(outcome, self._killed):
+                suspects.append(place)
+            else:
+                yield place, outcome
+        for place, outcome in self._run(suspects, alone=True):
+            if isinstance(outcome, self._killed):
+                yield place, EngineError(f"it killed {outcome.allowed_failures + 1} workers, one after the other")
+            else:
+                yield place, outcome
+
+    def end(self) -> None:
+        """Let go of what is under way."""
+        if self._client.status == "running":
+            self._client.cancel(list(self._under_way.values()))
+
+    def _run(self, places: Iterable[int], alone: bool = False) -> Iterator[tuple[int, Any]]:
+        waiting = iter(places)
+        while True:
+            self._look()
+            room = 1 if alone else PER_THREAD * max(self._threads, 1)
+            for place in itertools.islice(waiting, max(room - len(self._under_way), 0)):
+                self._submit(place, "-alone" if alone else "")
+            if not self._under_way:
+                return
+            with contextlib.suppress(Empty):
+                place = self._arrived.get(timeout=LOOK_SECONDS)
+                yield place, self._outcome(self._under_way.pop(place))
+
+    def _submit(self, place: int, suffix: str) -> None:
+        plan, first, last = self._ranges[place]
+        if plan is not self._parcel[0]:
+            self._parcel = plan, Parcel.of(plan)
+        parcel = self._parcel[1]
+        key = f"stabsim-{parcel.key}-{first}-{last}{suffix}"
+        future = self._client.submit(_run_on_worker, parcel, first, last, key=key)
+        self._under_way[place] = future
+        future.add_done_callback(lambda _: self._arrived.put(place))
+
+    def _outcome(self, future: Any) -> Sums | Exception:
+        try:
+            sums: Sums = future.result()
+        except OtherCodeError:
+            raise
+        except CancelledError as error:
+            raise self._lost() from error
+        except self._killed as error:
+            return error
+        except Exception as error:
+            if self._client.status != "running":
+                raise self._lost() from error
+            return EngineError(f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": "))
+        return sums
+
+    def _look(self) -> None:
+        """Count the workers, now and then."""
+        now = time.monotonic()
+        if now < self._looked + LOOK_SECONDS:
+            return
+        if self._client.status != "running":
+            raise self._lost()
+        try:
+            self._threads = sum(self._client.nthreads().values())
+        except OSError as error:
+            raise self._lost() from error
+        self._looked = time.monotonic()
+        if self._threads:
+            self._last_worker = self._looked
+        elif self._looked > self._last_worker + WORKERLESS_SECONDS:
+            raise EngineError(f"{self._where} has had no worker for {WORKERLESS_SECONDS:g} seconds: start some")
+
+    def _lost(self) -> EngineError:
+        return EngineError(f"the scheduler {self._where} is lost: what had arrived is stored, and the rest is not done")
+
+
+def _run_on_worker(parcel: Parcel, first: int, last: int) -> Sums:
+    import distributed
+
+    return parcel.run(first, last, f"worker {distributed.get_worker().address}")
+
+
+@contextlib.contextmanager
+def _cluster(distributed: Any, processes: int) -> Iterator[str]:
+    """Start a cluster on this machine, and return its address."""
+    with _interrupts_held(), contextlib.ExitStack() as stack:
+        try:
+            cluster = distributed.LocalCluster(
+                n_workers=processes, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL + 1,
+                scheduler_kwargs={"allowed_failures": DEATHS - 1},
+            )  # fmt: skip
+        except Exception as error:
+            raise EngineError(f"no cluster could be started here: {' '.join(str(error).split())}") from error
+    try:
+        yield cluster.scheduler_address
+    finally:
+        with _interrupts_held():
+            cluster.close()
+
+
+@contextlib.contextmanager
+def _client(distributed: Any, address: str) -> Iterator[Any]:
+    """Connect to a scheduler."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", distributed.versions.VersionMismatchWarning)  # we compare by ourselves
+            client = distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise EngineError(f"no scheduler answers at {address}: {' '.join(str(error).split())}") from error
+    try:
+        yield client
+    finally:
+        with _interrupts_held():
+            client.close()
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back; what is started meanwhile, here or in another process, never hears of it.
+
+    A terminal sends it to all processes, and workers end when they are told to.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    resource_tracker.ensure_running()  # which lets Ctrl-C through again where it is started
+    held: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+        if held:
+            signal.raise_signal(signal.SIGINT)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what Dask would tell of its workers off the terminal: what matters is an error."""
+    handlers = {handler: handler.level for name in _LOGGERS for handler in logging.getLogger(name).handlers}
+    levels = {(log := logging.getLogger(name)): log.level for name in _LOGGERS}
+    for each in (*handlers, *levels):
+        each.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for handler, level in handlers.items():
+            handler.setLevel(level)
+        for log, level in levels.items():
+            log.setLevel(level)
