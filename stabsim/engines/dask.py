@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from multiprocessing import resource_tracker
 from queue import Empty, SimpleQueue
@@ -33,6 +33,7 @@ WORKERLESS_SECONDS = 60.0
 DEATHS = 3  # of workers of our own by one range, until it is said to kill them
 
 _ADDRESS = re.compile(r"((tcp|tls|ws|wss)://)?(\[[0-9a-f:.]+\]|[a-z0-9._-]+):([0-9]{1,5})", re.ASCII | re.IGNORECASE)
+_SILENT = logging.CRITICAL + 1
 _LOGGERS = ("distributed", "distributed.client", "distributed.gc", "tornado", "tornado.application", "asyncio")
 
 
@@ -165,7 +166,7 @@ class _Flight:
         except Exception as error:
             if self._client.status != "running":
                 raise self._lost() from error
-            return EngineError(f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": "))
+            return EngineError(f"{type(error).__name__}: {_line(error)}".removesuffix(": "))
         return sums
 
     def _look(self) -> None:
@@ -197,36 +198,54 @@ def _run_on_worker(parcel: Parcel, first: int, last: int) -> Sums:
 
 @contextlib.contextmanager
 def _cluster(distributed: Any, processes: int) -> Iterator[str]:
-    """Start a cluster on this machine, and return its address."""
-    with _interrupts_held(), contextlib.ExitStack() as stack:
+    """Start a cluster on this machine, and give its address."""
+
+    def start() -> Any:
         try:
-            cluster = distributed.LocalCluster(
-                n_workers=processes, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL + 1,
+            return distributed.LocalCluster(
+                n_workers=processes, threads_per_worker=1, dashboard_address=None, silence_logs=_SILENT,
                 scheduler_kwargs={"allowed_failures": DEATHS - 1},
             )  # fmt: skip
         except Exception as error:
-            raise EngineError(f"no cluster could be started here: {' '.join(str(error).split())}") from error
-    try:
+            raise EngineError(f"no cluster could be started here: {_line(error)}") from error
+
+    with _closed_at_the_end(start) as cluster:
         yield cluster.scheduler_address
-    finally:
-        with _interrupts_held():
-            cluster.close()
 
 
 @contextlib.contextmanager
 def _client(distributed: Any, address: str) -> Iterator[Any]:
     """Connect to a scheduler."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", distributed.versions.VersionMismatchWarning)  # we compare by ourselves
-            client = distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise EngineError(f"no scheduler answers at {address}: {' '.join(str(error).split())}") from error
-    try:
+
+    def start() -> Any:
+        try:
+            with warnings.catch_warnings():
+                # We compare versions by ourselves.
+                warnings.simplefilter("ignore", distributed.versions.VersionMismatchWarning)
+                return distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise EngineError(f"no scheduler answers at {address}: {_line(error)}") from error
+
+    with _closed_at_the_end(start) as client:
         yield client
-    finally:
+
+
+@contextlib.contextmanager
+def _closed_at_the_end(start: Callable[[], Any]) -> Iterator[Any]:
+    """Start something and close it, both undisturbed by Ctrl-C."""
+    started = None
+    try:
         with _interrupts_held():
-            client.close()
+            started = start()
+        yield started
+    finally:
+        if started is not None:
+            with _interrupts_held():
+                started.close()
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 @contextlib.contextmanager
@@ -257,7 +276,7 @@ def _quiet() -> Iterator[None]:
     handlers = {handler: handler.level for name in _LOGGERS for handler in logging.getLogger(name).handlers}
     levels = {(log := logging.getLogger(name)): log.level for name in _LOGGERS}
     for each in (*handlers, *levels):
-        each.setLevel(logging.CRITICAL + 1)
+        each.setLevel(_SILENT)
     try:
         yield
     finally:

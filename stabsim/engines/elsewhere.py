@@ -1,6 +1,6 @@
 """What another process does for an engine: a range of nets, if it runs the same code.
 
-A chunk is a pure function of its task and of the code: ``Work.key`` names both, so that it may be run anywhere, and
+A chunk is a pure function of its task and of the code: `Parcel.key` names both, so that it may be run anywhere, and
 again where it is lost.
 """
 
