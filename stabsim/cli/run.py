@@ -44,7 +44,10 @@ def shard_of(_context: click.Context, _option: click.Parameter, text: str | None
     "--engine", callback=by_name, metavar="|".join(ENGINES), default="local", show_default=True, help="Where it is run."
 )
 @click.option(
-    "--scheduler", is_eager=True, metavar="ADDRESS", help="Of --engine dask: a cluster that runs, such as tcp://node1:8786."
+    "--scheduler",
+    is_eager=True,
+    metavar="ADDRESS",
+    help="Of --engine dask: a cluster that runs, such as tcp://node1:8786.",
 )
 @click.option(
     "--threads", type=int, callback=between(1, MOST_THREADS), metavar="N", help="One per processor unless given."
