@@ -77,7 +77,6 @@ def command(
 
     What results/ holds already is not simulated again, so the same command goes on after an interruption.
     """
-
     if scheduler is not None and threads is not None:
         raise click.UsageError("--threads and --scheduler are both given: a cluster has the workers that it has")
 

@@ -204,7 +204,7 @@ def _cluster(distributed: Any, processes: int) -> Iterator[str]:
         try:
             return distributed.LocalCluster(
                 n_workers=processes, threads_per_worker=1, dashboard_address=None, silence_logs=_SILENT,
-                scheduler_kwargs={"allowed_failures": DEATHS - 1},
+                scheduler_kwargs={"allowed_failures": DEATHS - 1, "dashboard": False, "dashboard_address": "127.0.0.1:0"},
             )  # fmt: skip
         except Exception as error:
             raise EngineError(f"no cluster could be started here: {_line(error)}") from error
