@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 import stabsim
 from stabsim.arguments import make_task
 from stabsim.collect import collect, progress
+from stabsim.discovery import load
 from stabsim.engines import EngineError, Range, elsewhere, engine
 from stabsim.network import Network
 from stabsim.plan import Plan
@@ -27,7 +29,9 @@ from tests.test_cli import STUDY, Call, call
 from tests.test_store import tree
 from tests.test_study import quiet, study, task
 
+dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
+fates = pytest.importorskip("tests.fates")
 
 __all__ = ["call"]  # a fixture
 
@@ -43,44 +47,20 @@ pytestmark = [
 ]
 
 
-class Fate(distributed.WorkerPlugin):  # type: ignore[misc]  # dask has no types here
-    """Does to a worker what a file in a folder asks for, when it begins with the chunk whose key ends like the file."""
-
-    name = "fate"
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-
-    def setup(self, worker: Any) -> None:
-        self.worker = worker
-
-    def transition(self, key: str, start: str, finish: str, **_: Any) -> None:
-        if finish == "executing":
-            for order in self.directory.glob("*"):
-                if str(key).removesuffix("-alone").endswith(order.suffix.removeprefix(".")):
-                    if order.stem.endswith("once"):
-                        order.unlink()
-                    self.do(order.stem.split("_")[0])
-
-    def do(self, what: str) -> None:
-        if what == "exit":
-            os._exit(1)
-        self.memory = b"x" * self.worker.memory_manager.memory_limit  # what the nanny ends
-        time.sleep(20)
-
-
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Any, Path]]:
     """Return an address, a client and the folder of fates."""
     orders = tmp_path_factory.mktemp("orders")
+    multiprocessing.set_forkserver_preload(["distributed", "stabsim.plan"])  # a worker starts in a fifth of the time
     with (
+        dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL + 1,
             scheduler_kwargs={**NO_DASHBOARD, "allowed_failures": 1}, memory_limit="900MB",
         ) as local,
         distributed.Client(local, set_as_default=False) as client,
     ):  # fmt: skip
-        client.register_plugin(Fate(orders))
+        client.register_plugin(fates.Fate(orders))
         yield local.scheduler_address, client, orders
 
 
@@ -105,7 +85,21 @@ def test_two_workers_leave_the_bytes_of_one_process(call: Call, cluster: Any) ->
     assert not client.run_on_scheduler(lambda dask_scheduler: set(dask_scheduler.tasks))
 
 
-def test_functions_of_a_study_go_along(call: Call, cluster: Any) -> None:
+def test_functions_of_a_study_go_to_workers_that_do_not_have_its_file(cluster: Any, tmp_path: Path) -> None:
+    path = tmp_path / "own.py"
+    path.write_text(
+        "from stabsim.quantities import Quantity\nfrom stabsim.study import Study\nSIZE = 3.0\n"
+        "LARGE = Quantity('activation', 'large', 'value', function=lambda x: x * SIZE)\n"
+        "study = Study('own', '', list, list)"
+    )
+    load(path)
+    module = sys.modules["stabsim_study_own"]
+    parcel = elsewhere.Parcel.of(Plan(task(quantities=(module.LARGE,))))
+    assert list(cluster[1].run(fates.value_of_parcel, parcel.data).values()) == [6.0, 6.0]
+
+
+@pytest.mark.slow
+def test_a_study_with_functions_of_its_own_leaves_the_same_bytes(call: Call, cluster: Any) -> None:
     own = 'LARGE = Quantity("activation", "large", "fraction", function=lambda x: x > SIZE)\nSIZE = 1.0\nNORM ='
     text = STUDY.replace("quantities=(NORM,)", "quantities=(NORM, LARGE)").replace("NORM =", own)
     text = text.replace("collected.table, by", "collected.table.query('quantity == @NORM'), by")
@@ -131,7 +125,7 @@ def test_a_parcel_is_the_same_work_for_the_same_plan() -> None:
 
 def test_a_worker_that_dies_costs_a_chunk_that_is_run_again(cluster: Any, tmp_path: Path, whole: Path) -> None:
     address, _, orders = cluster
-    (orders / f"exit_once.{SECOND}").touch()
+    (orders / f"exit once {SECOND}").touch()
     with Store(tmp_path) as store:
         collect(CASES, store, 1, quiet, engine("dask", address))
     assert not list(orders.iterdir()) and tree(tmp_path) == tree(whole)
@@ -141,7 +135,7 @@ def test_a_chunk_that_kills_its_workers_is_named_and_the_rest_completes(
     cluster: Any, tmp_path: Path, whole: Path
 ) -> None:
     address, _, orders = cluster
-    order = orders / f"exit_always.{SECOND}"
+    order = orders / f"exit always {SECOND}"
     order.touch()
     named = r"^1 of 5 chunks failed: nets 4096 to 8191 of case 1 of 2 \(1\): it killed 2 workers, one after the other$"
     with Store(tmp_path) as store:
@@ -171,8 +165,8 @@ def test_a_worker_that_is_killed_is_replaced(cluster: Any, tmp_path: Path, whole
 def test_what_takes_too_much_memory_is_named(cluster: Any, tmp_path: Path) -> None:
     """The nanny ends a worker that is near its limit: once is run again, always is named."""
     address, _, orders = cluster
-    (orders / f"hog_once.{SECOND}").touch()
-    order = orders / "hog_always.-0-4096"
+    (orders / f"hog once {SECOND}").touch()
+    order = orders / "hog always -0-4096"
     with Store(tmp_path) as store:
         collect(CASES[:1], store, 1, quiet, engine("dask", address))
         order.touch()
@@ -194,34 +188,42 @@ def test_what_a_worker_raises_is_the_outcome_of_its_range_alone(cluster: Any) ->
     assert not isinstance(sums, EngineError) and sums.nets == 9
 
 
-def other_code() -> None:
-    elsewhere.code = lambda: {**CODE, "numpy": "1.0"}  # type: ignore[assignment]
-
-
-def same_code() -> None:
-    elsewhere.code = lambda: CODE  # type: ignore[assignment]
-
-
-CODE = elsewhere.code()
-
-
 def test_workers_of_other_code_are_refused_with_what_differs(cluster: Any, tmp_path: Path) -> None:
     address, client, _ = cluster
-    client.run(other_code)
+    client.run(fates.other_code)
     try:
         with Store(tmp_path) as store, pytest.raises(EngineError) as caught:
             collect(CASES, store, 1, quiet, engine("dask", address))
     finally:
-        client.run(same_code)
+        client.run(fates.same_code)
     told = str(caught.value)
     assert told.startswith("worker tcp://127.0.0.1:") and told.endswith(
-        f" runs other code: numpy 1.0 there, {CODE['numpy']} here"
+        f" runs other code: numpy 1.0 there, {fates.CODE['numpy']} here"
     )
 
 
+def test_workers_without_this_code_are_refused(cluster: Any) -> None:
+    address, client, _ = cluster
+    client.run(fates.without_our_code)
+    try:
+        with pytest.raises(EngineError, match=r"^a worker runs other code: .*stabsim\.engines\.elsewhere"):
+            next(engine("dask", address)([Range(Plan(task()), 0, 9)], 1))
+    finally:
+        client.run(fates.with_our_code)
+
+
+def test_ranges_that_all_kill_their_workers_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules["stabsim.engines.dask"]
+    flight = module._Flight(None, distributed.KilledWorker, [None] * 30, "here")
+    killed = distributed.KilledWorker("task", None, 2)
+    monkeypatch.setattr(flight, "_run", lambda places, alone=False: ((place, killed) for place in places))
+    with pytest.raises(EngineError, match="10 ranges in a row killed their workers, so the rest is not tried"):
+        list(flight.outcomes())
+
+
 def test_code_is_known_by_versions_and_sources() -> None:
-    assert CODE["stabsim"] == stabsim.__version__ and CODE["version of stream"] == "1"
-    assert {"python", "numba", "numpy", "scipy", "sources of stabsim"} < CODE.keys()
+    assert fates.CODE["stabsim"] == stabsim.__version__ and fates.CODE["version of stream"] == "1"
+    assert {"python", "numba", "numpy", "scipy", "sources of stabsim"} < fates.CODE.keys()
 
 
 # --- the end of a run --------------------------------------------------------------------------------
@@ -269,7 +271,7 @@ def is_gone(group: int) -> bool:
     return True
 
 
-def dask(*arguments: str) -> subprocess.Popen[str]:
+def program(*arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "distributed.cli.dask_" + arguments[0], *arguments[1:], "--no-dashboard"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True, env=environment)
@@ -279,8 +281,8 @@ def test_a_scheduler_that_is_lost_is_one_line_and_nothing_stored_is(call: Call, 
     address = f"tcp://127.0.0.1:{free_port}"
     run = ("run", "tiny", "--engine", "dask", "--scheduler", address)
     with (
-        dask("scheduler", "--host", "127.0.0.1", "--port", str(free_port)) as scheduler,
-        dask("worker", address, "--no-nanny", "--nthreads", "1") as worker,
+        program("scheduler", "--host", "127.0.0.1", "--port", str(free_port)) as scheduler,
+        program("worker", address, "--no-nanny", "--nthreads", "1") as worker,
         contextlib.ExitStack() as stack,
     ):
         stack.callback(worker.kill)

@@ -31,6 +31,7 @@ LOOK_SECONDS = 1.0  # between two looks at how many workers there are
 CONNECT_SECONDS = 8.0
 WORKERLESS_SECONDS = 60.0
 DEATHS = 3  # of workers of our own by one range, until it is said to kill them
+KILLERS = 10  # in a row, until it is said that all do
 
 _ADDRESS = re.compile(r"((tcp|tls|ws|wss)://)?(\[[0-9a-f:.]+\]|[a-z0-9._-]+):([0-9]{1,5})", re.ASCII | re.IGNORECASE)
 _SILENT = logging.CRITICAL + 1
@@ -81,8 +82,9 @@ def dask(
     Raises
     ------
     EngineError
-        If dask is not installed, no scheduler answers for 8 seconds, it is lost, there is no worker for a minute, or a
-        worker runs other code than this process (which ends the run: it would be the first to ask for more).
+        If dask is not installed, no scheduler answers for 8 seconds, it is lost, there is no worker for a minute, ten
+        ranges in a row kill workers, or a worker runs other code than this process (which ends the run: it would be
+        the first to ask for more).
     """
     if not ranges:
         return
@@ -114,8 +116,11 @@ class _Flight:
 
     def outcomes(self) -> Iterator[tuple[int, Sums | EngineError]]:
         """Yield what becomes of each range."""
-        suspects = []
+        suspects, in_a_row = [], 0
         for place, outcome in self._run(range(len(self._ranges))):
+            in_a_row = in_a_row + 1 if isinstance(outcome, self._killed) else 0
+            if in_a_row == KILLERS:
+                raise EngineError(f"{KILLERS} ranges in a row killed their workers, so the rest is not tried")
             if isinstance(outcome, self._killed):
                 suspects.append(place)
             else:
@@ -159,6 +164,10 @@ class _Flight:
             sums: Sums = future.result()
         except OtherCodeError:
             raise
+        except ImportError as error:
+            if (error.name or "").partition(".")[0] == "stabsim":
+                raise EngineError(f"a worker runs other code: {_line(error)}") from error
+            return _failed(error)
         except CancelledError as error:
             raise self._lost() from error
         except self._killed as error:
@@ -166,7 +175,7 @@ class _Flight:
         except Exception as error:
             if self._client.status != "running":
                 raise self._lost() from error
-            return EngineError(f"{type(error).__name__}: {_line(error)}".removesuffix(": "))
+            return _failed(error)
         return sums
 
     def _look(self) -> None:
@@ -242,6 +251,10 @@ def _closed_at_the_end(start: Callable[[], Any]) -> Iterator[Any]:
         if started is not None:
             with _interrupts_held():
                 started.close()
+
+
+def _failed(error: Exception) -> EngineError:
+    return EngineError(f"{type(error).__name__}: {_line(error)}".removesuffix(": "))
 
 
 def _line(error: Exception) -> str:
