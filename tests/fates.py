@@ -16,7 +16,7 @@ CODE = elsewhere.code()
 
 
 class Fate(distributed.WorkerPlugin):  # type: ignore[misc]  # dask has no types here
-    """Does to a worker what the name of a file in a folder says, when it begins with the range that this one ends in."""
+    """Does to a worker what the name of a file in a folder says, when it begins with the range that this ends in."""
 
     name = "fate"
 

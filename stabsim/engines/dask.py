@@ -34,6 +34,7 @@ DEATHS = 3  # of workers of our own by one range, until it is said to kill them
 KILLERS = 10  # in a row, until it is said that all do
 
 _ADDRESS = re.compile(r"((tcp|tls|ws|wss)://)?(\[[0-9a-f:.]+\]|[a-z0-9._-]+):([0-9]{1,5})", re.ASCII | re.IGNORECASE)
+_NO_DASHBOARD = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}  # nor a port that another cluster may have
 _SILENT = logging.CRITICAL + 1
 _LOGGERS = ("distributed", "distributed.client", "distributed.gc", "tornado", "tornado.application", "asyncio")
 
@@ -155,7 +156,7 @@ class _Flight:
             self._parcel = plan, Parcel.of(plan)
         parcel = self._parcel[1]
         key = f"stabsim-{parcel.key}-{first}-{last}{suffix}"
-        future = self._client.submit(_run_on_worker, parcel, first, last, key=key)
+        future = self._client.submit(_worker_function(), tuple(parcel), first, last, key=key)
         self._under_way[place] = future
         future.add_done_callback(lambda _: self._arrived.put(place))
 
@@ -199,10 +200,20 @@ class _Flight:
         return EngineError(f"the scheduler {self._where} is lost: what had arrived is stored, and the rest is not done")
 
 
-def _run_on_worker(parcel: Parcel, first: int, last: int) -> Sums:
-    import distributed
+def _worker_function() -> Callable[[tuple[Any, ...], int, int], Sums]:
+    """Return what a worker does, as a function that is sent whole.
 
-    return parcel.run(first, last, f"worker {distributed.get_worker().address}")
+    A worker that lacks what a name in a message stands for ends without a word; here it raises an ImportError.
+    """
+
+    def run(parcel: tuple[Any, ...], first: int, last: int) -> Sums:
+        import distributed
+
+        from stabsim.engines.elsewhere import Parcel
+
+        return Parcel(*parcel).run(first, last, f"worker {distributed.get_worker().address}")
+
+    return run
 
 
 @contextlib.contextmanager
@@ -213,7 +224,7 @@ def _cluster(distributed: Any, processes: int) -> Iterator[str]:
         try:
             return distributed.LocalCluster(
                 n_workers=processes, threads_per_worker=1, dashboard_address=None, silence_logs=_SILENT,
-                scheduler_kwargs={"allowed_failures": DEATHS - 1, "dashboard": False, "dashboard_address": "127.0.0.1:0"},
+                scheduler_kwargs={"allowed_failures": DEATHS - 1, **_NO_DASHBOARD},
             )  # fmt: skip
         except Exception as error:
             raise EngineError(f"no cluster could be started here: {_line(error)}") from error
