@@ -317,9 +317,8 @@ def free_port() -> int:
 def test_an_address_without_a_scheduler_or_without_workers_is_one_line(
     call: Call, monkeypatch: pytest.MonkeyPatch, free_port: int
 ) -> None:
-    module = sys.modules["stabsim.engines.dask"]
-    monkeypatch.setattr(module, "CONNECT_SECONDS", 1.0)
-    monkeypatch.setattr(module, "WORKERLESS_SECONDS", 1.0)
+    monkeypatch.setattr("stabsim.engines.cluster.CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr(sys.modules["stabsim.engines.dask"], "WORKERLESS_SECONDS", 1.0)
     run = ("run", "tiny", "--engine", "dask", "--scheduler")
     address = f"127.0.0.1:{free_port}"
     status, _, err = call(*run, address)

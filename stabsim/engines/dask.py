@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import logging
 import re
-import signal
-import threading
 import time
-import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from multiprocessing import resource_tracker
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from stabsim.engines.base import EngineError, Range
+from stabsim.engines.cluster import connected, line, local_cluster, quiet
 from stabsim.engines.elsewhere import OtherCodeError, Parcel
 
 if TYPE_CHECKING:
@@ -28,15 +24,10 @@ if TYPE_CHECKING:
 
 PER_THREAD = 3  # ranges under way for each thread of the workers: one runs, one waits there, one at the scheduler
 LOOK_SECONDS = 1.0  # between two looks at how many workers there are
-CONNECT_SECONDS = 8.0
 WORKERLESS_SECONDS = 60.0
-DEATHS = 3  # of workers of our own by one range, until it is said to kill them
 KILLERS = 10  # in a row, until it is said that all do
 
 _ADDRESS = re.compile(r"((tcp|tls|ws|wss)://)?(\[[0-9a-f:.]+\]|[a-z0-9._-]+):([0-9]{1,5})", re.ASCII | re.IGNORECASE)
-_NO_DASHBOARD = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}  # nor a port that another cluster may have
-_SILENT = logging.CRITICAL + 1
-_LOGGERS = ("distributed", "distributed.client", "distributed.gc", "tornado", "tornado.application", "asyncio")
 
 
 def checked_address(text: str) -> str:
@@ -93,13 +84,13 @@ def dask(
         import distributed
     except ImportError as error:
         raise EngineError("engine 'dask' needs dask: pip install 'stabsim[dask]'") from error
-    with _quiet(), contextlib.ExitStack() as stack:
+    with quiet(), contextlib.ExitStack() as stack:
         if scheduler is None:
             where = "the cluster of this process"
-            address = stack.enter_context(_cluster(distributed, min(threads, len(ranges))))
+            address = stack.enter_context(local_cluster(distributed, min(threads, len(ranges))))
         else:
             where = address = checked_address(scheduler)
-        client = stack.enter_context(_client(distributed, address))
+        client = stack.enter_context(connected(distributed, address))
         flight = _Flight(client, distributed.KilledWorker, ranges, where)
         stack.callback(flight.end)
         yield from flight.outcomes()
@@ -108,7 +99,7 @@ def dask(
 class _Flight:
     """The ranges that are under way: a few for each thread of the workers, which may become more or fewer."""
 
-    def __init__(self, client: Any, killed: type[Exception], ranges: Sequence[Range], where: str) -> None:
+    def __init__(self, client: Any, killed: Any, ranges: Sequence[Range], where: str) -> None:
         self._client, self._killed, self._ranges, self._where = client, killed, ranges, where
         self._parcel: tuple[Any, Parcel] = (None, Parcel("", b"", {}))
         self._under_way: dict[int, Any] = {}
@@ -167,7 +158,7 @@ class _Flight:
             raise
         except ImportError as error:
             if (error.name or "").partition(".")[0] == "stabsim":
-                raise EngineError(f"a worker runs other code: {_line(error)}") from error
+                raise EngineError(f"a worker runs other code: {line(error)}") from error
             return _failed(error)
         except CancelledError as error:
             raise self._lost() from error
@@ -208,7 +199,6 @@ def _worker_function() -> Callable[[tuple[Any, ...], int, int], Sums]:
 
     def run(parcel: tuple[Any, ...], first: int, last: int) -> Sums:
         import distributed
-
         from stabsim.engines.elsewhere import Parcel
 
         return Parcel(*parcel).run(first, last, f"worker {distributed.get_worker().address}")
@@ -216,95 +206,5 @@ def _worker_function() -> Callable[[tuple[Any, ...], int, int], Sums]:
     return run
 
 
-@contextlib.contextmanager
-def _cluster(distributed: Any, processes: int) -> Iterator[str]:
-    """Start a cluster on this machine, and give its address."""
-
-    def start() -> Any:
-        try:
-            return distributed.LocalCluster(
-                n_workers=processes, threads_per_worker=1, dashboard_address=None, silence_logs=_SILENT,
-                scheduler_kwargs={"allowed_failures": DEATHS - 1, **_NO_DASHBOARD},
-            )  # fmt: skip
-        except Exception as error:
-            raise EngineError(f"no cluster could be started here: {_line(error)}") from error
-
-    with _closed_at_the_end(start) as cluster:
-        yield cluster.scheduler_address
-
-
-@contextlib.contextmanager
-def _client(distributed: Any, address: str) -> Iterator[Any]:
-    """Connect to a scheduler."""
-
-    def start() -> Any:
-        try:
-            with warnings.catch_warnings():
-                # We compare versions by ourselves.
-                warnings.simplefilter("ignore", distributed.versions.VersionMismatchWarning)
-                return distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
-        except (OSError, ValueError) as error:
-            raise EngineError(f"no scheduler answers at {address}: {_line(error)}") from error
-
-    with _closed_at_the_end(start) as client:
-        yield client
-
-
-@contextlib.contextmanager
-def _closed_at_the_end(start: Callable[[], Any]) -> Iterator[Any]:
-    """Start something and close it, both undisturbed by Ctrl-C."""
-    started = None
-    try:
-        with _interrupts_held():
-            started = start()
-        yield started
-    finally:
-        if started is not None:
-            with _interrupts_held():
-                started.close()
-
-
 def _failed(error: Exception) -> EngineError:
-    return EngineError(f"{type(error).__name__}: {_line(error)}".removesuffix(": "))
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
-@contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back; what is started meanwhile, here or in another process, never hears of it.
-
-    A terminal sends it to all processes, and workers end when they are told to.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    resource_tracker.ensure_running()  # which lets Ctrl-C through again where it is started
-    held: list[int] = []
-    handler = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        signal.signal(signal.SIGINT, handler)
-        if held:
-            signal.raise_signal(signal.SIGINT)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what Dask would tell of its workers off the terminal: what matters is an error."""
-    handlers = {handler: handler.level for name in _LOGGERS for handler in logging.getLogger(name).handlers}
-    levels = {(log := logging.getLogger(name)): log.level for name in _LOGGERS}
-    for each in (*handlers, *levels):
-        each.setLevel(_SILENT)
-    try:
-        yield
-    finally:
-        for handler, level in handlers.items():
-            handler.setLevel(level)
-        for log, level in levels.items():
-            log.setLevel(level)
+    return EngineError(f"{type(error).__name__}: {line(error)}".removesuffix(": "))
