@@ -199,6 +199,7 @@ def _worker_function() -> Callable[[tuple[Any, ...], int, int], Sums]:
 
     def run(parcel: tuple[Any, ...], first: int, last: int) -> Sums:
         import distributed
+
         from stabsim.engines.elsewhere import Parcel
 
         return Parcel(*parcel).run(first, last, f"worker {distributed.get_worker().address}")
