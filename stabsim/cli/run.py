@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from stabsim.work import Chunk, Shard
 
 
-def by_name(_context: click.Context, _option: click.Parameter, name: str) -> Engine:
+def by_name(context: click.Context, _option: click.Parameter, name: str) -> Engine:
     """Return an engine."""
     with usage():
-        return engine(name)
+        return engine(name, context.params["scheduler"])
 
 
 def shard_of(_context: click.Context, _option: click.Parameter, text: str | None) -> Shard | None:
@@ -43,6 +43,12 @@ def shard_of(_context: click.Context, _option: click.Parameter, text: str | None
 @study_options
 @click.option(
     "--engine", callback=by_name, metavar="|".join(ENGINES), default="local", show_default=True, help="Where it is run."
+)
+@click.option(
+    "--scheduler",
+    is_eager=True,
+    metavar="ADDRESS",
+    help="Of --engine dask: a cluster that runs, such as tcp://node1:8786.",
 )
 @click.option(
     "--threads", type=int, callback=between(1, MOST_THREADS), metavar="N", help="One per processor unless given."
@@ -63,6 +69,7 @@ def command(
     seed: int,
     out: Path,
     engine: Engine,
+    scheduler: str | None,
     threads: int | None,
     shard: Shard | None,
     dry_run: bool,
@@ -71,6 +78,8 @@ def command(
 
     What results/ holds already is not simulated again, so the same command goes on after an interruption.
     """
+    if scheduler is not None and threads is not None:
+        raise click.UsageError("--threads and --scheduler are both given: a cluster has the workers that it has")
 
     def do(chosen: Chosen) -> None:
         with naming(out):
