@@ -36,10 +36,20 @@ def measure(study: Study, scale: str, path: Path) -> None:
 
 
 def read_measurements(path: Path) -> pandas.DataFrame:
-    """Return what was measured."""
+    """Return what was measured.
+
+    Raises
+    ------
+    ValueError
+        If the file is no table.
+    """
     import pandas
 
-    return pandas.read_csv(path)
+    with one_line(f"cannot read {path}"):
+        try:
+            return pandas.read_csv(path)
+        except ValueError as error:  # of pandas, and of text that is not UTF-8
+            raise ValueError(f"{path} is no table ({error}): remove it, and it is measured again") from error
 
 
 def save_figures(study: Study, collected: Collected, directory: Path) -> list[Path]:

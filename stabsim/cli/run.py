@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stabsim.cli.group import INTERRUPTED
+from stabsim.cli.group import interrupted
 from stabsim.cli.selection import Chosen, for_each, naming, study_options
 from stabsim.cli.text import echo_columns, echo_wrapped, rests_on
 from stabsim.cli.usage import between, usage
@@ -80,9 +80,8 @@ def command(
 
     try:
         return for_each(studies, everything, scale, seed, only, do)
-    except KeyboardInterrupt:
-        click.echo("stabsim run: interrupted; all chunks done so far are kept, and the same command goes on", err=True)
-        return INTERRUPTED
+    except KeyboardInterrupt as stop:
+        raise interrupted(stop, "; all chunks done so far are kept, and the same command goes on") from stop
 
 
 def tell(chosen: Chosen, out: Path) -> None:
