@@ -25,7 +25,7 @@ NEW_NAMESPACE, NEW_USER, PRIVATE, READ_ONLY, REMOUNT = 0x20000, 0x10000000, 0x44
 
 def before(owner: Any, name: str, act: Callable[[int], None]) -> None:
     """Call ``act`` with the number of the call, from 0, before each call of a function."""
-    function, calls = getattr(owner, name), []
+    function, calls = getattr(owner, name), list[None]()
 
     def wrapped(*arguments: Any, **options: Any) -> Any:
         act(len(calls))

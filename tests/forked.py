@@ -102,9 +102,8 @@ def _run(folder: Path, arguments: tuple[str, ...], fault: Callable[[], None] | N
     os.setpgrp()
     os.chdir(folder)
     for number, name in ((1, "stdout"), (2, "stderr")):
-        descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-        os.dup2(descriptor, number)
-    sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))
+        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), number)
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a background job ignores it
     write = Chunk.write
 
@@ -112,7 +111,7 @@ def _run(folder: Path, arguments: tuple[str, ...], fault: Callable[[], None] | N
         write(chunk, *given)
         stored.send(f"{task_key(chunk.text)}/{chunk_name(chunk.first, chunk.last)}")
 
-    Chunk.write = reported  # type: ignore[method-assign]
+    setattr(Chunk, "write", reported)  # noqa: B010 - typed as a method
     if fault is not None:
         fault()
     main(arguments)

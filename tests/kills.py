@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import functools
 import hashlib
+import itertools
 import os
 import random
 import signal
@@ -183,7 +184,7 @@ class Hunt:
         tally.lost += sum(found.get(path) != digest or not digest for path, digest in known.items())
         for key in {path.parent.name for path in found}:
             ranges = store.ranges(key)  # raises if two overlap
-            tally.doubled += sum(one[1] > other[0] for one, other in zip(ranges, ranges[1:], strict=False))
+            tally.doubled += sum(one[1] > other[0] for one, other in itertools.pairwise(ranges))
         tally.moments[how.partition(": ")[2] or how] += 1
         left = len(list(self.folder.rglob("*.temporary")))
         tally.moments["left a file half written"] += left > 0

@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 
 from stabsim.chunk import encode
-from stabsim.store import Store, task_key
-from stabsim.work import Work
+from stabsim.store import task_key
 from tests import faults, forked
 from tests.kills import hunt, prepare, tree
 from tests.test_cli import Call, call
@@ -203,7 +202,7 @@ def in_the_way(path: Path) -> None:
         (lambda out: in_the_way(out / "results"), "cannot open the study in o/results/long/chunks: Not a directory"),
         (lambda out: in_the_way(out / "results/long"), "cannot open the study in o/results/long/chunks: Not a"),
         (lambda out: (out / "results").symlink_to("nowhere"), "cannot open the study in o/results/long/chunks: "),
-        (lambda out: (out / "results/long/verdicts.json/x").mkdir(parents=True), "cannot write o/results/long/verdicts"),
+        (lambda out: (out / "results/long/verdicts.json/x").mkdir(parents=True), "cannot write o/results/long/verdict"),
         (lambda out: (out / "results/long/measured_quick.csv").mkdir(parents=True), "cannot read o/results/long/meas"),
         (lambda out: (out / "figures/long.pdf").mkdir(parents=True), "cannot write o/figures/long.pdf: Is a directory"),
     ],
@@ -334,7 +333,8 @@ def test_a_clock_that_jumps_changes_nothing(folder: Path, whole: Path) -> None:
 
 def test_too_little_memory_is_one_line_and_keeps_what_is_stored(folder: Path) -> None:
     path = folder / "studies" / "long.py"
-    wide = "    yield Case(make_task(Network((9000,) * 3, 'relu', 'he_normal'), sampler='dense'), 1, {'weights': 'wide'})\n"
+    task = "make_task(Network((9000,) * 3, 'relu', 'he_normal'), sampler='dense')"
+    wide = f"    yield Case({task}, 1, {{'weights': 'wide'}})\n"
     path.write_text(path.read_text().replace("\n\ndef draw", f"{wide}\n\ndef draw", 1))
     done = forked.run(folder, *RUN, fault=functools.partial(faults.little_memory, 100_000_000))
     assert done.status == 1 and done.err.count("\n") == 1 and done.err.startswith("stabsim: long: "), done.err

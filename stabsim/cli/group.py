@@ -39,13 +39,19 @@ class Stopped(KeyboardInterrupt):
         self.number = number
 
 
+class Interrupted(click.ClickException):
+    """What a signal ended, with the exit status."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.exit_code = status  # type: ignore[misc]
+
+
 def interrupted(stop: KeyboardInterrupt, message: str) -> click.ClickException:
     """Return what ends a command after a signal: one line, and the exit status that shells report."""
     number = stop.number if isinstance(stop, Stopped) else signal.SIGINT
     by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
-    error = click.ClickException(f"interrupted{by}{message}")
-    error.exit_code = 128 + number
-    return error
+    return Interrupted(f"interrupted{by}{message}", 128 + number)
 
 
 class Verbs(click.Group):
