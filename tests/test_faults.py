@@ -9,16 +9,21 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 
 from stabsim.chunk import encode
-from stabsim.store import task_key
+from stabsim.collect import collect
+from stabsim.store import Store, task_key
+from stabsim.study import Case
+from stabsim.work import Work
 from tests import faults, forked
 from tests.kills import hunt, prepare, tree
 from tests.test_cli import Call, call
+from tests.test_study import quiet, task
 
 __all__ = ["call"]  # a fixture
 
@@ -329,6 +334,32 @@ def test_a_clock_that_jumps_changes_nothing(folder: Path, whole: Path) -> None:
     assert shown == [4096, 8192, 12288, 4096, 8192, 11288]
     for made in ("results", "figures"):
         assert tree(folder / made) == tree(whole / made)
+
+
+@pytest.mark.parametrize("order", [list, reversed])
+@pytest.mark.parametrize("stored", [False, True], ids=["nothing stored", "all but the first stored"])
+def test_memory_does_not_grow_with_sums(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored: bool, order: Callable[[range], Iterable[int]]
+) -> None:
+    """A chunk takes what it is called by, 0.6 kB, and not what it holds, in whatever order chunks arrive."""
+    tasks = task()
+    (sums,) = Work(Case(tasks, 4096)).plan.run([(0, 4096)], 1)
+    monkeypatch.setattr("os.fsync", lambda _: None)
+
+    def peak(number: int) -> int:
+        with Store(tmp_path / str(number)) as store:
+            case = Case(tasks, 4096 * number)
+            for chunk in Work(case).chunks[1:] if stored else ():
+                chunk.write(store, sums)
+            tracemalloc.start()
+            try:
+                collect([case], store, 1, quiet, lambda ranges, _: ((p, sums) for p in order(range(len(ranges)))))
+                return tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+
+    peak(3)
+    assert (peak(400) - peak(100)) / 300 < 1000 < sum(array.nbytes for array in sums.to_arrays().values()) / 2
 
 
 def test_too_little_memory_is_one_line_and_keeps_what_is_stored(folder: Path) -> None:

@@ -206,6 +206,17 @@ def test_every_flipped_bit_is_found() -> None:
             decode(bytes(flipped), KEY, 0, 4)
 
 
+@pytest.mark.parametrize(
+    "members",
+    [{}, {"_key.npy": b""}, {"_key.npy": b"\x93NUMPY\2\0" + b" " * 200}, {"_range.npy": encode(KEY, 0, 4, ARRAYS)}],
+)
+def test_what_has_a_checksum_and_is_no_chunk_is_damaged(members: dict[str, bytes]) -> None:
+    body = zipped(members)
+    for data in (body, b"no archive" + body[:-9]):
+        with pytest.raises(ValueError, match=r"\S"):
+            decode(data + hashlib.sha256(data).hexdigest().encode(), KEY, 0, 4)
+
+
 def test_truncation_is_found_and_set_aside_and_repaired(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         store.task(TEXT)
