@@ -370,3 +370,40 @@ def test_too_little_memory_is_one_line_and_keeps_what_is_stored(folder: Path) ->
     done = forked.run(folder, *RUN, fault=functools.partial(faults.little_memory, 100_000_000))
     assert done.status == 1 and done.err.count("\n") == 1 and done.err.startswith("stabsim: long: "), done.err
     assert len(chunks(folder)) == CHUNKS
+
+
+# --- studies that are wrong ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("function", "body", "problem"),
+    [
+        ("cases", "return 3", "TypeError"),
+        ("cases", "return [1]", "AttributeError"),
+        ("cases", "raise BaseException('two\\nlines')", "BaseException: two lines"),
+        ("cases", "raise SystemExit(0)", "SystemExit: 0"),
+        ("cases", "yield from __import__('itertools').repeat(None)", "has more than 100000 cases at scale 'quick'"),
+        ("cases", "yield Case(TASK, 1, {'a': float('nan')})", "tag a=nan tells no rows apart"),
+        ("draw", "return None", "TypeError"),
+        ("draw", "return [7]", "AttributeError"),
+        ("verdicts", "return [None]", "AttributeError"),
+        ("verdicts", "raise MemoryError", "MemoryError"),
+        ("measure", "return 'a table'", "AttributeError"),
+        ("measure", "raise OSError(28, 'No space left on device')", "OSError: [Errno 28] No space left on device"),
+    ],
+)
+def test_functions_that_fail_or_give_what_is_not_asked_for(call: Call, function: str, body: str, problem: str) -> None:
+    text = f"""
+from stabsim.arguments import make_task
+from stabsim.network import Network
+from stabsim.study import Case, Study
+TASK = make_task(Network((4, 4, 4), "relu", "he_normal"), quantities=("activation_log10_norm",))
+functions = dict(cases=lambda scale: [Case(TASK, 9)], draw=lambda collected: [])
+def {function}(given):
+    {body}
+study = Study("wrong", "", claims=(), **functions | {{"{function}": {function}}})
+"""
+    Path("studies/wrong.py").write_text(text)
+    status, _, err = call("run", "wrong")
+    assert status == 1 and err.count("\n") == 1, err
+    assert err.startswith(f"stabsim: wrong: {function} of studies/wrong.py: ") and problem in err
