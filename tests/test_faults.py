@@ -359,7 +359,8 @@ def test_memory_does_not_grow_with_sums(
                 tracemalloc.stop()
 
     peak(3)
-    assert (peak(400) - peak(100)) / 300 < 1000 < sum(array.nbytes for array in sums.to_arrays().values()) / 2
+    few, many = peak(100), min(peak(400), peak(401))  # Python's table of names, of 4 MB, may be moved once
+    assert (many - few) / 300 < 1000 < sum(array.nbytes for array in sums.to_arrays().values()) / 2
 
 
 def test_too_little_memory_is_one_line_and_keeps_what_is_stored(folder: Path) -> None:
