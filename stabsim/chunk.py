@@ -9,12 +9,15 @@ same bytes.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
 import operator
 import os
 import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +31,12 @@ DAMAGED = ".damaged"
 _NAME = re.compile(r"([0-9]{9,})-([0-9]{9,})\.npz")
 _ARRAY = re.compile(r"[A-Za-z][\w.,=()+-]*", re.ASCII)
 _DIGEST = 64  # hex digits of a SHA-256
+
+_LOCAL = struct.Struct("<4s5H3L2H")  # a zip's header of a member, and the line of its directory
+_CENTRAL = struct.Struct("<4s4B4H3L5H2L")
+_ZIP64 = 45  # the version of the format with 64-bit sizes
+_1980 = 33  # 1980-01-01
+_SHORT, _IN_EXTRA = 2**31 - 1, 2**32 - 1  # larger sizes stand in the extra field, and this in their place
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -48,16 +57,54 @@ def encode(key: str, first: int, last: int, arrays: Mapping[str, NDArray[Any]]) 
                 f"array {name!r} has dtype {array.dtype}: booleans, integers and floats to 64 bits are allowed"
             )
         held[name] = array.astype(array.dtype.newbyteorder("<"), copy=False)
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name, array in held.items():
-            member = zipfile.ZipInfo(f"{name}.npy")  # its date is 1980-01-01
-            member.create_system = 3  # the same bytes on every system
-            with archive.open(member, "w", force_zip64=True) as stream:
-                np.lib.format.write_array(stream, array, version=(1, 0), allow_pickle=False)
-        archive.comment = b"-" * _DIGEST
-    body = buffer.getvalue()[:-_DIGEST]
+    body = _zip(
+        {f"{name}.npy": _header(array.dtype.str, array.shape) + array.tobytes() for name, array in held.items()}
+    )
     return body + hashlib.sha256(body).hexdigest().encode()
+
+
+@functools.lru_cache(1024)
+def _header(dtype: str, shape: tuple[int, ...]) -> bytes:
+    """Return what goes before the values in an ``.npy``: NumPy takes 10 µs to write it."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": dtype, "fortran_order": False, "shape": shape})
+    return buffer.getvalue()
+
+
+def _zip(members: Mapping[str, bytes]) -> bytes:
+    """Return a zip archive up to its comment, as ``zipfile`` writes it where members have 64-bit sizes.
+
+    Of the 161 arrays of all quantities, a chunk takes 1.7 ms to encode; with ``zipfile``, 4.3 ms. 1024 nets of width 4
+    and depth 50 take 75 ms.
+    """
+    parts: list[bytes] = []
+    directory: list[bytes] = []
+    offset = 0
+    for name, data in members.items():
+        spelled, size, crc = name.encode(), len(data), zlib.crc32(data)
+        sizes = (size, size)
+        local = _LOCAL.pack(b"PK\3\4", _ZIP64, 0, 0, 0, _1980, crc, _IN_EXTRA, _IN_EXTRA, len(spelled), 20)
+        parts += [local, spelled, struct.pack("<HHQQ", 1, 16, *sizes), data]
+        long = [*(sizes if size > _SHORT else ()), *((offset,) if offset > _SHORT else ())]
+        extra = struct.pack(f"<HH{len(long)}Q", 1, 8 * len(long), *long) if long else b""
+        if size > _SHORT:
+            sizes = (_IN_EXTRA, _IN_EXTRA)
+        place = _IN_EXTRA if offset > _SHORT else offset
+        directory.append(
+            _CENTRAL.pack(
+                b"PK\1\2", _ZIP64, 3, _ZIP64, 0, 0, 0, 0, _1980, crc, *sizes, len(spelled), len(extra), 0, 0, 0,
+                0o600 << 16, place,
+            )
+        )  # fmt: skip
+        directory += [spelled, extra]
+        offset += len(local) + len(spelled) + 20 + size
+    length, count = sum(map(len, directory)), len(members)
+    end = b""
+    if count >= 0xFFFF or offset > _SHORT or length > _SHORT:
+        end = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, _ZIP64, _ZIP64, 0, 0, count, count, length, offset)
+        end += struct.pack("<4sLQL", b"PK\6\7", 0, offset + length, 1)
+    shown = min(count, 0xFFFF), min(count, 0xFFFF), min(length, _IN_EXTRA), min(offset, _IN_EXTRA)
+    return b"".join([*parts, *directory, end, struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, *shown, _DIGEST)])
 
 
 def decode(data: bytes, key: str, first: int, last: int) -> Arrays:
@@ -65,15 +112,34 @@ def decode(data: bytes, key: str, first: int, last: int) -> Arrays:
     body, digest = data[:-_DIGEST], data[-_DIGEST:]
     if hashlib.sha256(body).hexdigest().encode() != digest:
         raise ValueError(f"damaged: the checksum does not match its {len(data)} bytes")
-    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-        arrays: Arrays = {name: archive[name] for name in archive.files}
-    held_key = arrays.pop("_key").tobytes().hex()
-    held_range = tuple(arrays.pop("_range").tolist())
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            arrays = {name.removesuffix(".npy"): _array(archive.read(name)) for name in archive.namelist()}
+        held_key = arrays.pop("_key").tobytes().hex()
+        held_range = tuple(arrays.pop("_range").tolist())
+    except (KeyError, zipfile.BadZipFile) as problem:  # of a file with the right checksum that is no chunk
+        raise ValueError(f"damaged: {problem}") from problem
     if held_key != key:
         raise ValueError(f"holds task {held_key}, not {key}")
     if held_range != (first, last):
         raise ValueError(f"holds nets {held_range}, not {(first, last)}")
     return arrays
+
+
+def _array(member: bytes) -> NDArray[Any]:
+    """Return the array of an ``.npy``; ``numpy.load`` parses each header anew, into garbage that lives in cycles."""
+    end = 10 + int.from_bytes(member[8:10], "little")
+    dtype, shape = _parsed(member[:end])
+    return np.frombuffer(member, dtype, offset=end).reshape(shape).copy()
+
+
+@functools.lru_cache(1024)
+def _parsed(header: bytes) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    stream = io.BytesIO(header[8:])
+    shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(stream)
+    if not header.startswith(b"\x93NUMPY\1\0") or fortran_order:
+        raise ValueError("damaged: an array is not as it is written")
+    return dtype, shape
 
 
 def chunk_name(first: int, last: int) -> str:

@@ -22,7 +22,7 @@ from stabsim.work import Chunk, Work
 # Called after each chunk with (label, nets done, nets wanted, function that makes a result of those that are merged).
 Report = Callable[[str, int, int, Callable[[], Result | None]], None]
 
-Missing = dict[Chunk, list[int]]  # each chunk that is not stored, with the places of its cases
+Missing = dict[Chunk, tuple[int, ...]]  # each chunk that is not stored, with the places of its cases
 
 NAMED = 3  # failed chunks, in an error
 
@@ -78,7 +78,7 @@ class Gathering:
                 if (sums := chunk.read(store)) is not None:
                     each.add(chunk, sums)
                 else:
-                    self.missing.setdefault(chunk, []).append(number)
+                    self.missing[chunk] = (*self.missing.get(chunk, ()), number)
         self.progress = Progress(len(self.chunks) - len(self.missing), len(self.chunks), len(store.damaged))
 
     def add(self, chunk: Chunk, sums: Sums, report: Report) -> None:
@@ -160,10 +160,11 @@ def simulate(gathering: Gathering, chunks: list[Chunk], threads: int, report: Re
     """
     plans = (gathering.cases[gathering.missing[chunk][0]].work.plan for chunk in chunks)
     ranges = [Range(plan, chunk.first, chunk.last) for plan, chunk in zip(plans, chunks, strict=True)]
-    waiting, failed = dict(enumerate(chunks)), []
+    waiting, failed = set(range(len(chunks))), []
     with contextlib.closing(engine(ranges, threads)) as arriving:
         for place, outcome in arriving:
-            chunk = waiting.pop(place)
+            waiting.remove(place)
+            chunk = chunks[place]
             if isinstance(outcome, EngineError):
                 case = gathering.label(gathering.missing[chunk][0])
                 failed.append(f"nets {chunk.first} to {chunk.last - 1} of {case}: {outcome}")

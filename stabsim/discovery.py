@@ -47,7 +47,9 @@ def load(path: Path) -> Study:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit, asyncio.CancelledError
         raise StudyError(f"{path}: {describe(error, path)}") from error
     if not hasattr(module, "study"):
         raise StudyError(f"{path}: it declares no study: write study = Study(...)")
@@ -74,7 +76,7 @@ def calling(function: str, path: Path) -> Iterator[None]:
     """Turn any error of a study's function into a StudyError; what is wrong with disk or data stays what it is."""
     try:
         yield
-    except (StoreError, DataError):
+    except (StoreError, DataError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # SystemExit, asyncio.CancelledError
         raise StudyError(f"{function} of {path}: {describe(error, path)}") from error

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import bisect
 import fcntl
+import functools
 import hashlib
 import itertools
 import json
@@ -241,6 +242,7 @@ class Store:
             set_aside(path)
 
 
+@functools.lru_cache(256)  # it is asked for at each chunk
 def task_key(text: str) -> str:
     """Return the key of a task: the first 32 hex digits of the SHA-256 of its canonical JSON.
 

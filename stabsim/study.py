@@ -11,6 +11,7 @@ A study is one file ``studies/NAME.py`` that ends with, ``run_script`` being of 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from stabsim.result import Result
 
 SCALES = ("quick", "paper")
+MOST_CASES = 100_000  # more are taken for a generator that does not end
 
 Tag = str | int | float
 
@@ -70,6 +72,8 @@ class Case:
         for name, value in self.tags.items():
             if not isinstance(value, str | int | float):
                 raise TypeError(f"tag {name}={value!r} must be a str, an int or a float")
+            if value != value:
+                raise ValueError(f"tag {name}=nan tells no rows apart: it is not equal to itself")
 
     @property
     def label(self) -> str:
@@ -216,9 +220,10 @@ class Study:
         if scale not in SCALES:
             raise unknown("scale", scale, SCALES)
         whole_number("seed", seed, 0, LARGEST_SEED)
-        cases = tuple(self.cases(scale))
-        if not cases:
-            raise ValueError(f"study {self.name!r} has no cases at scale {scale!r}")
+        cases = tuple(itertools.islice(self.cases(scale), MOST_CASES + 1))
+        if not 1 <= len(cases) <= MOST_CASES:
+            found = "no cases" if not cases else f"more than {MOST_CASES} cases"
+            raise ValueError(f"study {self.name!r} has {found} at scale {scale!r}")
         names, seen = list(cases[0].tags), set()
         for case in cases:
             tags = tuple(case.tags.items())

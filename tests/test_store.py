@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import multiprocessing.pool
 import os
 import random
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from stabsim import chunk
 from stabsim.chunk import Arrays, StoreError, decode, encode
 from stabsim.store import Store, task_key
 
@@ -58,6 +61,33 @@ def test_round_trip(arrays: Arrays, first: int) -> None:
     data = encode(KEY, first, first + 5, arrays)
     assert data == encode(KEY, first, first + 5, dict(reversed(arrays.items())))
     assert same(decode(data, KEY, first, first + 5), arrays)
+
+
+def zipped(members: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in members.items():
+            member = zipfile.ZipInfo(name)  # its date is 1980-01-01
+            member.create_system = 3
+            with archive.open(member, "w", force_zip64=True) as stream:
+                stream.write(data)
+        archive.comment = b"-" * 64
+    return buffer.getvalue()[:-64]
+
+
+@pytest.mark.parametrize("short", [2**31 - 1, 10_000, 100])
+def test_archives_are_those_of_zipfile(short: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where sizes and places take 64 bits, which is from ``short`` bytes on."""
+    monkeypatch.setattr("zipfile.ZIP64_LIMIT", short)
+    monkeypatch.setattr(chunk, "_SHORT", short)
+    members = {f"{number}.npy": bytes([number % 256]) * (37 * number) for number in range(60)}
+    assert chunk._zip(members) == zipped(members)
+    assert chunk._zip({}) == zipped({})
+
+
+def test_an_archive_of_many_arrays_is_that_of_zipfile() -> None:
+    members = dict.fromkeys(map(str, range(70_000)), b"")
+    assert chunk._zip(members) == zipped(members)
 
 
 def test_store_round_trip_and_byte_order(tmp_path: Path) -> None:
@@ -174,6 +204,17 @@ def test_every_flipped_bit_is_found() -> None:
         flipped[bit // 8] ^= 1 << (bit % 8)
         with pytest.raises(ValueError, match="damaged"):
             decode(bytes(flipped), KEY, 0, 4)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [{}, {"_key.npy": b""}, {"_key.npy": b"\x93NUMPY\2\0" + b" " * 200}, {"_range.npy": encode(KEY, 0, 4, ARRAYS)}],
+)
+def test_what_has_a_checksum_and_is_no_chunk_is_damaged(members: dict[str, bytes]) -> None:
+    body = zipped(members)
+    for data in (body, b"no archive" + body[:-9]):
+        with pytest.raises(ValueError, match=r"\S"):
+            decode(data + hashlib.sha256(data).hexdigest().encode(), KEY, 0, 4)
 
 
 def test_truncation_is_found_and_set_aside_and_repaired(tmp_path: Path) -> None:

@@ -1,16 +1,21 @@
 """The group of verbs. Each verb's file has a click command named ``command``.
 
 Only click is imported here and at the top of each verb's file, so that help is there at once. Exit status: 0;
-1, something failed, named; 2, bad usage, in one line; 130, interrupted.
+1, something failed, named; 2, bad usage, in one line; 128 and the number of a signal: 130, Ctrl-C; 143, SIGTERM.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
+import os
+import signal
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
+import threading
+from collections.abc import Iterator, Sequence
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -23,6 +28,30 @@ if TYPE_CHECKING:
 
 VERBS = ("simulate", "run", "plot", "claims", "status", "merge", "verify", "list", "warmup")
 INTERRUPTED = 130  # as shells report the end by Ctrl-C
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked for the end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+class Interrupted(click.ClickException):
+    """What a signal ended, with the exit status."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.exit_code = status  # type: ignore[misc]
+
+
+def interrupted(stop: KeyboardInterrupt, message: str) -> click.ClickException:
+    """Return what ends a command after a signal: one line, and the exit status that shells report."""
+    number = stop.number if isinstance(stop, Stopped) else signal.SIGINT
+    by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
+    return Interrupted(f"interrupted{by}{message}", 128 + number)
 
 
 class Verbs(click.Group):
@@ -38,6 +67,13 @@ class Verbs(click.Group):
             raise click.UsageError(str(unknown("command", name, VERBS)))
         command: click.Command = importlib.import_module(f"stabsim.cli.{name}").command
         return command
+
+    def invoke(self, context: click.Context) -> Any:
+        """Run a verb; click would print an empty line when it is interrupted."""
+        try:
+            return super().invoke(context)
+        except KeyboardInterrupt as stop:
+            raise interrupted(stop, "") from stop
 
 
 @click.command(cls=Verbs, invoke_without_command=True)
@@ -73,7 +109,8 @@ def _status(arguments: Sequence[str] | None, study: Study | None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     command = " ".join(["stabsim", *(verb for verb in given[:1] if verb in VERBS)])
     try:
-        return int(group.main(arguments, "stabsim", standalone_mode=False, obj=study) or 0)
+        with _heeding_signals():
+            return int(group.main(arguments, "stabsim", standalone_mode=False, obj=study) or 0)
     except click.Abort:
         click.echo(f"{command}: interrupted", err=True)
         return INTERRUPTED
@@ -84,6 +121,33 @@ def _status(arguments: Sequence[str] | None, study: Study | None) -> int:
         sys.stdout = io.StringIO()  # what it could not take would be tried again at exit
         click.echo(f"{command}: {error}", err=True)
         return 1
+
+
+@contextlib.contextmanager
+def _heeding_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP interrupt as Ctrl-C does, and a second signal end the process at once.
+
+    A signal that is ignored stays ignored: Ctrl-C in the background of a script, SIGHUP under nohup.
+    """
+    seen: list[int] = []
+
+    def stop(number: int, _frame: FrameType | None) -> NoReturn:
+        seen.append(number)
+        if len(seen) > 1:
+            os.write(2, b"stabsim: interrupted again, and stopped at once\n")
+            os._exit(128 + number)
+        raise Stopped(number)
+
+    heeded = (signal.SIG_DFL, signal.default_int_handler)
+    main = threading.current_thread() is threading.main_thread()  # no other one may say what a signal does
+    before = {number: handler for number in SIGNALS if main and (handler := signal.getsignal(number)) in heeded}
+    try:
+        for number in before:
+            signal.signal(number, stop)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _one_line(error: click.ClickException) -> str:

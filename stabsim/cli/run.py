@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stabsim.cli.group import INTERRUPTED
+from stabsim.cli.group import interrupted
 from stabsim.cli.selection import Chosen, for_each, naming, study_options
 from stabsim.cli.text import counted, echo_columns, echo_wrapped, rests_on, spelled_bytes, spelled_seconds
 from stabsim.cli.usage import between, usage
@@ -90,9 +90,8 @@ def command(
 
     try:
         status = for_each(studies, everything, scale, seed, only, do)
-    except KeyboardInterrupt:
-        click.echo("stabsim run: interrupted; all chunks done so far are kept, and the same command goes on", err=True)
-        return INTERRUPTED
+    except KeyboardInterrupt as stop:
+        raise interrupted(stop, "; all chunks done so far are kept, and the same command goes on") from stop
     if shard is not None and not status and not dry_run:
         click.echo(
             f"shard {shard} is done; stabsim merge FOLDER ... puts the folders of all {shard.shards} together, and "
