@@ -63,7 +63,7 @@ def make_task(
         raise TypeError("samples must be a sequence of names of quantities, () for none, not None")
     task = Task(
         network, batch, seed, _inputs(inputs, network, batch), _output_gradient(output_gradient, network, batch),
-        sampler, precision, saturation, histograms=_histograms(histograms or {}), clipping=clipping_of(clipping),
+        sampler, precision, saturation, histograms=_histograms({} if histograms is None else histograms), clipping=clipping_of(clipping),
         loss_scale=loss_scale_of(loss_scale, precision),
     )  # fmt: skip
     _check_biases(network, task.dtype.name)

@@ -135,7 +135,7 @@ def array(
         given = np.empty(0, object)
     if given.dtype.kind not in "iuf" or given.size == 0 or isinstance(values, np.ma.MaskedArray):
         raise TypeError(f"{argument} must be a number or an array of numbers, not {brief(values)}")
-    with np.errstate(over="ignore"):  # of longer floats, which are then not finite
+    with np.errstate(over="ignore", invalid="ignore"):  # of longer floats, which are then not finite
         checked = given.astype(np.float64)
     inside = (low < checked) & (checked < high) if open_ends else (low <= checked) & (checked <= high)
     inside &= np.isfinite(checked) & ~(open_high & (checked == high))
@@ -198,7 +198,7 @@ def rows(argument: str, values: Any, shape: str, ends: tuple[int, ...]) -> NDArr
         given = np.empty(0, object)
     if given.dtype.kind not in "iuf" or isinstance(values, np.ma.MaskedArray):
         raise TypeError(f"{argument} must be an array of numbers {shape}, not {_kind(given, values)}")
-    with np.errstate(over="ignore"):  # of longer floats, which are then not finite
+    with np.errstate(over="ignore", invalid="ignore"):  # of longer floats, which are then not finite
         found = given.astype(np.float64)
     if found.ndim != 1 + len(ends) or found.shape[1:] != ends or not len(found):
         at_least = ", at least one row" if found.ndim and not len(found) else ""
@@ -229,6 +229,23 @@ def brief(value: object) -> str:
     except Exception:  # of an int that Python does not spell, or what others have written
         return f"an int of {value.bit_length()} bits" if isinstance(value, int) else f"a {type(value).__name__}"
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def reason(error: BaseException) -> str:
+    """Return what an error says for a message: one line, not endless.
+
+    Examples
+    --------
+    >>> reason(ValueError("two", "lines\n")), reason(MemoryError())
+    ("('two', 'lines\\\\n')", 'MemoryError')
+    """
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+def named(text: str) -> str:
+    """Return a name from a file for a message: as it is, or, where that is no short line, as `brief` has it."""
+    return text if text.isprintable() and len(text) <= 80 else brief(text)
 
 
 def _range(low: float, high: float, open_ends: bool, open_high: bool) -> str:

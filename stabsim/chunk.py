@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stabsim.checks import brief, reason
+
 TEMPORARY = ".temporary"
 
 _NAME = re.compile(r"([0-9]{9,})-([0-9]{9,})\.npz")
@@ -64,14 +66,17 @@ def decode(data: bytes, key: str, first: int, last: int) -> Arrays:
     body, digest = data[:-_DIGEST], data[-_DIGEST:]
     if hashlib.sha256(body).hexdigest().encode() != digest:
         raise ValueError(f"damaged: the checksum does not match its {len(data)} bytes")
-    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-        arrays: Arrays = {name: archive[name] for name in archive.files}
-    held_key = arrays.pop("_key").tobytes().hex()
-    held_range = tuple(arrays.pop("_range").tolist())
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            arrays: Arrays = {name: archive[name] for name in archive.files}
+        held_key = arrays.pop("_key").tobytes().hex()
+        held_range = tuple(arrays.pop("_range").tolist())
+    except Exception as error:  # of whatever kind: NumPy and zipfile raise a dozen
+        raise ValueError(f"no chunk, though its checksum is right: {reason(error)}") from error
     if held_key != key:
-        raise ValueError(f"holds task {held_key}, not {key}")
+        raise ValueError(f"holds task {brief(held_key)}, not {key}")
     if held_range != (first, last):
-        raise ValueError(f"holds nets {held_range}, not {(first, last)}")
+        raise ValueError(f"holds nets {brief(held_range)}, not {(first, last)}")
     return arrays
 
 

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Collection, Iterable, Mapping
 
-from stabsim.checks import brief, number
+from stabsim.checks import brief, named, number
 
 LISTED = 12  # known names in an error about an unknown one, at most
 
@@ -106,7 +106,7 @@ def unknown(kind: str, value: object, known: Iterable[str]) -> ValueError:
 
     nearest = sorted(known, key=likeness, reverse=True)
     more = f" and {len(nearest) - LISTED} more" if len(nearest) > LISTED else ""
-    return ValueError(f"unknown {kind} {shown}; known, nearest first: {', '.join(nearest[:LISTED])}{more}")
+    return ValueError(f"unknown {kind} {shown}; known, nearest first: {', '.join(map(named, nearest[:LISTED]))}{more}")
 
 
 def check_known(kind: str, value: object, known: Collection[str]) -> None:

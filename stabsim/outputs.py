@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stabsim.checks import reason
 from stabsim.chunk import one_line, write_atomically
 from stabsim.datasets import mnist_at_hand
 from stabsim.study import Collected, Study, Verdict
@@ -36,10 +37,13 @@ def measure(study: Study, scale: str, path: Path) -> None:
 
 
 def read_measurements(path: Path) -> pandas.DataFrame:
-    """Return what was measured."""
+    """Return what was measured; ValueError names a file that is no table."""
     import pandas
 
-    return pandas.read_csv(path)
+    try:
+        return pandas.read_csv(path)
+    except ValueError as error:
+        raise ValueError(f"{path} is no table of what was measured, so remove it: {reason(error)}") from error
 
 
 def save_figures(study: Study, collected: Collected, directory: Path) -> list[Path]:

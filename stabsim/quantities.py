@@ -542,9 +542,10 @@ def select(
         return tuple(q for q in QUANTITIES.values() if not (q.on_request or q.missing(batch, features)))
     if isinstance(names, str):
         raise TypeError(f"{argument}={brief(names)}: a sequence of names is wanted, such as ({brief(names)},)")
-    if not isinstance(names, Iterable):
-        raise TypeError(f"{argument} must be a sequence of names or of Quantity, not {brief(names)}")
-    wanted = tuple(names)
+    try:
+        wanted = tuple(names)
+    except TypeError:
+        raise TypeError(f"{argument} must be a sequence of names or of Quantity, not {brief(names)}") from None
     own: dict[str, Quantity] = {}
     for name in wanted:
         if isinstance(name, Quantity):

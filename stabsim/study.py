@@ -15,6 +15,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from functools import cached_property
 from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -34,7 +35,7 @@ SCALES = ("quick", "paper")
 Tag = str | int | float
 Item = TypeVar("Item")
 
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")
 _VERDICT = re.compile(r"holds|fails|holds when \S.*")
 
 
@@ -122,7 +123,7 @@ class Verdict:
             raise ValueError(f"verdict must be 'holds', 'holds when ...' or 'fails', not {brief(self.verdict)}")
         for name in ("estimate", "ci_low", "ci_high", "theory"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, Real) or _beyond_floats(value):
+            if isinstance(value, bool | Fraction) or not isinstance(value, Real) or _beyond_floats(value):
                 raise TypeError(f"{name} of a verdict must be a number, not {brief(value)}")
 
 
@@ -214,7 +215,7 @@ class Study:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
-            raise ValueError(f"name of a study must be small letters, digits and _, not {brief(self.name)}")
+            raise ValueError(f"name of a study must be up to 100 small letters, digits and _, not {brief(self.name)}")
         text("title", self.title)
         if isinstance(self.claims, str):
             raise TypeError(f"claims={brief(self.claims)}: a sequence of ids is wanted, such as ({brief(self.claims)},)")

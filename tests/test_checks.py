@@ -39,4 +39,4 @@ def test_a_factor_is_refused_by_one_message(value: float) -> None:
 def test_numbers_that_are_not_finite_are_refused(value: Any) -> None:
     with pytest.raises(ValueError, match="gain must be a finite number, not") as caught:
         checks.number("gain", value)
-    assert str(value) in str(caught.value)
+    assert str(value)[:60] in str(caught.value)

@@ -81,7 +81,7 @@ def test_bad_arguments() -> None:
         Case(task(), 0)
     with pytest.raises(TypeError, match="task must be a Task"):
         Case(task().network, 1)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="tag a=None"):
+    with pytest.raises(TypeError, match="tag 'a'=None"):
         Case(task(), 1, {"a": None})  # type: ignore[dict-item]
     with pytest.raises(ValueError, match="small letters"):
         Study("No Name", "", lambda scale: [], nothing)

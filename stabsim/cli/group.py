@@ -72,6 +72,8 @@ def run_script(study: Study) -> NoReturn:
 def _status(arguments: Sequence[str] | None, study: Study | None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     command = " ".join(["stabsim", *(verb for verb in given[:1] if verb in VERBS)])
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name of a file may be no text
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return int(group.main(arguments, "stabsim", standalone_mode=False, obj=study) or 0)
     except click.Abort:

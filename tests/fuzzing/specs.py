@@ -131,7 +131,7 @@ def use_object(given: tuple[Callable[..., Any], Arguments], _: Path) -> None:
 
 # --- networks ------------------------------------------------------------------------------------------
 
-WIDTHS = ((3, 3), (4,) * 5, [2, 3, 4], np.array([5, 5, 5]), (1, 1), range(1, 6), (3, 3, 3, 3, 3, 3, 3, 2), (10**9, 1))
+WIDTHS = ((3, 3), (4,) * 5, [2, 3, 4], np.array([5, 5, 5]), (1, 1), range(1, 6), (3, 3, 3, 3, 3, 3, 3, 2), (10**9, 1), range(1, 10**12))
 NETWORK: dict[str, tuple[Any, ...]] = {
     "widths": WIDTHS, "activation": ACTIVATION_NAMES, "weights": (*WEIGHT_NAMES, Initializer("normal", 3.0)),
     "bias_std": NUMBERS, "normalization": (None, *NORMALIZATION_NAMES, Normalization("layer")),
@@ -290,7 +290,7 @@ def use_declaration(given: tuple[str, Any], folder: Path) -> None:
         assert not shard.deal(()) and shard.has("tiny") in (True, False)
     elif kind == "verdicts":
         study, verdicts = value
-        found = [Verdict(**each) if isinstance(each, dict) and each != {"a": 1} and each else each for each in verdicts]
+        found = [Verdict(**each) if isinstance(each, dict) and "claim" in each else each for each in verdicts]
         declared = Study(**study, verdicts=lambda _: found)
         use_verdicts(declared, declared.checked_verdicts(Collected(())), folder)
     else:
