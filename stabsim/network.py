@@ -275,9 +275,15 @@ def _cell(document: Any) -> Cell:
 
 def _gate(name: str, document: Any) -> Gate:
     if not isinstance(document, list) or len(document) != 3:
-        raise ValueError(f"gate {checks.brief(name)} must be a list of two laws and a bias, not {checks.brief(document)}")
+        raise ValueError(
+            f"gate {checks.brief(name)} must be a list of two laws and a bias, not {checks.brief(document)}"
+        )
     weights, recurrent, bias = document
-    return Gate(_law("weights", weights), _law("recurrent_weights", recurrent), _float(f"bias of gate {checks.brief(name)}", bias))
+    return Gate(
+        _law("weights", weights),
+        _law("recurrent_weights", recurrent),
+        _float(f"bias of gate {checks.brief(name)}", bias),
+    )
 
 
 def _law_document(law: str | Initializer | None) -> object:

@@ -146,7 +146,9 @@ def simulate(
     if device != "cpu":
         raise ValueError(f"device must be 'cpu' in this version, not {brief(device)}")
     if progress is not None and not callable(progress):
-        raise TypeError(f"progress must be None or a function of a Result and the number of nets, not {brief(progress)}")
+        raise TypeError(
+            f"progress must be None or a function of a Result and the number of nets, not {brief(progress)}"
+        )
     target = None if target_rel_error is None else check_target(target_rel_error, task)
     plan = Plan(task)
     result: Result | None = None

@@ -220,7 +220,9 @@ def _law(argument: str, spec: str | Initializer | None) -> Initializer | None:
         raise TypeError(f"{argument} must be a name or a stabsim.Initializer, not {checks.brief(spec)}")
     law = initializer(spec)
     if law.bias_gain is not None:
-        raise ValueError(f"{argument} {str(law)!r} sets biases, which would be ignored: give bias_std or Gate.bias instead")
+        raise ValueError(
+            f"{argument} {str(law)!r} sets biases, which would be ignored: give bias_std or Gate.bias instead"
+        )
     return law
 
 
@@ -282,7 +284,9 @@ class Cell:
             raise names.unknown("cell", self.kind, GATES)
         if self.recurrent_weights is not None:
             if self.kind == "feedforward":
-                raise ValueError(f"recurrent_weights={checks.brief(self.recurrent_weights)}: a feedforward net has none")
+                raise ValueError(
+                    f"recurrent_weights={checks.brief(self.recurrent_weights)}: a feedforward net has none"
+                )
             object.__setattr__(self, "recurrent_weights", _law("recurrent_weights", self.recurrent_weights))
         if not isinstance(self.gates, Mapping):
             raise TypeError(f"gates must map names of gates to stabsim.Gate, not {checks.brief(self.gates)}")
@@ -334,7 +338,9 @@ def skip(spec: str | Skip | None) -> Skip | None:
     if spec is None or isinstance(spec, Skip):
         return spec
     if not isinstance(spec, str):
-        raise TypeError(f"skip must be None, a spelling such as 'skip(branch=0.1)' or a stabsim.Skip, not {checks.brief(spec)}")
+        raise TypeError(
+            f"skip must be None, a spelling such as 'skip(branch=0.1)' or a stabsim.Skip, not {checks.brief(spec)}"
+        )
     name, parameters = names.parse(spec)
     if name != "skip":
         raise names.unknown("skip", name, ["skip"])

@@ -218,7 +218,9 @@ class Study:
             raise ValueError(f"name of a study must be up to 100 small letters, digits and _, not {brief(self.name)}")
         text("title", self.title)
         if isinstance(self.claims, str):
-            raise TypeError(f"claims={brief(self.claims)}: a sequence of ids is wanted, such as ({brief(self.claims)},)")
+            raise TypeError(
+                f"claims={brief(self.claims)}: a sequence of ids is wanted, such as ({brief(self.claims)},)"
+            )
         if not isinstance(self.claims, Sequence) or not all(isinstance(claim, str) for claim in self.claims):
             raise TypeError(f"claims must be a sequence of ids, not {brief(self.claims)}")
         for name in ("cases", "draw", "verdicts", *(["measure"] if self.measure is not None else [])):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from stabsim.study import Study
 
 VERBS = ("simulate", "run", "plot", "claims", "status", "verify", "list", "warmup")
+LONGEST_MESSAGE = 900  # characters
 INTERRUPTED = 130  # as shells report the end by Ctrl-C
 
 
@@ -96,4 +97,5 @@ def _one_line(error: click.ClickException) -> str:
     if isinstance(error, click.MissingParameter) and isinstance(error.param, click.Option):
         meaning = error.param.help or ""
         return f"option {error.param.opts[0]} is missing: {meaning[:1].lower()}{meaning[1:]}"
-    return " ".join(error.format_message().split())
+    message = " ".join(error.format_message().split())  # which repeats what was given, whatever its length
+    return message if len(message) <= LONGEST_MESSAGE else f"{message[: LONGEST_MESSAGE - 3]}..."

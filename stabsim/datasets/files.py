@@ -126,7 +126,9 @@ def _matrix(file: Path, name: str, array: NDArray[Any]) -> Floats:
 
 def _read_csv(file: Path, label: str | None, target: str | None) -> Data:
     if label is not None and target is not None:
-        raise ValueError(f"label={checks.brief(label)} and target={checks.brief(target)} are both given: give one of them")
+        raise ValueError(
+            f"label={checks.brief(label)} and target={checks.brief(target)} are both given: give one of them"
+        )
     with file.open(newline="", encoding="utf-8-sig") as text:
         lines = _lines(file, text)
         names = [name.strip() for name in next(lines, (1, []))[1]]
@@ -137,7 +139,9 @@ def _read_csv(file: Path, label: str | None, target: str | None) -> Data:
                 raise ValueError(f"{file}, line {line}: {len(cells)} cells, where the first line names {len(names)}")
             answers.append(cells.pop(place).strip())
             if not numbers and _says_nothing(answers[-1]):
-                raise ValueError(f"{file}, line {line}: {checks.brief(answers[-1])} in column {checks.brief(names[place])} is no class")
+                raise ValueError(
+                    f"{file}, line {line}: {checks.brief(answers[-1])} in column {checks.brief(names[place])} is no class"
+                )
             inputs.append(_numbers(file, line, names[:place] + names[place + 1 :], cells))
             if numbers:
                 _numbers(file, line, names[place : place + 1], answers[-1:])
@@ -195,7 +199,9 @@ def _numbers(file: Path, line: int, names: list[str], cells: list[str]) -> Float
     except ValueError:
         pass
     name, cell = next((name, cell) for name, cell in zip(names, cells, strict=True) if not _is_number(cell))
-    raise ValueError(f"{file}, line {line}: {checks.brief(cell.strip())} in column {checks.brief(name)} is no finite number")
+    raise ValueError(
+        f"{file}, line {line}: {checks.brief(cell.strip())} in column {checks.brief(name)} is no finite number"
+    )
 
 
 def _says_nothing(label: str) -> bool:

@@ -8,7 +8,6 @@ import hashlib
 import io
 import json
 import os
-import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -57,9 +56,15 @@ def member(place: int) -> bytes:
     return buffer.getvalue()
 
 
-def npy(c: Choices) -> bytes:
+FITTING = {"inputs": 0, "labels": 1, "targets": 3}  # places of arrays that make a data set
+
+
+def npy(c: Choices, name: str) -> bytes:
     """Return the bytes of an .npy file, whole or not."""
-    found = member(c.below(len(ARRAYS)))
+    fits = name in FITTING and c.chance(60)
+    found = member(FITTING[name] if fits else c.below(len(ARRAYS)))
+    if fits and c.chance(70):
+        return found
     if c.chance(20):
         header = content(c, HEADERS, 2)
         return b"\x93NUMPY\x01\x00" + len(header[:65535]).to_bytes(2, "little") + header[:65535] + found[-48:]
@@ -78,7 +83,7 @@ def archive(c: Choices, names: tuple[str, ...], comment: bytes = b"") -> bytes:
                 ending = ".npy" if c.chance(97) else ""
                 if given + ending not in used and len(given) < 1000:
                     used.add(given + ending)
-                    file.writestr(zipfile.ZipInfo(given + ending), npy(c))
+                    file.writestr(zipfile.ZipInfo(given + ending), npy(c, name))
         file.comment = comment
     return buffer.getvalue()
 
@@ -235,7 +240,9 @@ def make_verdicts(c: Choices) -> bytes:
         if c.chance(20):
             holder.pop(key, None)
         elif key != "verdicts" or c.chance(30):
-            holder[key] = c.pick((None, "", "\ud800", 1, 1e400, 10**400, [], {}, [1], [[]], True, "quick", "a\nb", "x" * 5000))
+            holder[key] = c.pick(
+                (None, "", "\ud800", 1, 1e400, 10**400, [], {}, [1], [[]], True, "quick", "a\nb", "x" * 5000)
+            )
         if not isinstance(document.get("verdicts"), list):
             break
     return json.dumps(document).encode()
@@ -302,7 +309,11 @@ TABLES = (
 
 
 def make_csv(c: Choices) -> tuple[bytes, str | None, str | None]:
-    return content(c, TABLES), c.pick((None, None, None, "species", "label", "x")), c.pick((None, None, None, None, "target"))
+    return (
+        content(c, TABLES),
+        c.pick((None, None, None, "species", "label", "x")),
+        c.pick((None, None, None, None, "target")),
+    )
 
 
 def use_csv(given: tuple[bytes, str | None, str | None], folder: Path) -> None:
@@ -359,23 +370,14 @@ def use_mnist(given: tuple[Files, list[tuple[str, str]]], folder: Path) -> None:
     used_data(published("mnist", DIGITS, folder))
 
 
-def cleared(folder: Path) -> None:
-    """Remove everything in a folder."""
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-
-
 NAMES_FILE = r"data\.(npz|csv)|^(label|target)"
 TARGETS = {
     "chunk": Target(make_chunk, use_chunk, (ValueError,), r"^(damaged|holds|foreign|no |not )", share=20),
     "store": Target(make_store, use_store, (StoreError,), "overlap|cannot|in use|was whole", share=5, writes=True),
     "verdicts": Target(make_verdicts, use_verdicts, (LedgerError,), "verdicts.json", writes=True),
-    "ledger": Target(make_ledger, use_ledger, (LedgerError,), "claims.csv", writes=True),
+    "ledger": Target(make_ledger, use_ledger, (LedgerError,), "claims.csv", share=5, writes=True),
     "measured": Target(make_measured, use_measured, (ValueError,), "measured_quick.csv", share=5, writes=True),
-    "npz": Target(make_npz, use_npz, (TypeError, ValueError), NAMES_FILE, writes=True),
+    "npz": Target(make_npz, use_npz, (TypeError, ValueError), NAMES_FILE, share=5, writes=True),
     "csv": Target(make_csv, use_csv, (TypeError, ValueError), NAMES_FILE, writes=True),
     "idx": Target(make_idx, use_idx, (ValueError,), "images", writes=True),
     "mnist": Target(make_mnist, use_mnist, (ValueError,), "mnist|ubyte", share=5, writes=True),

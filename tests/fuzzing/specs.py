@@ -103,15 +103,16 @@ OBJECTS: dict[Callable[..., Any], dict[str, tuple[Any, ...]]] = {
 }  # fmt: skip
 REQUIRED = {Initializer: 1, Normalization: 1, Skip.scaled: 1, Skip.fixup: 1, Clipping: 1, Quantity: 4}
 OBJECT_SUBJECTS = (
-    NAME_SUBJECTS + r"|^(law|bias_law|bias_gain|fan|kind|blocks|gates?|tensor|statistic|quantity|whole|function|epsilon) ?"
+    NAME_SUBJECTS
+    + r"|^(law|bias_law|bias_gain|fan|kind|blocks|gates?|tensor|statistic|quantity|whole|function|epsilon) ?"
 )
 
 
-def arguments_of(c: Choices, known: dict[str, tuple[Any, ...]], required: int) -> Arguments:
+def arguments_of(c: Choices, known: dict[str, tuple[Any, ...]], required: int, percent: int = 40) -> Arguments:
     """Return some of a call's arguments, most of them plausible, each at times of any type."""
     found: Arguments = {}
     for place, (name, values) in enumerate(known.items()):
-        if place < required or c.chance(40):
+        if place < required or c.chance(percent):
             value = odd(c) if c.chance(12) else c.pick(values)
             found[name] = text(c, [value]) if isinstance(value, str) and c.chance(20) else value
     return found
@@ -131,7 +132,17 @@ def use_object(given: tuple[Callable[..., Any], Arguments], _: Path) -> None:
 
 # --- networks ------------------------------------------------------------------------------------------
 
-WIDTHS = ((3, 3), (4,) * 5, [2, 3, 4], np.array([5, 5, 5]), (1, 1), range(1, 6), (3, 3, 3, 3, 3, 3, 3, 2), (10**9, 1), range(1, 10**12))
+WIDTHS = (
+    (3, 3),
+    (4,) * 5,
+    [2, 3, 4],
+    np.array([5, 5, 5]),
+    (1, 1),
+    range(1, 6),
+    (3, 3, 3, 3, 3, 3, 3, 2),
+    (10**9, 1),
+    range(1, 10**12),
+)
 NETWORK: dict[str, tuple[Any, ...]] = {
     "widths": WIDTHS, "activation": ACTIVATION_NAMES, "weights": (*WEIGHT_NAMES, Initializer("normal", 3.0)),
     "bias_std": NUMBERS, "normalization": (None, *NORMALIZATION_NAMES, Normalization("layer")),
@@ -205,7 +216,7 @@ ARRAYS = (
 )  # fmt: skip
 NAMES = tuple(QUANTITIES)
 TASK: dict[str, tuple[Any, ...]] = {
-    "batch": (1, 2, 3, 4, 10**9, 2**32), "seed": (0, 1, 2**64 - 1, 2**64), "inputs": (None, *ARRAYS, "digits", "mnist"),
+    "batch": (1, 2, 3, 4, 10**9, 2**32), "seed": (0, 1, 2**64 - 1, 2**64), "inputs": (None, *ARRAYS, "digit", "mnist"),
     "output_gradient": (None, *ARRAYS), "sampler": CHOICES, "precision": PRECISIONS, "saturation": NUMBERS,
     "quantities": (None, (), NAMES[:1], NAMES[:2], NAMES[-2:], (OWN,), (WHOLE_OWN, NAMES[3]), "activation_mean"),
     "samples": ((), NAMES[:1], (OWN,), NAMES[60:61]),
@@ -224,7 +235,7 @@ TASK_SUBJECTS = (
 
 
 def make_task_arguments(c: Choices) -> tuple[Any, Arguments]:
-    found = arguments_of(c, TASK, 0)
+    found = arguments_of(c, TASK, 0, 15)
     if c.chance(10):
         found["quantities"] = tuple(odd(c) if c.chance(20) else text(c, NAMES) for _ in range(1 + c.below(3)))
     if c.chance(5):
@@ -242,7 +253,16 @@ def use_task(given: tuple[Any, Arguments], _: Path) -> None:
 # --- declarations of studies ---------------------------------------------------------------------------
 
 TASKS = tuple(make_task(network, quantities=NAMES[:1]) for network in NETWORKS[:2])
-TAGS = ({}, {"weights": "he_normal"}, {"width": 3}, {"gain": 0.5}, {"a": "b", "c": 1}, {1: "x"}, {"a": None}, {"a\nb": "c\nd"})
+TAGS = (
+    {},
+    {"weights": "he_normal"},
+    {"width": 3},
+    {"gain": 0.5},
+    {"a": "b", "c": 1},
+    {1: "x"},
+    {"a": None},
+    {"a\nb": "c\nd"},
+)
 VERDICT: dict[str, tuple[Any, ...]] = {
     "claim": ("B06", "A17", "B1", ""), "verdict": ("holds", "fails", "holds when it rains", "hold", "holds when "),
     "estimate": NUMBERS, "ci_low": NUMBERS, "ci_high": NUMBERS, "theory": NUMBERS, "note": ("", "a note", "two\nlines"),
@@ -312,10 +332,12 @@ def use_verdicts(study: Study, verdicts: list[Verdict], folder: Path) -> None:
 
 ERRORS = (TypeError, ValueError)
 TARGETS = {
-    "names": Target(make_name, use_name, ERRORS, NAME_SUBJECTS, share=30),
-    "objects": Target(make_object, use_object, ERRORS, OBJECT_SUBJECTS, share=20),
-    "network": Target(make_network, use_network, ERRORS, NETWORK_SUBJECTS, share=20),
-    "network_json": Target(make_document, use_document, (ValueError,), "^cannot restore a Network from JSON: ", share=20),
+    "names": Target(make_name, use_name, ERRORS, NAME_SUBJECTS, share=60),
+    "objects": Target(make_object, use_object, ERRORS, OBJECT_SUBJECTS, share=40),
+    "network": Target(make_network, use_network, ERRORS, NETWORK_SUBJECTS),
+    "network_json": Target(
+        make_document, use_document, (ValueError,), "^cannot restore a Network from JSON: ", share=40
+    ),
     "task": Target(make_task_arguments, use_task, ERRORS, TASK_SUBJECTS),
-    "declarations": Target(make_declaration, use_declaration, ERRORS, STUDY_SUBJECTS, writes=True),
+    "declarations": Target(make_declaration, use_declaration, ERRORS, STUDY_SUBJECTS, share=20, writes=True),
 }
