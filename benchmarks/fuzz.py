@@ -2,9 +2,9 @@
 
 python benchmarks/fuzz.py --inputs 1000000 --seed 0
 
-Counts by target and outcome go to OUT/fuzz.csv, with a figure of them; each input that fails goes to OUT/failures as the
-choices that made it (the first few of a kind), which --replay FILE makes again. Engine ``mutation`` takes its choices from a seed,
-``hypothesis`` from Hypothesis, and ``atheris``, where that is installed, from what covers new code.
+Counts by target and outcome go to OUT/fuzz.csv, with a figure of them. An input that fails goes to OUT/failures (the
+first few of a kind), as the choices that made it, which --replay FILE makes again. Engine ``mutation`` takes choices
+from a seed, ``hypothesis`` from Hypothesis, and ``atheris``, where that is installed, from what reaches new code.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ class Session:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self.name}_{self.engine}_{self.seed}_{self.tried}.json"
         document = {
-            "target": self.name, "engine": self.engine, "seed": self.seed, "number": self.tried - 1, "input": shown(value),
-            "problem": outcome.problem, "trace": outcome.trace, "choices": choices.taken,
+            "target": self.name, "engine": self.engine, "seed": self.seed, "number": self.tried - 1,
+            "input": shown(value), "problem": outcome.problem, "trace": outcome.trace, "choices": choices.taken,
         }  # fmt: skip
         path.write_text(json.dumps(document, indent=1))
         print(f"{self.name}: {outcome.problem}\n  {shown(value)[:300]}\n  {path}", flush=True)

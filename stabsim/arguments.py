@@ -63,7 +63,7 @@ def make_task(
         raise TypeError("samples must be a sequence of names of quantities, () for none, not None")
     task = Task(
         network, batch, seed, _inputs(inputs, network, batch), _output_gradient(output_gradient, network, batch),
-        sampler, precision, saturation, histograms=_histograms({} if histograms is None else histograms), clipping=clipping_of(clipping),
+        sampler, precision, saturation, histograms=_histograms(histograms), clipping=clipping_of(clipping),
         loss_scale=loss_scale_of(loss_scale, precision),
     )  # fmt: skip
     _check_biases(network, task.dtype.name)
@@ -129,8 +129,9 @@ def _output_gradient(gradient: Any, network: Network, batch: int) -> Floats | No
     return array
 
 
-def _histograms(histograms: Mapping[str, Bins]) -> tuple[tuple[str, Bins], ...]:
+def _histograms(histograms: Mapping[str, Bins] | None) -> tuple[tuple[str, Bins], ...]:
     checked = []
+    histograms = {} if histograms is None else histograms
     if not isinstance(histograms, Mapping):
         raise TypeError(f"histograms must map tensors to (low, high, bins), not {brief(histograms)}")
     for tensor, bins in histograms.items():

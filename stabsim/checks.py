@@ -232,12 +232,12 @@ def brief(value: object) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Return what an error says for a message: one line, not endless.
+    r"""Return what an error says for a message: one line, not endless.
 
     Examples
     --------
-    >>> reason(ValueError("two", "lines\n")), reason(MemoryError())
-    ("('two', 'lines\\\\n')", 'MemoryError')
+    >>> reason(ValueError("two\nlines\n")), reason(MemoryError())
+    ('two lines', 'MemoryError')
     """
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 200 else f"{text[:197]}..."

@@ -244,9 +244,8 @@ class Study:
         for case in cases:
             tags = tuple(case.tags.items())
             if list(case.tags) != names:
-                raise ValueError(
-                    f"cases of study {self.name!r} must have the same tags, not {brief(names)} and {brief(list(case.tags))}"
-                )
+                given = f"{brief(names)} and {brief(list(case.tags))}"
+                raise ValueError(f"cases of study {self.name!r} must have the same tags, not {given}")
             if tags in seen:
                 raise ValueError(f"two cases of study {self.name!r} have the tags {brief(dict(case.tags))}")
             seen.add(tags)

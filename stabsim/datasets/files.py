@@ -139,9 +139,8 @@ def _read_csv(file: Path, label: str | None, target: str | None) -> Data:
                 raise ValueError(f"{file}, line {line}: {len(cells)} cells, where the first line names {len(names)}")
             answers.append(cells.pop(place).strip())
             if not numbers and _says_nothing(answers[-1]):
-                raise ValueError(
-                    f"{file}, line {line}: {checks.brief(answers[-1])} in column {checks.brief(names[place])} is no class"
-                )
+                column = checks.brief(names[place])
+                raise ValueError(f"{file}, line {line}: {checks.brief(answers[-1])} in column {column} is no class")
             inputs.append(_numbers(file, line, names[:place] + names[place + 1 :], cells))
             if numbers:
                 _numbers(file, line, names[place : place + 1], answers[-1:])
@@ -186,7 +185,8 @@ def _answer(file: Path, names: list[str], label: str | None, target: str | None)
         raise ValueError(f"{file} has no column beside {checks.brief(chosen)}")
     if others := [name for name in ("label", "target") if name in names and name != chosen]:
         raise ValueError(
-            f"{file}: column {others[0]!r} would be an input beside {checks.brief(chosen)}: leave it out, or name it otherwise"
+            f"{file}: column {others[0]!r} would be an input beside {checks.brief(chosen)}: leave it out, or name it "
+            "otherwise"
         )
     return names.index(str(chosen)), label is None
 

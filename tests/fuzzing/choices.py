@@ -93,8 +93,10 @@ LONG = (
 )
 BYTES = (
     *(bytes((value,)) for value in range(256)),
-    b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\xff" * 8, b"PK\x03\x04", b"\x1f\x8b", b"\x93NUMPY", b"\r\n",
-    b"9999999999", b"'descr'", b"'|O'", b"(1,)", b"True", b",", b"\xc3\x28", b"nan", b"1e999", b'"', b"null", b"NaN", b"[",
+    b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\xff" * 8, b"PK\x03\x04", b"\x1f\x8b", b"\x93NUMPY",
+    b"\r\n",
+    b"9999999999", b"'descr'", b"'|O'", b"(1,)", b"True", b",", b"\xc3\x28", b"nan", b"1e999", b'"', b"null", b"NaN",
+    b"[",
 )  # fmt: skip
 
 
@@ -157,14 +159,19 @@ class Broken:
 
 
 ODD: tuple[Any, ...] = (
-    None, True, False, 0, 1, -1, 2, 3, 1.5, 0.5, -0.0, math.nan, math.inf, -math.inf, 1e-320, 1e308, 2**31, 2**53, 2**64,
-    10**15, 10**16, 10**400, -(10**400), 10**5000, "", "relu", " ", "1", "nan", "a\nb", "\udc80", "x" * 100_000, b"relu",
+    None, True, False, 0, 1, -1, 2, 3, 1.5, 0.5, -0.0, math.nan, math.inf, -math.inf, 1e-320, 1e308, 2**31, 2**53,
+    2**64,
+    10**15, 10**16, 10**400, -(10**400), 10**5000, "", "relu", " ", "1", "nan", "a\nb", "\udc80", "x" * 100_000,
+    b"relu",
     (), [], {}, set(), frozenset((1,)), (1,), (1, 2), [1, 2], [[1, 2], [3]], {"a": 1}, {1: 2}, range(3), range(10**4),
-    object(), object, len, Ellipsis, 1j, Fraction(1, 3), Decimal("0.5"), Decimal("NaN"), np.float32(0.5), np.float64("nan"),
+    object(), object, len, Ellipsis, 1j, Fraction(1, 3), Decimal("0.5"), Decimal("NaN"), np.float32(0.5),
+    np.float64("nan"),
     np.int64(3), np.uint8(2), np.bool_(True), np.float16("inf"), np.array(3), np.array(0.5), np.array("relu"),
     np.array([1, 2]), np.zeros((6, 6)), np.zeros(0), np.array([1.0, np.nan]), np.array([None, 1]), np.array([2**63]),
-    np.ma.masked_array([1.0, 2.0], [True, False]), np.datetime64("2020-01-01"), np.array(["2020"], "M8[Y]"), np.void(b"abc"),
-    np.zeros(2, [("a", int)]), bytearray(b"relu"), memoryview(b"abc"), Lines(), Broken(), Network, type("Name", (str,), {})("tanh"),
+    np.ma.masked_array([1.0, 2.0], [True, False]), np.datetime64("2020-01-01"), np.array(["2020"], "M8[Y]"),
+    np.void(b"abc"),
+    np.zeros(2, [("a", int)]), bytearray(b"relu"), memoryview(b"abc"), Lines(), Broken(), Network,
+    type("Name", (str,), {})("tanh"),
     lambda x: x,
 )  # fmt: skip
 

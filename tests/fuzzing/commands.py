@@ -57,7 +57,8 @@ OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
         "--weights": (*INITIALIZERS, "normal(std=0.01)", "he_normal(fan=up)"), "--bias-std": NUMBERS,
         "--normalization": ("none", *NORMALIZATION_NAMES), "--skip": ("none", *SKIP_NAMES), "--cell": CELL_NAMES,
         "--nets": NUMBERS, "--batch": NUMBERS, "--inputs": ("digits", "mnist", "digit"), "--mnist-dir": FOLDERS,
-        "--seed": NUMBERS, "--sampler": ("auto", "dense", "matrix_free", "dens"), "--precision": ("float32", "float16", "f"),
+        "--seed": NUMBERS, "--sampler": ("auto", "dense", "matrix_free", "dens"),
+        "--precision": ("float32", "float16", "f"),
         "--loss-scale": ("1", "1024", "3", "0", "inf"), "--clipping": ("none", *CLIPPING_NAMES),
         "--quantities": (*tuple(PLAIN)[::6], "activation_mean,activation_variance", ",", "", tuple(QUANTITIES)[-1]),
         "--target-rel-error": ("0.5", "0", "1", "nan"), "--threads": NUMBERS, "--output": TABLES,
@@ -80,7 +81,8 @@ WORDS: dict[str, tuple[str, ...]] = {
     "verify": ("tiny",), "warmup": ("now",),
 }  # fmt: skip
 NEEDED = (
-    "--widths", "3,3", "--activation", "relu", "--weights", "he_normal", "--nets", "2", "--quantities", "activation_mean",
+    "--widths", "3,3", "--activation", "relu", "--weights", "he_normal", "--nets", "2", "--quantities",
+    "activation_mean",
     "--threads", "1",
 )  # fmt: skip
 EVERY_WORD = ("--help", "--version", "--", "-x", "--nets=3", "--seed=-1", *VERBS, *ENGINES, "--sampler=", "=", "-")
@@ -175,7 +177,7 @@ def captured() -> Iterator[tuple[io.BytesIO, io.BytesIO]]:
             each.detach()
 
 
-class Failed(Exception):
+class FailedError(Exception):
     """What a command line says where it fails."""
 
 
@@ -193,9 +195,9 @@ def use_command(words: list[str], folder: Path) -> None:
     if status == 2:
         assert len(lines) == 1, f"{len(lines)} lines of bad usage"
     if status:
-        raise Failed(lines[-1] if lines else "")
+        raise FailedError(lines[-1] if lines else "")
 
 
 TARGETS = {
-    "commands": Target(make_command, use_command, (Failed,), r"^stabsim( \w+)?: \S", share=5, writes=True),
+    "commands": Target(make_command, use_command, (FailedError,), r"^stabsim( \w+)?: \S", share=5, writes=True),
 }

@@ -1,11 +1,10 @@
-"""Targets: names with parameters, networks, tasks and declarations of studies."""
+"""Targets: names with parameters, networks and tasks."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +13,17 @@ import numpy as np
 from stabsim import structures
 from stabsim.activations import ACTIVATIONS, activation
 from stabsim.arguments import CHOICES, PRECISIONS, make_task
-from stabsim.cli.text import rests_on
 from stabsim.clipping import KINDS, Clipping, clipping
 from stabsim.initializers import ALIASES, FANS, INITIALIZERS, LAWS, Initializer, initializer
 from stabsim.names import format_name, parse
 from stabsim.network import Network
-from stabsim.outputs import save_verdicts
 from stabsim.quantities import QUANTITIES, Quantity
 from stabsim.structures import GATES, NORMALIZATIONS, PLACES, Cell, Gate, Normalization, Skip
-from stabsim.study import Case, Collected, Study, Verdict
 from stabsim.training.optimizers import OPTIMIZERS, optimizer
 from stabsim.training.presets import PRESETS
 from stabsim.training.schedules import SCHEDULES, schedule
 from stabsim.work import Shard
-from tests.fuzzing.choices import ODD, Choices, odd, text
+from tests.fuzzing.choices import Choices, odd, text
 from tests.fuzzing.harness import Target
 
 Arguments = dict[str, Any]
@@ -83,7 +79,9 @@ def use_name(given: tuple[str, Any], _: Path) -> None:
 NUMBERS = (1.0, 0.5, 0.0, -1.0, 1e-3, 1e300, 5e-324)
 WHOLE = (1, 2, 3, 0, -1, 10**6, 10**9)
 OBJECTS: dict[Callable[..., Any], dict[str, tuple[Any, ...]]] = {
-    Initializer: {"law": LAWS, "gain": NUMBERS, "fan": FANS, "bias_law": ("normal", "uniform"), "bias_gain": (None, 0.5)},
+    Initializer: {
+        "law": LAWS, "gain": NUMBERS, "fan": FANS, "bias_law": ("normal", "uniform"), "bias_gain": (None, 0.5)
+    },
     Normalization: {"kind": NORMALIZATIONS, "epsilon": NUMBERS},
     Skip: {
         "branch": NUMBERS, "shortcut": NUMBERS, "layers": WHOLE, "activation": PLACES, "inner": NUMBERS, "last": NUMBERS
@@ -93,7 +91,8 @@ OBJECTS: dict[Callable[..., Any], dict[str, tuple[Any, ...]]] = {
     Gate: {"weights": (None, *WEIGHT_NAMES), "recurrent_weights": (None, *WEIGHT_NAMES), "bias": NUMBERS},
     Cell: {
         "kind": tuple(GATES), "recurrent_weights": (None, *WEIGHT_NAMES),
-        "gates": ({}, {"forget": Gate(bias=1.0)}, {"update": Gate("he_normal")}, {"forget": 1}, {2: Gate()}, {"": Gate()}),
+        "gates": ({}, {"forget": Gate(bias=1.0)}, {"update": Gate("he_normal")}, {"forget": 1}, {2: Gate()},
+                  {"": Gate()}),
     },
     Clipping: {"kind": KINDS, "bound": NUMBERS, "epsilon": (1e-3, *NUMBERS)},
     Quantity: {
@@ -250,86 +249,6 @@ def use_task(given: tuple[Any, Arguments], _: Path) -> None:
     json.loads(task.identity)
 
 
-# --- declarations of studies ---------------------------------------------------------------------------
-
-TASKS = tuple(make_task(network, quantities=NAMES[:1]) for network in NETWORKS[:2])
-TAGS = (
-    {},
-    {"weights": "he_normal"},
-    {"width": 3},
-    {"gain": 0.5},
-    {"a": "b", "c": 1},
-    {1: "x"},
-    {"a": None},
-    {"a\nb": "c\nd"},
-)
-VERDICT: dict[str, tuple[Any, ...]] = {
-    "claim": ("B06", "A17", "B1", ""), "verdict": ("holds", "fails", "holds when it rains", "hold", "holds when "),
-    "estimate": NUMBERS, "ci_low": NUMBERS, "ci_high": NUMBERS, "theory": NUMBERS, "note": ("", "a note", "two\nlines"),
-}  # fmt: skip
-STUDY: dict[str, tuple[Any, ...]] = {
-    "name": ("tiny", "a_b", "A", "", "x/y", "a\n"), "title": ("A tiny study", ""), "cases": (None,), "draw": (list,),
-    "claims": ((), ("B06",), ("B06", "A17"), "B06"),
-}  # fmt: skip
-DECLARED = ("case", "verdict", "study", "verdicts", "shard")
-STUDY_SUBJECTS = (
-    r"^(task|nets|tags?|verdicts?|claims?|name of a study|title|scale|seed|cases?|draw|measure|study|unknown|shard|estimate|"
-    r"ci_low|ci_high|theory|note|two cases|on_mnist|no verdict|a case|each)"
-)
-
-
-def make_case(c: Choices) -> Arguments:
-    return arguments_of(c, {"task": TASKS, "nets": (1, 64, 2**32, 2**33), "tags": TAGS}, 2)
-
-
-def make_declaration(c: Choices) -> tuple[str, Any]:
-    kind = c.pick(DECLARED)
-    if kind == "case":
-        return kind, make_case(c)
-    if kind == "verdict":
-        return kind, arguments_of(c, VERDICT, 5)
-    if kind == "shard":
-        return kind, odd(c) if c.chance(20) else text(c, ("1/2", "3/3", "10/1000"))
-    study = arguments_of(c, STUDY, 4)
-    if kind == "verdicts":
-        return kind, (study, [odd(c) if c.chance(10) else arguments_of(c, VERDICT, 5) for _ in range(c.below(3))])
-    cases = odd(c) if c.chance(10) else [odd(c) if c.chance(5) else make_case(c) for _ in range(c.below(4))]
-    return kind, (study, cases, c.pick(("quick", "paper", *ODD)), c.pick((0, 1, *ODD)))
-
-
-def use_declaration(given: tuple[str, Any], folder: Path) -> None:
-    kind, value = given
-    if kind == "case":
-        case = Case(**value)
-        assert case.seeded(1).task.seed != case.seeded(2).task.seed
-        case.label.encode()
-    elif kind == "verdict":
-        use_verdicts(Study("tiny", "", list, list), [Verdict(**value)], folder)
-    elif kind == "shard":
-        shard = Shard.of(value)
-        assert not shard.deal(()) and shard.has("tiny") in (True, False)
-    elif kind == "verdicts":
-        study, verdicts = value
-        found = [Verdict(**each) if isinstance(each, dict) and "claim" in each else each for each in verdicts]
-        declared = Study(**study, verdicts=lambda _: found)
-        use_verdicts(declared, declared.checked_verdicts(Collected(())), folder)
-    else:
-        study, cases, scale, seed = value
-        made = cases
-        if isinstance(cases, list):
-            made = [Case(**each) if isinstance(each, dict) and "task" in each else each for each in cases]
-        declared = Study(**{**study, "cases": lambda _: made})
-        assert declared.checked_cases(scale, seed)
-
-
-def use_verdicts(study: Study, verdicts: list[Verdict], folder: Path) -> None:
-    """Do what is done with verdicts: they are printed and saved."""
-    for verdict in verdicts:
-        f"{verdict.claim} {verdict.verdict} {rests_on(verdict)} {verdict.note}".encode()
-        asdict(verdict)
-    save_verdicts(study, verdicts, "quick", 0, folder / "verdicts.json")
-
-
 ERRORS = (TypeError, ValueError)
 TARGETS = {
     "names": Target(make_name, use_name, ERRORS, NAME_SUBJECTS, share=60),
@@ -339,5 +258,4 @@ TARGETS = {
         make_document, use_document, (ValueError,), "^cannot restore a Network from JSON: ", share=40
     ),
     "task": Target(make_task_arguments, use_task, ERRORS, TASK_SUBJECTS),
-    "declarations": Target(make_declaration, use_declaration, ERRORS, STUDY_SUBJECTS, share=20, writes=True),
 }
