@@ -278,7 +278,7 @@ class Study:
         return each
 
 
-def _beyond_floats(value: Real) -> bool:
+def _beyond_floats(value: Any) -> bool:
     try:
         float(value)
     except OverflowError:
