@@ -82,7 +82,7 @@ def spin(_: str) -> None:
     ("use", "problem"),
     [
         (lambda value: value.missing, "AttributeError: 'str' object has no attribute 'missing'"),
-        (lambda _: {}["key"], "KeyError: 'key'"),
+        (lambda _: dict[str, int]()["key"], "KeyError: 'key'"),
         (lambda _: warnings.warn("a warning", stacklevel=2), "UserWarning: a warning"),
         (refuse("argument\nof two lines"), "ValueError of 2 lines"),
         (refuse(""), "ValueError of 0 lines"),
@@ -126,7 +126,18 @@ def test_a_failure_is_kept_and_made_again(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.slow
 def test_the_benchmark_counts_and_draws(tmp_path: Path) -> None:
-    command = [sys.executable, FUZZ, "--inputs", "40", "--target", "names", "--target", "csv", "--out", tmp_path]
+    command = [
+        sys.executable,
+        str(FUZZ),
+        "--inputs",
+        "40",
+        "--target",
+        "names",
+        "--target",
+        "csv",
+        "--out",
+        str(tmp_path),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
     assert "40 inputs: " in done.stdout and done.stdout.endswith(" 0 failed\n")
     assert {path.name for path in tmp_path.iterdir()} >= {"fuzz.csv", "fuzz.png"}

@@ -15,7 +15,7 @@ from tests.fuzzing.harness import Target
 from tests.fuzzing.specs import ERRORS, NAMES, NETWORKS, NUMBERS, Arguments, arguments_of
 
 TASKS = tuple(make_task(network, quantities=NAMES[:1]) for network in NETWORKS[:2])
-TAGS = (
+TAGS: tuple[dict[Any, Any], ...] = (
     {},
     {"weights": "he_normal"},
     {"width": 3},
@@ -66,7 +66,7 @@ def use_declaration(given: tuple[str, Any], folder: Path) -> None:
         assert case.seeded(1).task.seed != case.seeded(2).task.seed
         case.label.encode()
     elif kind == "verdict":
-        use_verdicts(Study("tiny", "", list, list), [Verdict(**value)], folder)
+        use_verdicts(Study("tiny", "", lambda _: [], lambda _: []), [Verdict(**value)], folder)
     elif kind == "shard":
         shard = Shard.of(value)
         assert not shard.deal(()) and shard.has("tiny") in (True, False)
