@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 OLD_PYTHON := error: $(PYTHON) must be Python 3.11 or newer with venv and ensurepip; name another: make PYTHON=python3.12
 
 .DEFAULT_GOAL := help
-.PHONY: help figures ledger test test-slow lint compiled bench lock clean
+.PHONY: help figures ledger test test-slow lint compiled bench fuzz lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*  ##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## /\1\t/' | expand -t 12
@@ -37,6 +37,9 @@ compiled: $(INSTALLED)
 
 bench: $(INSTALLED)  ## measure against peers
 	$(BIN)/python benchmarks/peers.py
+
+fuzz: $(INSTALLED)  ## try a million random inputs; leaves figures/fuzz.png and .csv
+	$(BIN)/python benchmarks/fuzz.py --inputs 1000000
 
 lock: $(INSTALLED)  ## write requirements.lock anew from pyproject.toml
 	$(BIN)/pip install --quiet uv

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stabsim.checks import number, rows, whole_number
+from stabsim.checks import brief, number, rows, whole_number
 from stabsim.clipping import Clipping
 from stabsim.clipping import clipping as clipping_of
 from stabsim.kernels.record import GATES, OBSERVED
-from stabsim.names import unknown
+from stabsim.names import check_known
 from stabsim.network import Network
 from stabsim.number_formats import FORMATS
 from stabsim.quantities import Quantity, select
@@ -53,18 +53,17 @@ def make_task(
         With the argument, its value and what is allowed.
     """
     if not isinstance(network, Network):
-        raise TypeError(f"network must be a stabsim.Network, not {network!r}")
+        raise TypeError(f"network must be a stabsim.Network, not {brief(network)}")
     batch = whole_number("batch", batch, 1, LARGEST_NET - 1)
     seed = whole_number("seed", seed, 0, LARGEST_SEED)
     for name, value, known in (("sampler", sampler, CHOICES), ("precision", precision, PRECISIONS)):
-        if value not in known:
-            raise unknown(name, value, known)
+        check_known(name, value, known)
     saturation = number("saturation", saturation, 0.0)
     if samples is None:
         raise TypeError("samples must be a sequence of names of quantities, () for none, not None")
     task = Task(
         network, batch, seed, _inputs(inputs, network, batch), _output_gradient(output_gradient, network, batch),
-        sampler, precision, saturation, histograms=_histograms(histograms or {}), clipping=clipping_of(clipping),
+        sampler, precision, saturation, histograms=_histograms(histograms), clipping=clipping_of(clipping),
         loss_scale=loss_scale_of(loss_scale, precision),
     )  # fmt: skip
     _check_biases(network, task.dtype.name)
@@ -130,17 +129,17 @@ def _output_gradient(gradient: Any, network: Network, batch: int) -> Floats | No
     return array
 
 
-def _histograms(histograms: Mapping[str, Bins]) -> tuple[tuple[str, Bins], ...]:
+def _histograms(histograms: Mapping[str, Bins] | None) -> tuple[tuple[str, Bins], ...]:
     checked = []
+    histograms = {} if histograms is None else histograms
     if not isinstance(histograms, Mapping):
-        raise TypeError(f"histograms must map tensors to (low, high, bins), not {histograms!r}")
+        raise TypeError(f"histograms must map tensors to (low, high, bins), not {brief(histograms)}")
     for tensor, bins in histograms.items():
-        if tensor not in OBSERVED:
-            raise unknown("histogram of", tensor, OBSERVED)
+        check_known("histogram of", tensor, OBSERVED)
         try:
             low, high, count = bins
         except (TypeError, ValueError):
-            raise TypeError(f"histograms[{tensor!r}] must be (low, high, bins), not {bins!r}") from None
+            raise TypeError(f"histograms[{tensor!r}] must be (low, high, bins), not {brief(bins)}") from None
         low, high = (number(f"histograms[{tensor!r}]", x) for x in (low, high))
         count = whole_number(f"bins of histograms[{tensor!r}]", count, 1, 1_000_000)
         if not low < high:

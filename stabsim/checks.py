@@ -49,13 +49,13 @@ def number(
     ValueError: gain must be a finite number > 0, not 0.0
     """
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{argument} must be a finite number, not {value!r}")
+        raise TypeError(f"{argument} must be a finite number, not {brief(value)}")
     try:
         found = float(value)
     except OverflowError:  # an int beyond every float
         found = math.inf
     if not math.isfinite(found):
-        raise ValueError(f"{argument} must be {_range(low, high, open_ends, open_high)}, not {value}")
+        raise ValueError(f"{argument} must be {_range(low, high, open_ends, open_high)}, not {brief(value)}")
     if not (low < found < high if open_ends else low <= found <= high) or (open_high and found == high):
         raise ValueError(f"{argument} must be {_range(low, high, open_ends, open_high)}, not {found!r}")
     return found + 0.0  # zero without a sign: one value, one spelling, one hash
@@ -87,10 +87,10 @@ def whole_number(argument: str, value: Any, least: int = 1, most: int = LARGEST_
     100
     """
     if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{argument} must be an integer from {least} to {most}, not {value!r}")
+        raise TypeError(f"{argument} must be an integer from {least} to {most}, not {brief(value)}")
     found = int(value)
     if not least <= found <= most:
-        raise ValueError(f"{argument} must be an integer from {least} to {most}, not {found}")
+        raise ValueError(f"{argument} must be an integer from {least} to {most}, not {brief(found)}")
     return found
 
 
@@ -135,7 +135,7 @@ def array(
         given = np.empty(0, object)
     if given.dtype.kind not in "iuf" or given.size == 0 or isinstance(values, np.ma.MaskedArray):
         raise TypeError(f"{argument} must be a number or an array of numbers, not {brief(values)}")
-    with np.errstate(over="ignore"):  # of longer floats, which are then not finite
+    with np.errstate(over="ignore", invalid="ignore"):  # of longer floats, which are then not finite
         checked = given.astype(np.float64)
     inside = (low < checked) & (checked < high) if open_ends else (low <= checked) & (checked <= high)
     inside &= np.isfinite(checked) & ~(open_high & (checked == high))
@@ -162,6 +162,24 @@ def path(argument: str, value: Any) -> str:
     return text
 
 
+def text(argument: str, value: Any) -> str:
+    r"""Return a text that can be written: a str without half of a pair of UTF-16.
+
+    Examples
+    --------
+    >>> text("note", "\ud800")
+    Traceback (most recent call last):
+    ValueError: note must be a text that UTF-8 can hold, not '\ud800'
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{argument} must be a str, not {brief(value)}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{argument} must be a text that UTF-8 can hold, not {brief(value)}") from None
+    return value
+
+
 def rows(argument: str, values: Any, shape: str, ends: tuple[int, ...]) -> NDArray[np.float64]:
     """Return finite numbers as an array whose last sides are ``ends``, behind one that is not 0.
 
@@ -180,7 +198,7 @@ def rows(argument: str, values: Any, shape: str, ends: tuple[int, ...]) -> NDArr
         given = np.empty(0, object)
     if given.dtype.kind not in "iuf" or isinstance(values, np.ma.MaskedArray):
         raise TypeError(f"{argument} must be an array of numbers {shape}, not {_kind(given, values)}")
-    with np.errstate(over="ignore"):  # of longer floats, which are then not finite
+    with np.errstate(over="ignore", invalid="ignore"):  # of longer floats, which are then not finite
         found = given.astype(np.float64)
     if found.ndim != 1 + len(ends) or found.shape[1:] != ends or not len(found):
         at_least = ", at least one row" if found.ndim and not len(found) else ""
@@ -199,9 +217,35 @@ def _kind(array: NDArray[Any], values: object) -> str:
 
 
 def brief(value: object) -> str:
-    """Return a value for a message: one line, not endless."""
-    text = " ".join(repr(value).split())
+    """Return a value for a message: one line, not endless, whatever it is.
+
+    Examples
+    --------
+    >>> brief([1] * 50), brief(10**5000)
+    ('[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1...', 'an int of 16610 bits')
+    """
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # of an int that Python does not spell, or what others have written
+        return f"an int of {value.bit_length()} bits" if isinstance(value, int) else f"a {type(value).__name__}"
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def reason(error: BaseException) -> str:
+    r"""Return what an error says for a message: one line, not endless.
+
+    Examples
+    --------
+    >>> reason(ValueError("two\nlines\n")), reason(MemoryError())
+    ('two lines', 'MemoryError')
+    """
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+def named(text: str) -> str:
+    """Return a name from a file for a message: as it is, or, where that is no short line, as `brief` has it."""
+    return text if text.isprintable() and len(text) <= 80 else brief(text)
 
 
 def _range(low: float, high: float, open_ends: bool, open_high: bool) -> str:

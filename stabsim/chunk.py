@@ -25,6 +25,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stabsim.checks import brief, reason
+
 TEMPORARY = ".temporary"
 DAMAGED = ".damaged"
 
@@ -117,12 +119,12 @@ def decode(data: bytes, key: str, first: int, last: int) -> Arrays:
             arrays = {name.removesuffix(".npy"): _array(archive.read(name)) for name in archive.namelist()}
         held_key = arrays.pop("_key").tobytes().hex()
         held_range = tuple(arrays.pop("_range").tolist())
-    except (KeyError, zipfile.BadZipFile) as problem:  # of a file with the right checksum that is no chunk
-        raise ValueError(f"damaged: {problem}") from problem
+    except Exception as error:  # of whatever kind: NumPy and zipfile raise a dozen
+        raise ValueError(f"no chunk, though its checksum is right: {reason(error)}") from error
     if held_key != key:
-        raise ValueError(f"holds task {held_key}, not {key}")
+        raise ValueError(f"holds task {brief(held_key)}, not {key}")
     if held_range != (first, last):
-        raise ValueError(f"holds nets {held_range}, not {(first, last)}")
+        raise ValueError(f"holds nets {brief(held_range)}, not {(first, last)}")
     return arrays
 
 

@@ -43,8 +43,7 @@ class Clipping:
     epsilon: float = 1e-3
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise names.unknown("clipping", self.kind, KINDS)
+        names.check_known("clipping", self.kind, KINDS)
         for each in ("bound", "epsilon"):
             value = checks.number(f"{each} of clipping", getattr(self, each), 0.0, open_ends=True)
             object.__setattr__(self, each, value)
@@ -62,9 +61,9 @@ def clipping(spec: str | Clipping | None) -> Clipping | None:
     if spec is None or isinstance(spec, Clipping):
         return spec
     if not isinstance(spec, str):
-        raise TypeError(f"clipping must be None, a name or a stabsim.Clipping, not {spec!r}")
+        raise TypeError(f"clipping must be None, a name or a stabsim.Clipping, not {checks.brief(spec)}")
     name, parameters = names.parse(spec)
-    if name in KINDS:
-        known = [each.name for each in fields(Clipping)][1:]
-        names.check_parameters(name, parameters, known if name == "adaptive" else known[:1])
+    names.check_known("clipping", name, KINDS)
+    known = [each.name for each in fields(Clipping)][1:]
+    names.check_parameters(name, parameters, known if name == "adaptive" else known[:1])
     return Clipping(name, **parameters)  # type: ignore[arg-type]  # the class checks them

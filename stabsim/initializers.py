@@ -55,8 +55,7 @@ class Initializer:
 
     def __post_init__(self) -> None:
         for field, known in (("law", LAWS), ("fan", FANS), ("bias_law", BIAS_LAWS)):
-            if getattr(self, field) not in known:
-                raise names.unknown(field, getattr(self, field), known)
+            names.check_known(field, getattr(self, field), known)
         least = -math.inf if self.law == "constant" else 0.0
         gain = checks.number(f"gain of the {self.law} law", self.gain, least, open_ends=True)
         object.__setattr__(self, "gain", gain)
@@ -112,7 +111,7 @@ def initializer(spec: str | Initializer) -> Initializer:
     if isinstance(spec, Initializer):
         return spec
     if not isinstance(spec, str):
-        raise TypeError(f"weights must be a name or a stabsim.Initializer, not {spec!r}")
+        raise TypeError(f"weights must be a name or a stabsim.Initializer, not {checks.brief(spec)}")
     name, parameters = names.parse(spec)
     entry = INITIALIZERS.get(ALIASES.get(name, name))
     if entry is None:

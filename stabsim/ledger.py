@@ -18,7 +18,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from stabsim.names import unknown
+from stabsim.checks import brief
+from stabsim.names import check_known, unknown
 from stabsim.sealing import check_document
 from stabsim.study import SCALES, Verdict
 
@@ -67,8 +68,7 @@ class Entry:
     verdict: Verdict
 
     def __post_init__(self) -> None:
-        if self.scale not in SCALES:
-            raise unknown("scale", self.scale, SCALES)
+        check_known("scale", self.scale, SCALES)
         check_claims([self.verdict.claim])
 
 
@@ -198,7 +198,7 @@ def read_verdicts(path: Path) -> list[Entry]:
         document = json.loads(text, parse_int=float)
         study, scale, verdicts = _values(document, ("study", "scale", "verdicts"))
         if study != path.parent.name:
-            raise ValueError(f"it is of study {study!r}")
+            raise ValueError(f"it is of study {brief(study)}")
         if not isinstance(verdicts, list):
             raise ValueError("its verdicts are no list")
         found = [_verdict(row) for row in verdicts]
@@ -206,7 +206,7 @@ def read_verdicts(path: Path) -> list[Entry]:
         entries = [Entry(study, scale, verdict) for verdict in known]
         if "sha256" in document:  # earlier versions wrote none
             check_document(text.encode())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise LedgerError(f"{path} cannot be used: {error}; stabsim run {path.parent.name} writes it anew") from error
     try:
         check_claims(verdict.claim for verdict in found)
@@ -230,17 +230,17 @@ def _verdict(row: Any) -> Verdict:
     for name, value in values.items():
         if name in _NUMBERS:
             if not (value is None or isinstance(value, float)):
-                raise ValueError(f"{name} must be a number or null, not {value!r}")
+                raise ValueError(f"{name} must be a number or null, not {brief(value)}")
             values[name] = math.nan if value is None else value
         elif not isinstance(value, str):
-            raise ValueError(f"{name} must be a text, not {value!r}")
+            raise ValueError(f"{name} must be a text, not {brief(value)}")
     return Verdict(**values)
 
 
 def _values(document: Any, names: Sequence[str]) -> list[Any]:
     """Return the values of a JSON object in the order of the names."""
     if not isinstance(document, dict):
-        raise ValueError(f"an object with {', '.join(names)} is wanted, not {document!r}")
+        raise ValueError(f"an object with {', '.join(names)} is wanted, not {brief(document)}")
     if missing := [name for name in names if name not in document]:
         raise ValueError(f"{', '.join(missing)} is missing")
     return [document[name] for name in names]

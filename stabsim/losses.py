@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stabsim.checks import brief
 from stabsim.kernels import losses
 from stabsim.names import unknown
 
@@ -107,7 +108,7 @@ def loss_of(spec: Any) -> Loss:
     'from 0 to 1'
     """
     if not isinstance(spec, str):
-        raise TypeError(f"loss must be one of {', '.join(LOSSES)}, not {spec!r}")
+        raise TypeError(f"loss must be one of {', '.join(LOSSES)}, not {brief(spec)}")
     if spec not in LOSSES:
         raise unknown("loss", spec, LOSSES)
     return LOSSES[spec]

@@ -10,14 +10,15 @@ import math
 import re
 from collections.abc import Collection, Iterable, Mapping
 
-from stabsim.checks import number
+from stabsim.checks import brief, named, number
 
 LISTED = 12  # known names in an error about an unknown one, at most
 
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_CALL = re.compile(rf"\s*(?P<name>{_WORD.pattern})\s*(?:\((?P<arguments>.*)\))?\s*", re.DOTALL)
-_ARGUMENT = re.compile(rf"\s*(?P<key>{_WORD.pattern})\s*=\s*(?P<value>.*?)\s*", re.DOTALL)
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+# In each, a character can be matched in one way only: reading takes a time linear in the length.
+_CALL = re.compile(rf"(?P<name>{_WORD.pattern})\s*(?:\((?P<arguments>.*)\))?", re.DOTALL)
+_ARGUMENT = re.compile(rf"(?P<key>{_WORD.pattern})\s*=\s*(?P<value>.*)", re.DOTALL)
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _NOT_FINITE = {"nan", "inf", "infinity"}
 
 
@@ -45,18 +46,20 @@ def parse(text: str) -> tuple[str, dict[str, float | str]]:
     True
     """
     if not isinstance(text, str):
-        raise TypeError(f"a name must be a str such as 'leaky_relu(slope=0.2)', not {text!r}")
-    call = _CALL.fullmatch(text)
+        raise TypeError(f"a name must be a str such as 'leaky_relu(slope=0.2)', not {brief(text)}")
+    call = _CALL.fullmatch(text.strip())
     if call is None:
-        raise ValueError(f"cannot read {text!r}: write a name, or name(parameter=value, ...)")
+        raise ValueError(f"cannot read {brief(text)}: write a name, or name(parameter=value, ...)")
     parameters: dict[str, float | str] = {}
     inside = call["arguments"]
     for argument in inside.split(",") if inside and inside.strip() else ():
-        pair = _ARGUMENT.fullmatch(argument)
+        pair = _ARGUMENT.fullmatch(argument.strip())
         if pair is None:
-            raise ValueError(f"cannot read {argument.strip()!r} in {text!r}: name every parameter, as in slope=0.2")
+            raise ValueError(
+                f"cannot read {brief(argument.strip())} in {brief(text)}: name every parameter, as in slope=0.2"
+            )
         if pair["key"] in parameters:
-            raise ValueError(f"parameter {pair['key']!r} is given twice in {text!r}")
+            raise ValueError(f"parameter {brief(pair['key'])} is given twice in {brief(text)}")
         parameters[pair["key"]] = _value(pair["value"], text)
     return call["name"], parameters
 
@@ -95,12 +98,26 @@ def unknown(kind: str, value: object, known: Iterable[str]) -> ValueError:
     """
     from difflib import SequenceMatcher
 
+    shown = brief(value)
+    asked = (value if isinstance(value, str) else shown)[: len(shown)].lower()
+
     def likeness(name: str) -> float:
-        return SequenceMatcher(None, str(value).lower(), name.lower()).ratio()
+        return SequenceMatcher(None, asked, name.lower()).ratio()
 
     nearest = sorted(known, key=likeness, reverse=True)
     more = f" and {len(nearest) - LISTED} more" if len(nearest) > LISTED else ""
-    return ValueError(f"unknown {kind} {value!r}; known, nearest first: {', '.join(nearest[:LISTED])}{more}")
+    return ValueError(f"unknown {kind} {shown}; known, nearest first: {', '.join(map(named, nearest[:LISTED]))}{more}")
+
+
+def check_known(kind: str, value: object, known: Collection[str]) -> None:
+    """Raise the error of `unknown` for what is no str, or not among the known ones.
+
+    Examples
+    --------
+    >>> check_known("scale", "quick", ("quick", "paper"))
+    """
+    if not isinstance(value, str) or value not in known:
+        raise unknown(kind, value, known)
 
 
 def check_parameters(name: str, parameters: Iterable[str], known: Collection[str]) -> None:
@@ -112,7 +129,7 @@ def check_parameters(name: str, parameters: Iterable[str], known: Collection[str
     """
     for parameter in parameters:
         if not known:
-            raise ValueError(f"{name} takes no parameters, not {parameter!r}")
+            raise ValueError(f"{name} takes no parameters, not {brief(parameter)}")
         if parameter not in known:
             raise unknown(f"parameter of {name}", parameter, known)
 
@@ -123,12 +140,12 @@ def _value(written: str, text: str) -> float | str:
     word = written[1:-1] if len(written) > 1 and written[0] == written[-1] and written[0] in "'\"" else written
     if _WORD.fullmatch(word) and word.lower() not in _NOT_FINITE:
         return word
-    raise ValueError(f"cannot read the value {written!r} in {text!r}: write a finite number or a word")
+    raise ValueError(f"cannot read the value {brief(written)} in {brief(text)}: write a finite number or a word")
 
 
 def _written(key: str, value: float | str) -> str:
     if isinstance(value, str):
         if _WORD.fullmatch(value) and value.lower() not in _NOT_FINITE:
             return value
-        raise ValueError(f"parameter {key}={value!r} must be a finite number or a word")
+        raise ValueError(f"parameter {key}={brief(value)} must be a finite number or a word")
     return repr(number(f"parameter {key}", value)).removesuffix(".0")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import groupby, pairwise
 from numbers import Integral
@@ -16,6 +16,8 @@ from stabsim.structures import Cell, Gate, Normalization, Skip
 
 if TYPE_CHECKING:
     from stabsim.activations import Activation
+
+DEEPEST = 1_000_000  # layers
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -195,7 +197,7 @@ class Network:
                 document["skip"] = Skip(**_decimal("skip", document["skip"], Skip))
             document["cell"] = _cell(document["cell"])
             return cls(**document)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"cannot restore a Network from JSON: {error}") from error
 
     @property
@@ -205,15 +207,20 @@ class Network:
 
 
 def _widths(widths: Sequence[int]) -> tuple[int, ...]:
-    if isinstance(widths, str | bytes) or not hasattr(widths, "__getitem__") or not hasattr(widths, "__len__"):
-        raise TypeError(f"widths must be a sequence of integers, input width first, not {widths!r}")
+    listed = hasattr(widths, "__getitem__") and hasattr(widths, "__len__") and getattr(widths, "ndim", 1) == 1
+    if not listed or isinstance(widths, str | bytes | Mapping):
+        raise TypeError(f"widths must be a sequence of integers, input width first, not {checks.brief(widths)}")
+    if len(widths) > DEEPEST + 1:
+        raise ValueError(f"widths must hold at most {DEEPEST + 1} widths, not {len(widths)}")
     for width in widths:
         if isinstance(width, bool) or not isinstance(width, Integral):
-            raise TypeError(f"widths must be integers >= 1, not {width!r}")
+            raise TypeError(f"widths must be integers >= 1, not {checks.brief(width)}")
         if width < 1:
-            raise ValueError(f"widths must be integers >= 1, not {int(width)}")
+            raise ValueError(f"widths must be integers >= 1, not {checks.brief(int(width))}")
+        if width > checks.LARGEST_WHOLE_NUMBER:
+            raise ValueError(f"widths must be at most {checks.LARGEST_WHOLE_NUMBER}, not {checks.brief(int(width))}")
     if len(widths) < 2:
-        raise ValueError(f"widths must hold at least two widths, input and output, not {tuple(widths)!r}")
+        raise ValueError(f"widths must hold at least two widths, input and output, not {checks.brief(tuple(widths))}")
     return tuple(int(width) for width in widths)
 
 
@@ -268,9 +275,15 @@ def _cell(document: Any) -> Cell:
 
 def _gate(name: str, document: Any) -> Gate:
     if not isinstance(document, list) or len(document) != 3:
-        raise ValueError(f"gate {name!r} must be a list of two laws and a bias, not {checks.brief(document)}")
+        raise ValueError(
+            f"gate {checks.brief(name)} must be a list of two laws and a bias, not {checks.brief(document)}"
+        )
     weights, recurrent, bias = document
-    return Gate(_law("weights", weights), _law("recurrent_weights", recurrent), _float(f"bias of gate {name!r}", bias))
+    return Gate(
+        _law("weights", weights),
+        _law("recurrent_weights", recurrent),
+        _float(f"bias of gate {checks.brief(name)}", bias),
+    )
 
 
 def _law_document(law: str | Initializer | None) -> object:
@@ -316,7 +329,7 @@ def _object(key: str, document: Any, made: type[Any]) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ValueError(f"{key} must be an object with the keys {expected}, not {checks.brief(document)}")
     if sorted(document) != expected:
-        raise ValueError(f"the keys of {key} are {sorted(document)}, not {expected}")
+        raise ValueError(f"the keys of {key} are {checks.brief(sorted(document))}, not {expected}")
     return document
 
 

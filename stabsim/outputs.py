@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stabsim.checks import reason
 from stabsim.chunk import StoreError, one_line, write_atomically
 from stabsim.datasets import mnist_at_hand
 from stabsim.sealing import sealed_document, sealed_table, unsealed_table
@@ -51,7 +52,7 @@ def read_measurements(path: Path) -> pandas.DataFrame:
     try:
         return pandas.read_csv(io.BytesIO(unsealed_table(data)))
     except ValueError as problem:
-        raise StoreError(f"{path}: {' '.join(str(problem).split())}: delete it to measure again") from problem
+        raise StoreError(f"{path}: {reason(problem)}: delete it to measure again") from problem
 
 
 def save_figures(study: Study, collected: Collected, directory: Path) -> list[Path]:

@@ -11,8 +11,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from stabsim.checks import brief
 from stabsim.kernels import record as r
-from stabsim.names import parse, unknown
+from stabsim.names import check_known, parse, unknown
 
 Kind = Literal["mean", "mean_square", "variance", "kurtosis", "fraction", "value"]
 
@@ -90,18 +91,21 @@ class Quantity:
     on_request: bool = False
 
     def __post_init__(self) -> None:
+        for part in ("tensor", "statistic"):
+            if not isinstance(getattr(self, part), str):
+                raise TypeError(f"{part} of a quantity must be a str, not {brief(getattr(self, part))}")
         if self.function is None:
             if not self.columns:
-                raise ValueError(f"quantity {self.name!r} needs a function: what it is of one value")
+                raise ValueError(f"quantity {brief(self.name)} needs a function: what it is of one value")
             return
         if not callable(self.function):
-            raise TypeError(f"function of quantity {self.name!r} must be callable, not {self.function!r}")
-        if self.tensor not in r.OBSERVED:
-            raise unknown("tensor of a quantity with a function", self.tensor, r.OBSERVED)
+            raise TypeError(f"function of quantity {brief(self.name)} must be callable, not {brief(self.function)}")
+        check_known("tensor of a quantity with a function", self.tensor, r.OBSERVED)
         if parse(self.statistic) != (self.statistic, {}):
-            raise ValueError(f"statistic of a quantity must be a word without parameters, not {self.statistic!r}")
-        if self.kind not in ("fraction", "value"):
-            raise unknown("kind of a quantity with a function", self.kind, ("fraction", "value"))
+            raise ValueError(f"statistic of a quantity must be a word without parameters, not {brief(self.statistic)}")
+        check_known("kind of a quantity with a function", self.kind, ("fraction", "value"))
+        if not isinstance(self.whole, bool):
+            raise TypeError(f"whole must be True or False, not {brief(self.whole)}")
         if self.whole and self.tensor == "preactivation":
             raise ValueError("whole=True: pre-activations come in parts, so there is no function of their whole matrix")
 
@@ -537,10 +541,11 @@ def select(
     if names is None:
         return tuple(q for q in QUANTITIES.values() if not (q.on_request or q.missing(batch, features)))
     if isinstance(names, str):
-        raise TypeError(f"{argument}={names!r}: a sequence of names is wanted, such as ({names!r},)")
-    if not isinstance(names, Iterable):
-        raise TypeError(f"{argument} must be a sequence of names or of Quantity, not {names!r}")
-    wanted = tuple(names)
+        raise TypeError(f"{argument}={brief(names)}: a sequence of names is wanted, such as ({brief(names)},)")
+    try:
+        wanted = tuple(names)
+    except TypeError:
+        raise TypeError(f"{argument} must be a sequence of names or of Quantity, not {brief(names)}") from None
     own: dict[str, Quantity] = {}
     for name in wanted:
         if isinstance(name, Quantity):
@@ -551,7 +556,7 @@ def select(
             if name.function is not None and (missing := name.missing(max(batch, 2), features)):
                 raise ValueError(f"quantity {name.name!r} {missing}")
         elif not isinstance(name, str):
-            raise TypeError(f"{argument}: {name!r} is not a name; a sequence of strings is wanted")
+            raise TypeError(f"{argument}: {brief(name)} is not a name; a sequence of strings is wanted")
         elif name not in QUANTITIES:
             raise unknown("quantity", name, QUANTITIES)
         elif missing := QUANTITIES[name].missing(batch, features):

@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from stabsim.arguments import make_task
-from stabsim.checks import whole_number
+from stabsim.checks import brief, whole_number
 from stabsim.clipping import Clipping
 from stabsim.network import Network
 from stabsim.plan import Plan
@@ -144,9 +144,11 @@ def simulate(
     )  # fmt: skip
     nets = whole_number("nets", nets, 1, LARGEST_NET)
     if device != "cpu":
-        raise ValueError(f"device must be 'cpu' in this version, not {device!r}")
+        raise ValueError(f"device must be 'cpu' in this version, not {brief(device)}")
     if progress is not None and not callable(progress):
-        raise TypeError(f"progress must be None or a function of a Result and the number of nets, not {progress!r}")
+        raise TypeError(
+            f"progress must be None or a function of a Result and the number of nets, not {brief(progress)}"
+        )
     target = None if target_rel_error is None else check_target(target_rel_error, task)
     plan = Plan(task)
     result: Result | None = None

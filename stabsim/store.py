@@ -11,6 +11,7 @@ checksum, task and range.
 from __future__ import annotations
 
 import bisect
+import errno
 import fcntl
 import functools
 import hashlib
@@ -154,7 +155,7 @@ class Store:
             return None
         try:
             with one_line(f"cannot read {path}"):
-                data = path.read_bytes()
+                data = _held(path)
             return data, decode(data, key, first, last)
         except ValueError as problem:
             self._set_aside(path, str(problem))
@@ -260,12 +261,19 @@ def task_key(text: str) -> str:
 
 def _task_problem(path: Path) -> str:
     try:
-        data = path.read_bytes()
+        data = _held(path)
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     if hashlib.sha256(data[:-1]).hexdigest()[:32] == path.parent.name and data[-1:] == b"\n":
-        return ""
+        return "" if data.isascii() else "no task: canonical JSON is ASCII"
     return f"damaged: its SHA-256 is not {path.parent.name}"
+
+
+def _held(path: Path) -> bytes:
+    """Return the bytes of a file; reading what is none, such as a pipe, might never end."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError(errno.EINVAL, "it is no file")
+    return path.read_bytes()
 
 
 def _chunk_problem(path: Path, in_place: bool) -> str:
@@ -273,7 +281,7 @@ def _chunk_problem(path: Path, in_place: bool) -> str:
     if held is None or not in_place or not _KEY.fullmatch(path.parent.name):
         return "not a file of this store"
     try:
-        decode(path.read_bytes(), path.parent.name, *held)
+        decode(_held(path), path.parent.name, *held)
     except (ValueError, OSError) as problem:
         return str(problem)
     return ""

@@ -54,8 +54,7 @@ class Normalization:
     epsilon: float = 1e-5
 
     def __post_init__(self) -> None:
-        if self.kind not in NORMALIZATIONS:
-            raise names.unknown("normalization", self.kind, NORMALIZATIONS)
+        names.check_known("normalization", self.kind, NORMALIZATIONS)
         object.__setattr__(self, "epsilon", checks.number("epsilon", self.epsilon, 0.0))
 
     def __str__(self) -> str:
@@ -120,8 +119,7 @@ class Skip:
         for factor in ("inner", "last"):
             object.__setattr__(self, factor, checks.number(factor, getattr(self, factor), 0.0))
         object.__setattr__(self, "layers", checks.whole_number("layers", self.layers, 1, 1_000_000))
-        if self.activation not in PLACES:
-            raise names.unknown("activation of a Skip", self.activation, PLACES)
+        names.check_known("activation of a Skip", self.activation, PLACES)
 
     def __str__(self) -> str:
         """Return the spelling that `skip` reads back: what differs from the defaults."""
@@ -219,10 +217,12 @@ def _law(argument: str, spec: str | Initializer | None) -> Initializer | None:
     if spec is None:
         return None
     if not isinstance(spec, str | Initializer):
-        raise TypeError(f"{argument} must be a name or a stabsim.Initializer, not {spec!r}")
+        raise TypeError(f"{argument} must be a name or a stabsim.Initializer, not {checks.brief(spec)}")
     law = initializer(spec)
     if law.bias_gain is not None:
-        raise ValueError(f"{argument} {spec!r} sets biases, which would be ignored: give bias_std or Gate.bias instead")
+        raise ValueError(
+            f"{argument} {str(law)!r} sets biases, which would be ignored: give bias_std or Gate.bias instead"
+        )
     return law
 
 
@@ -279,22 +279,23 @@ class Cell:
 
     def __post_init__(self) -> None:
         if not isinstance(self.kind, str):
-            raise TypeError(f"kind of a Cell must be a name such as 'lstm', not {self.kind!r}")
+            raise TypeError(f"kind of a Cell must be a name such as 'lstm', not {checks.brief(self.kind)}")
         if self.kind not in GATES:
             raise names.unknown("cell", self.kind, GATES)
         if self.recurrent_weights is not None:
             if self.kind == "feedforward":
-                raise ValueError(f"recurrent_weights={self.recurrent_weights!r}: a feedforward net has none")
+                raise ValueError(
+                    f"recurrent_weights={checks.brief(self.recurrent_weights)}: a feedforward net has none"
+                )
             object.__setattr__(self, "recurrent_weights", _law("recurrent_weights", self.recurrent_weights))
         if not isinstance(self.gates, Mapping):
-            raise TypeError(f"gates must map names of gates to stabsim.Gate, not {self.gates!r}")
+            raise TypeError(f"gates must map names of gates to stabsim.Gate, not {checks.brief(self.gates)}")
         for name, gate in self.gates.items():
             if not GATES[self.kind]:
-                raise ValueError(f"cell {self.kind!r} has no gates, not {name!r}")
-            if name not in GATES[self.kind]:
-                raise names.unknown(f"gate of {self.kind}", name, GATES[self.kind])
+                raise ValueError(f"cell {self.kind!r} has no gates, not {checks.brief(name)}")
+            names.check_known(f"gate of {self.kind}", name, GATES[self.kind])
             if not isinstance(gate, Gate):
-                raise TypeError(f"gates[{name!r}] must be a stabsim.Gate, not {gate!r}")
+                raise TypeError(f"gates[{name!r}] must be a stabsim.Gate, not {checks.brief(gate)}")
         kept = {name: self.gates[name] for name in GATES[self.kind] if self.gates.get(name, Gate()) != Gate()}
         object.__setattr__(self, "gates", _Gates(kept))
 
@@ -325,10 +326,10 @@ def normalization(spec: str | Normalization | None) -> Normalization | None:
     if spec is None or isinstance(spec, Normalization):
         return spec
     if not isinstance(spec, str):
-        raise TypeError(f"normalization must be None, a name or a stabsim.Normalization, not {spec!r}")
+        raise TypeError(f"normalization must be None, a name or a stabsim.Normalization, not {checks.brief(spec)}")
     name, parameters = names.parse(spec)
-    if name in NORMALIZATIONS:
-        names.check_parameters(name, parameters, ["epsilon"])
+    names.check_known("normalization", name, NORMALIZATIONS)
+    names.check_parameters(name, parameters, ["epsilon"])
     return Normalization(name, **parameters)  # type: ignore[arg-type]  # the class checks them
 
 
@@ -337,7 +338,9 @@ def skip(spec: str | Skip | None) -> Skip | None:
     if spec is None or isinstance(spec, Skip):
         return spec
     if not isinstance(spec, str):
-        raise TypeError(f"skip must be None, a spelling such as 'skip(branch=0.1)' or a stabsim.Skip, not {spec!r}")
+        raise TypeError(
+            f"skip must be None, a spelling such as 'skip(branch=0.1)' or a stabsim.Skip, not {checks.brief(spec)}"
+        )
     name, parameters = names.parse(spec)
     if name != "skip":
         raise names.unknown("skip", name, ["skip"])
@@ -353,7 +356,7 @@ def cell(spec: str | Cell) -> Cell:
     if isinstance(spec, Cell):
         return spec
     if not isinstance(spec, str):
-        raise TypeError(f"cell must be a name or a stabsim.Cell, not {spec!r}")
+        raise TypeError(f"cell must be a name or a stabsim.Cell, not {checks.brief(spec)}")
     name, parameters = names.parse(spec)
     if name not in GATES:
         raise names.unknown("cell", name, GATES)

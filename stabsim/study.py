@@ -16,11 +16,13 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from functools import cached_property
-from typing import TYPE_CHECKING
+from numbers import Real
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from stabsim.checks import whole_number
-from stabsim.names import unknown
+from stabsim.checks import brief, text, whole_number
+from stabsim.names import check_known, unknown
 from stabsim.task import LARGEST_NET, LARGEST_SEED, Task
 
 if TYPE_CHECKING:
@@ -30,11 +32,12 @@ if TYPE_CHECKING:
     from stabsim.result import Result
 
 SCALES = ("quick", "paper")
-MOST_CASES = 100_000  # more are taken for a generator that does not end
+MOST = 100_000  # cases or verdicts; more are taken for a generator that does not end
 
 Tag = str | int | float
+Item = TypeVar("Item")
 
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")
 _VERDICT = re.compile(r"holds|fails|holds when \S.*")
 
 
@@ -67,13 +70,18 @@ class Case:
 
     def __post_init__(self) -> None:
         if not isinstance(self.task, Task):
-            raise TypeError(f"task must be a Task from make_task(...), not {self.task!r}")
+            raise TypeError(f"task must be a Task from make_task(...), not {brief(self.task)}")
         whole_number("nets", self.nets, 1, LARGEST_NET)
+        if not isinstance(self.tags, Mapping):
+            raise TypeError(f"tags must map names to values, not {brief(self.tags)}")
         for name, value in self.tags.items():
-            if not isinstance(value, str | int | float):
-                raise TypeError(f"tag {name}={value!r} must be a str, an int or a float")
+            text("tags: a name", name)
+            if isinstance(value, str):
+                text(f"tag {brief(name)}", value)
+            elif not isinstance(value, int | float) or _beyond_floats(value):
+                raise TypeError(f"tag {brief(name)}={brief(value)} must be a str, an int or a float")
             if value != value:
-                raise ValueError(f"tag {name}=nan tells no rows apart: it is not equal to itself")
+                raise ValueError(f"tag {brief(name)}=nan tells no rows apart: it is not equal to itself")
 
     @property
     def label(self) -> str:
@@ -113,8 +121,14 @@ class Verdict:
     note: str = ""
 
     def __post_init__(self) -> None:
+        for name in ("claim", "verdict", "note"):
+            text(name, getattr(self, name))
         if not _VERDICT.fullmatch(self.verdict):
-            raise ValueError(f"verdict must be 'holds', 'holds when ...' or 'fails', not {self.verdict!r}")
+            raise ValueError(f"verdict must be 'holds', 'holds when ...' or 'fails', not {brief(self.verdict)}")
+        for name in ("estimate", "ci_low", "ci_high", "theory"):
+            value = getattr(self, name)
+            if isinstance(value, bool | Fraction) or not isinstance(value, Real) or _beyond_floats(value):
+                raise TypeError(f"{name} of a verdict must be a number, not {brief(value)}")
 
 
 @dataclass(frozen=True)
@@ -204,10 +218,18 @@ class Study:
     on_mnist: bool = False
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
-            raise ValueError(f"name of a study must be small letters, digits and _, not {self.name!r}")
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise ValueError(f"name of a study must be up to 100 small letters, digits and _, not {brief(self.name)}")
+        text("title", self.title)
         if isinstance(self.claims, str):
-            raise TypeError(f"claims={self.claims!r}: a sequence of ids is wanted, such as ({self.claims!r},)")
+            raise TypeError(
+                f"claims={brief(self.claims)}: a sequence of ids is wanted, such as ({brief(self.claims)},)"
+            )
+        if not isinstance(self.claims, Sequence) or not all(isinstance(claim, str) for claim in self.claims):
+            raise TypeError(f"claims must be a sequence of ids, not {brief(self.claims)}")
+        for name in ("cases", "draw", "verdicts", *(["measure"] if self.measure is not None else [])):
+            if not callable(getattr(self, name)):
+                raise TypeError(f"{name} of study {self.name!r} must be callable, not {brief(getattr(self, name))}")
 
     def checked_cases(self, scale: str, seed: int = 0) -> tuple[Case, ...]:
         """Return the cases of a run with their seeds.
@@ -217,22 +239,19 @@ class Study:
         ValueError
             If the scale is unknown, there is no case, or the rows of two cases could not be told apart.
         """
-        if scale not in SCALES:
-            raise unknown("scale", scale, SCALES)
+        check_known("scale", scale, SCALES)
         whole_number("seed", seed, 0, LARGEST_SEED)
-        cases = tuple(itertools.islice(self.cases(scale), MOST_CASES + 1))
-        if not 1 <= len(cases) <= MOST_CASES:
-            found = "no cases" if not cases else f"more than {MOST_CASES} cases"
-            raise ValueError(f"study {self.name!r} has {found} at scale {scale!r}")
+        cases = self._each("cases", self.cases(scale), Case)
+        if not cases:
+            raise ValueError(f"study {self.name!r} has no cases at scale {scale!r}")
         names, seen = list(cases[0].tags), set()
         for case in cases:
             tags = tuple(case.tags.items())
             if list(case.tags) != names:
-                raise ValueError(
-                    f"cases of study {self.name!r} must have the same tags, not {names} and {list(case.tags)}"
-                )
+                given = f"{brief(names)} and {brief(list(case.tags))}"
+                raise ValueError(f"cases of study {self.name!r} must have the same tags, not {given}")
             if tags in seen:
-                raise ValueError(f"two cases of study {self.name!r} have the tags {dict(case.tags)}")
+                raise ValueError(f"two cases of study {self.name!r} have the tags {brief(dict(case.tags))}")
             seen.add(tags)
         return tuple(case.seeded(seed) for case in cases)
 
@@ -244,10 +263,30 @@ class Study:
         ValueError
             If a verdict is about another claim, or a claim has none.
         """
-        verdicts = list(self.verdicts(collected))
+        verdicts = self._each("verdicts", self.verdicts(collected), Verdict)
         for verdict in verdicts:
             if verdict.claim not in self.claims:
                 raise unknown(f"claim of study {self.name!r}", verdict.claim, self.claims)
         if missing := [claim for claim in self.claims if claim not in {verdict.claim for verdict in verdicts}]:
             raise ValueError(f"study {self.name!r} has no verdict on {', '.join(missing)}")
         return sorted(verdicts, key=lambda verdict: list(self.claims).index(verdict.claim))
+
+    def _each(self, function: str, found: Any, kind: type[Item]) -> tuple[Item, ...]:
+        """Return what a function of the study gives, each of which must be of one kind."""
+        if not isinstance(found, Iterable):
+            raise TypeError(f"{function} of study {self.name!r} must give each {kind.__name__}, not {brief(found)}")
+        each = tuple(itertools.islice(found, MOST + 1))
+        if len(each) > MOST:
+            raise ValueError(f"{function} of study {self.name!r} gives more than {MOST}")
+        for one in each:
+            if not isinstance(one, kind):
+                raise TypeError(f"{function} of study {self.name!r}: {brief(one)} is no {kind.__name__}")
+        return each
+
+
+def _beyond_floats(value: Any) -> bool:
+    try:
+        float(value)
+    except OverflowError:
+        return True
+    return False

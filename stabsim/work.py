@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from stabsim.checks import brief
 from stabsim.moments import Sums
 from stabsim.plan import Plan
 from stabsim.store import Store, task_key
@@ -126,10 +127,10 @@ class Shard(NamedTuple):
         ValueError
             If it says nothing of the kind.
         """
-        match = _SHARD.fullmatch(text)
-        shard = cls(int(match[1]), int(match[2])) if match and len(text) < 16 else cls(0, 0)
+        match = _SHARD.fullmatch(text) if isinstance(text, str) and len(text) < 16 else None
+        shard = cls(int(match[1]), int(match[2])) if match else cls(0, 0)
         if not 1 <= shard.number <= shard.shards <= MOST_SHARDS:
-            raise ValueError(f"shard={text!r} must be I/N, such as 1/8: 1 <= I <= N <= {MOST_SHARDS}")
+            raise ValueError(f"shard={brief(text)} must be I/N, such as 1/8: 1 <= I <= N <= {MOST_SHARDS}")
         return shard
 
     def deal(self, items: Iterable[Item]) -> list[Item]:

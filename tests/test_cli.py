@@ -174,6 +174,23 @@ def test_bad_usage_is_one_line_and_status_2(call: Call, arguments: list[str], me
     assert message in err and err.startswith("stabsim")
 
 
+def test_what_is_given_is_repeated_in_a_short_line(call: Call) -> None:
+    status, out, err = call("simulate", *NET, "--widths", "3,3", "x" * 50_000)
+    assert (status, out, err.count("\n")) == (2, "", 1) and len(err) < 1000
+    status, out, err = call("run", "x" * 50_000)
+    assert (status, out, err.count("\n")) == (2, "", 1) and len(err) < 1000
+
+
+def test_a_file_whose_name_is_no_text_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "results" / "tiny" / "chunks"
+    folder.mkdir(parents=True)
+    (folder / os.fsdecode(b"\xff\xfe")).touch()
+    with start("verify", "--out", str(tmp_path)) as process:
+        out, err = process.communicate()
+    assert process.returncode == 1 and r"\udcff\udcfe: not a file of this store" in out
+    assert err == "stabsim verify: 1 of 1 files are bad: remove them, or run the study again\n"
+
+
 # --- simulate, list ----------------------------------------------------------------------------------
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import io
+import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -359,3 +362,57 @@ def test_what_is_measured_on_the_users_own_mnist_is_kept_apart(tmp_path: Path, m
     for folder, names in (("", ["measured_quick.csv"] * 2), ("x", ["measured_quick.csv", "measured_quick_mnist.csv"])):
         monkeypatch.setenv(MNIST_DIRECTORY, folder)
         assert [measurements_file(study, "quick", tmp_path).name for study in studies] == names
+
+
+def header(text: str) -> bytes:
+    """Return an .npz whose array of inputs says of itself what it likes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        head = text.encode()
+        archive.writestr("inputs.npy", b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head + bytes(48))
+        archive.writestr("labels.npy", b"")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000,)}",
+        "(" * 3000,
+        "[" * 90,
+        "{'descr': [('', '<f8')], 'fortran_order': 0, 'shape': 3}",
+        "",
+    ],
+)
+def test_an_array_that_lies_about_itself_is_refused_in_one_line(text: str, tmp_path: Path) -> None:
+    (tmp_path / "data.npz").write_bytes(header(text))
+    with pytest.raises(ValueError, match=r"data\.npz is no intact \.npz of plain arrays: ") as caught:
+        load(tmp_path / "data.npz")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+def test_an_array_that_python_2_has_written_is_read_without_a_warning(tmp_path: Path) -> None:
+    content = header("{'descr': '<f8', 'fortran_order': False, 'shape': (2L, 3L)}")
+    with zipfile.ZipFile(tmp_path / "data.npz", "w") as archive:
+        archive.writestr("inputs.npy", zipfile.ZipFile(io.BytesIO(content)).read("inputs.npy"))
+        labels = io.BytesIO()
+        np.save(labels, np.array([0, 1]))
+        archive.writestr("labels.npy", labels.getvalue())
+    assert load(tmp_path / "data.npz").inputs.tolist() == [[0.0] * 3] * 2
+
+
+@pytest.mark.parametrize("line", ['"a\nb",c', "a\x1cb,c", '"' + "x" * 5000 + '",c', "\x0b,x"])
+def test_names_of_columns_are_told_in_one_short_line(line: str, tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text(f"{line}\n1,2\n", newline="")
+    for label in (None, "species"):
+        with pytest.raises(ValueError, match=r"data\.csv: ") as caught:
+            load(tmp_path / "data.csv", label=label)
+        assert len(str(caught.value).splitlines()) == 1 and len(str(caught.value)) < 500
+
+
+def test_a_pipe_among_the_four_files_is_never_read(tmp_path: Path) -> None:
+    folder = write(tmp_path / "mine", parts())
+    (folder / FILES[0]).unlink()
+    os.mkfifo(folder / FILES[0])
+    with pytest.raises(DataError, match="cannot be read: it is a pipe"):
+        dataset("mnist", directory=folder)

@@ -207,6 +207,21 @@ def _problem(path: Path) -> str:
     return ""
 
 
+def test_verdicts_of_any_depth_or_length_are_named_in_a_short_line(out: Path) -> None:
+    path = next(iter(sorted(out.glob("results/*/verdicts.json"))))
+    document = json.loads(path.read_text())
+    long = [
+        {"study": "x" * 5000},
+        {"verdicts": [{"claim": "x" * 5000}]},
+        {"verdicts": [document["verdicts"][0] | {"note": [1] * 5000}]},
+    ]
+    for text in ("[" * 100_000, *(json.dumps(document | change) for change in long)):
+        path.write_text(text)
+        with pytest.raises(LedgerError, match=r"verdicts\.json cannot be used") as caught:
+            read_verdicts(path)
+        assert len(str(caught.value)) < 500 and "\n" not in str(caught.value)
+
+
 def test_a_folder_without_verdicts_is_named(tmp_path: Path, call: Call) -> None:
     status, printed, err = call("--out", tmp_path)
     assert (status, printed) == (1, "") and err.count("\n") == 1

@@ -1,3 +1,4 @@
+import time
 from typing import Any
 
 import numpy as np
@@ -80,3 +81,27 @@ def test_of_many_names_the_nearest_twelve_are_listed(known: int, more: str) -> N
     listed = str(names.unknown("claim", "A7", claims)).partition("nearest first: ")[2]
     assert listed.startswith("A07, A17, " if known > 17 else "A07, ") and listed.endswith(more)
     assert listed.count("A") == 12
+
+
+LONG = ("f(a=" + "9" * 50_000 + "x)", "a" + " " * 50_000 + "b", "f(a=x" + " " * 50_000 + "y)", "f" + "(" * 50_000)
+
+
+@pytest.mark.parametrize("text", LONG, ids=["digits", "spaces", "value", "parentheses"])
+def test_a_long_spelling_is_refused_at_once_in_a_short_line(text: str) -> None:
+    start = time.process_time()
+    with pytest.raises(ValueError, match="cannot read") as caught:
+        names.parse(text)
+    assert len(str(caught.value)) < 300 and time.process_time() - start < 1.0  # it took minutes
+
+
+@pytest.mark.parametrize(
+    "value", ["x" * 50_000, 10**5000, np.zeros((9, 9)), ["a"], None], ids=lambda value: type(value).__name__
+)
+def test_whatever_is_no_known_name_is_refused_in_a_short_line(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"^unknown scale .*; known, nearest first: ") as caught:
+        names.check_known("scale", value, ("quick", "paper"))
+    assert len(str(caught.value)) < 200 and "\n" not in str(caught.value)
+
+
+def test_known_names_of_a_file_are_spelled_in_one_line() -> None:
+    assert str(names.unknown("column", "b", ["a\nb", "c"])).endswith(r"nearest first: 'a\nb', c")

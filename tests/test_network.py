@@ -335,3 +335,29 @@ def test_a_users_own_activation_has_one_hash_in_every_process(tmp_path: Path) ->
         command = [sys.executable, str(script)]
         hashes.add(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
     assert len(hashes) == 1
+
+
+@pytest.mark.parametrize(
+    ("widths", "error", "message"),
+    [
+        (np.array(3), TypeError, r"a sequence of integers, input width first, not array\(3\)"),
+        (np.ones((2, 2), int), TypeError, "a sequence of integers"),
+        ({3: 1, 4: 2}, TypeError, "a sequence of integers"),
+        (range(1, 10**12), ValueError, "widths must hold at most 1000001 widths, not 999999999999"),
+        ((10**5000, 3), ValueError, "widths must be at most 1000000000000000, not an int of 16610 bits"),
+        ((3, -(10**5000)), ValueError, "widths must be integers >= 1, not an int of"),
+    ],
+)
+def test_widths_of_any_kind_are_refused_in_one_line(widths: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message) as caught:
+        Network(widths, "relu", "he_normal")
+    assert "\n" not in str(caught.value)
+
+
+def test_json_of_any_depth_or_length_is_refused_in_one_line() -> None:
+    network = json.loads(Network((3, 3), "relu", "he_normal").to_json())
+    texts = ["[" * 100_000, json.dumps(network | {"x" * 5000: 1}), json.dumps(network | {"cell": {"kind": "x" * 5000}})]
+    for text in texts:
+        with pytest.raises(ValueError, match=r"^cannot restore a Network from JSON: ") as caught:
+            Network.from_json(text)
+        assert len(str(caught.value)) < 500

@@ -295,6 +295,42 @@ def test_a_missing_or_unreadable_task_beside_chunks_is_found(tmp_path: Path) -> 
 # --- interruption ------------------------------------------------------------------------------------
 
 
+def signed(body: bytes) -> bytes:
+    return body + hashlib.sha256(body).hexdigest().encode()
+
+
+@pytest.mark.parametrize("arrays", [{}, {"_key": np.arange(4)}, {"_key": np.arange(4), "_range": np.array(3)}])
+def test_a_signed_file_that_is_no_chunk_is_refused_in_one_line(arrays: Arrays) -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=True, **arrays)
+    whole = buffer.getvalue()
+    for body in (whole, whole[:-1], b"", b"PK\x03\x04", whole.replace(b"'descr'", b"((((((("), whole * 2):
+        with pytest.raises(ValueError, match="no chunk, though its checksum is right") as caught:
+            decode(signed(body), "0" * 32, 0, 64)
+        assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
+
+
+def test_a_pipe_in_place_of_a_file_is_never_read(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        key = store.task("{}")
+        os.mkfifo(tmp_path / key / "000000000-000000064.npz")
+        with pytest.raises(StoreError, match=r"cannot read .*npz: it is no file"):
+            store.read(key, 0, 64)
+    (tmp_path / key / "task.json").unlink()
+    os.mkfifo(tmp_path / key / "task.json")
+    found = Store(tmp_path).verify()
+    assert [sound for _, sound, _ in found][:2] == [False, False] and "it is no file" in found[0][2] + found[1][2]
+    assert Store(tmp_path).tasks() == {}
+
+
+def test_a_task_that_is_no_ascii_is_found(tmp_path: Path) -> None:
+    folder = tmp_path / hashlib.sha256(b"\xff").hexdigest()[:32]
+    folder.mkdir()
+    (folder / "task.json").write_bytes(b"\xff\n")
+    assert Store(tmp_path).tasks() == {}
+    assert "no task: canonical JSON is ASCII" in {problem for _, _, problem in Store(tmp_path).verify()}
+
+
 def run(script: str, *arguments: str, **environment: str) -> str:
     command = [sys.executable, "-c", textwrap.dedent(script), *arguments]
     done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas
 import pytest
@@ -18,7 +19,7 @@ from stabsim.collect import Report, collect, progress, read
 from stabsim.discovery import StudyError, calling, files, load
 from stabsim.measuring import cost_of_net
 from stabsim.network import Network
-from stabsim.outputs import measurements_file, save_figures, save_verdicts
+from stabsim.outputs import measurements_file, read_measurements, save_figures, save_verdicts
 from stabsim.result import Result
 from stabsim.running import Listener, run_study
 from stabsim.simulation import simulate
@@ -81,12 +82,70 @@ def test_bad_arguments() -> None:
         Case(task(), 0)
     with pytest.raises(TypeError, match="task must be a Task"):
         Case(task().network, 1)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="tag a=None"):
+    with pytest.raises(TypeError, match="tag 'a'=None"):
         Case(task(), 1, {"a": None})  # type: ignore[dict-item]
     with pytest.raises(ValueError, match="small letters"):
         Study("No Name", "", lambda scale: [], nothing)
     with pytest.raises(TypeError, match="a sequence of ids"):
         Study("tiny", "", lambda scale: [], nothing, claims="B06")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"claim": 6}, "claim must be a str, not 6"),
+        ({"note": "\udc80"}, "note must be a text that UTF-8 can hold"),
+        ({"verdict": None}, "verdict must be a str, not None"),
+        ({"estimate": "1"}, "estimate of a verdict must be a number, not '1'"),
+        ({"ci_low": True}, "ci_low of a verdict must be a number, not True"),
+        ({"theory": 10**400}, "theory of a verdict must be a number, not 1000"),
+    ],
+)
+def test_parts_of_a_verdict_of_another_kind_are_refused(change: dict[str, Any], message: str) -> None:
+    found: dict[str, Any] = {"claim": "B06", "verdict": "holds", "estimate": 1.0, "ci_low": 0.9, "ci_high": 1.1}
+    with pytest.raises((TypeError, ValueError), match=message):
+        Verdict(**found | change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": 3}, "name of a study must be up to 100 small letters"),
+        ({"name": "x" * 101}, "name of a study must be up to 100 small letters"),
+        ({"title": None}, "title must be a str"),
+        ({"claims": 3}, "claims must be a sequence of ids, not 3"),
+        ({"claims": (3,)}, "claims must be a sequence of ids"),
+        ({"draw": None}, "draw of study 'tiny' must be callable, not None"),
+        ({"cases": lambda _: None}, "cases of study 'tiny' must give each Case, not None"),
+        ({"cases": lambda _: [1]}, "cases of study 'tiny': 1 is no Case"),
+        ({"verdicts": lambda _: None}, "verdicts of study 'tiny' must give each Verdict, not None"),
+        ({"verdicts": lambda _: ["holds"]}, "verdicts of study 'tiny': 'holds' is no Verdict"),
+    ],
+)
+def test_what_a_study_declares_of_another_kind_is_refused(change: dict[str, Any], message: str) -> None:
+    found: dict[str, Any] = {"name": "tiny", "title": "", "cases": lambda _: [Case(task(), 1)], "draw": nothing}
+
+    def check() -> None:
+        declared = Study(**found | change)
+        declared.checked_cases("quick")
+        declared.checked_verdicts(Collected(()))
+
+    with pytest.raises((TypeError, ValueError), match=message):
+        check()
+
+
+@pytest.mark.parametrize("tags", [None, {1: "x"}, {"a": [1]}, {"a": "\udc80"}, {"a": 10**400}])
+def test_tags_that_cannot_be_written_are_refused(tags: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match=r"^tag"):
+        Case(task(), 1, tags)
+
+
+@pytest.mark.parametrize("content", [b"", b"a,b\n1,2,3\n4,5\n6,7,8,9\n", b'"a\n', b"a\n\xff\n"])
+def test_measurements_that_are_no_table_are_named_in_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "measured_quick.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=r"measured_quick.csv is no table of what was measured") as caught:
+        read_measurements(tmp_path / "measured_quick.csv")
+    assert "\n" not in str(caught.value)
 
 
 def test_verdicts_are_spelled_and_complete() -> None:

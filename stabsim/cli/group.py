@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from stabsim.study import Study
 
 VERBS = ("simulate", "run", "plot", "claims", "status", "merge", "verify", "list", "warmup")
+LONGEST_MESSAGE = 900  # characters
 INTERRUPTED = 130  # as shells report the end by Ctrl-C
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -108,6 +109,8 @@ def run_script(study: Study) -> NoReturn:
 def _status(arguments: Sequence[str] | None, study: Study | None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     command = " ".join(["stabsim", *(verb for verb in given[:1] if verb in VERBS)])
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name of a file may be no text
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with _heeding_signals():
             return int(group.main(arguments, "stabsim", standalone_mode=False, obj=study) or 0)
@@ -158,4 +161,5 @@ def _one_line(error: click.ClickException) -> str:
     if isinstance(error, click.MissingParameter) and isinstance(error.param, click.Option):
         meaning = error.param.help or ""
         return f"option {error.param.opts[0]} is missing: {meaning[:1].lower()}{meaning[1:]}"
-    return " ".join(error.format_message().split())
+    message = " ".join(error.format_message().split())  # which repeats what was given, whatever its length
+    return message if len(message) <= LONGEST_MESSAGE else f"{message[: LONGEST_MESSAGE - 3]}..."

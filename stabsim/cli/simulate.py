@@ -15,8 +15,6 @@ from stabsim.cli.usage import usage
 if TYPE_CHECKING:
     from stabsim.result import Result
 
-DEEPEST = 1_000_000
-
 
 def whole_numbers(_context: click.Context, _option: click.Parameter, text: str | None) -> tuple[int, ...] | None:
     """Read whole numbers with commas between them."""
@@ -172,6 +170,7 @@ def write(result: Result, output: Path) -> None:
 def chosen_widths(depth: int | None, width: int | None, widths: tuple[int, ...] | None) -> tuple[int, ...]:
     """Return the widths from either way to give them."""
     from stabsim.checks import whole_number
+    from stabsim.network import DEEPEST
 
     if (widths is None) == (depth is None and width is None):
         raise click.UsageError("give either --depth and --width, or --widths")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import math
 import os
+import warnings
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +56,7 @@ def load(path: str | os.PathLike[str], *, label: str | None = None, target: str 
     ((2, 2), ('setosa', 'virginica'), [[1.0, 0.0], [0.0, 1.0]])
     """
     if not is_file_name(path):
-        raise ValueError(f"path must end with .npz or .csv, not {os.fspath(path)!r}")
+        raise ValueError(f"path must end with .npz or .csv, not {checks.brief(os.fspath(path))}")
     file = Path(path)
     try:
         if file.suffix.lower() == ".csv":
@@ -77,23 +77,24 @@ def _read_npz(file: Path) -> Data:
     with file.open("rb") as opened:
         if not zipfile.is_zipfile(opened):
             raise ValueError(f"{file} is no .npz: it is empty, truncated or of another kind")
-        arrays = _arrays(file)
+        opened.seek(0)
+        arrays = _arrays(file, opened)
     for name in arrays:
         if name not in {"inputs", "labels", "targets"}:
             raise ValueError(f"{file}: {unknown('array', name, ('inputs', 'labels', 'targets'))}")
     if "inputs" not in arrays or len(arrays) != 2:
         raise ValueError(
-            f"{file} must have arrays inputs and either labels or targets, not {', '.join(arrays) or 'none'}"
+            f"{file} must have arrays inputs and either labels or targets, not {_some(list(arrays)) or 'none'}"
         )
     return Data(str(file), _matrix(file, "inputs", arrays["inputs"]), *_targets(file, arrays))
 
 
-def _arrays(file: Path) -> dict[str, NDArray[Any]]:
+def _arrays(file: Path, opened: IO[bytes]) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        with warnings.catch_warnings(action="ignore"), np.load(opened, allow_pickle=False) as archive:
             return {name: np.asarray(archive[name]) for name in archive.files}
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        raise ValueError(f"{file} is no intact .npz of plain arrays: {' '.join(str(error).split())}") from error
+    except Exception as error:  # of whatever kind: NumPy and zipfile raise a dozen
+        raise ValueError(f"{file} is no intact .npz of plain arrays: {checks.reason(error)}") from error
 
 
 def _targets(file: Path, arrays: dict[str, NDArray[Any]]) -> tuple[Floats, tuple[str, ...]]:
@@ -106,7 +107,7 @@ def _targets(file: Path, arrays: dict[str, NDArray[Any]]) -> tuple[Floats, tuple
         names = labels.astype(str).tolist()
         for place, name in enumerate(names):
             if _says_nothing(name):
-                raise ValueError(f"{file}: labels must name classes, but labels[{place}] is {name!r}")
+                raise ValueError(f"{file}: labels must name classes, but labels[{place}] is {checks.brief(name)}")
         return of_labels(names)
     targets = _matrix(file, "targets", arrays["targets"])
     one_hot = targets.shape[1] > 1 and is_one_hot(targets)
@@ -125,7 +126,9 @@ def _matrix(file: Path, name: str, array: NDArray[Any]) -> Floats:
 
 def _read_csv(file: Path, label: str | None, target: str | None) -> Data:
     if label is not None and target is not None:
-        raise ValueError(f"label={label!r} and target={target!r} are both given: give one of them")
+        raise ValueError(
+            f"label={checks.brief(label)} and target={checks.brief(target)} are both given: give one of them"
+        )
     with file.open(newline="", encoding="utf-8-sig") as text:
         lines = _lines(file, text)
         names = [name.strip() for name in next(lines, (1, []))[1]]
@@ -136,7 +139,8 @@ def _read_csv(file: Path, label: str | None, target: str | None) -> Data:
                 raise ValueError(f"{file}, line {line}: {len(cells)} cells, where the first line names {len(names)}")
             answers.append(cells.pop(place).strip())
             if not numbers and _says_nothing(answers[-1]):
-                raise ValueError(f"{file}, line {line}: {answers[-1]!r} in column {names[place]!r} is no class")
+                column = checks.brief(names[place])
+                raise ValueError(f"{file}, line {line}: {checks.brief(answers[-1])} in column {column} is no class")
             inputs.append(_numbers(file, line, names[:place] + names[place + 1 :], cells))
             if numbers:
                 _numbers(file, line, names[place : place + 1], answers[-1:])
@@ -165,7 +169,7 @@ def _answer(file: Path, names: list[str], label: str | None, target: str | None)
     if not names:
         raise ValueError(f"{file} is empty")
     if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"{file}: the first line names {twice[0]!r} twice")
+        raise ValueError(f"{file}: the first line names {checks.brief(twice[0])} twice")
     if label is None and target is None:
         there = [name for name in ("label", "target") if name in names]
         if len(there) != 1:
@@ -178,10 +182,11 @@ def _answer(file: Path, names: list[str], label: str | None, target: str | None)
     if chosen not in names:
         raise ValueError(f"{file}: {unknown('column', chosen, names)}")
     if len(names) == 1:
-        raise ValueError(f"{file} has no column beside {chosen!r}")
+        raise ValueError(f"{file} has no column beside {checks.brief(chosen)}")
     if others := [name for name in ("label", "target") if name in names and name != chosen]:
         raise ValueError(
-            f"{file}: column {others[0]!r} would be an input beside {chosen!r}: leave it out, or name it otherwise"
+            f"{file}: column {others[0]!r} would be an input beside {checks.brief(chosen)}: leave it out, or name it "
+            "otherwise"
         )
     return names.index(str(chosen)), label is None
 
@@ -194,7 +199,9 @@ def _numbers(file: Path, line: int, names: list[str], cells: list[str]) -> Float
     except ValueError:
         pass
     name, cell = next((name, cell) for name, cell in zip(names, cells, strict=True) if not _is_number(cell))
-    raise ValueError(f"{file}, line {line}: {cell.strip()!r} in column {name!r} is no finite number")
+    raise ValueError(
+        f"{file}, line {line}: {checks.brief(cell.strip())} in column {checks.brief(name)} is no finite number"
+    )
 
 
 def _says_nothing(label: str) -> bool:
@@ -210,4 +217,4 @@ def _is_number(cell: str) -> bool:
 
 
 def _some(names: list[str]) -> str:
-    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+    return ", ".join(map(checks.named, names[:8])) + (", ..." if len(names) > 8 else "")

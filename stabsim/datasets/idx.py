@@ -7,6 +7,7 @@ numbers.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import math
 import os
@@ -131,6 +132,8 @@ def _file(name: str, folder: Path, stem: str, sides: int) -> Path:
 
 
 def _opened(path: Path) -> IO[bytes]:
+    if path.is_fifo():
+        raise OSError(errno.EINVAL, "it is a pipe, which may never end")
     return cast(IO[bytes], gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
 
 

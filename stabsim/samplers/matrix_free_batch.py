@@ -93,7 +93,7 @@ def terms(task: Task, fan_in: int, fan_out: int) -> Terms:
     samples = task.batch
     passes = 1 + task.backward * (1 if keeps(task) else 1.5)
     product = samples**2 * (fan_in + fan_out) * passes
-    zeros = task.wanted[r.WEIGHT_GRADIENT_ZERO]
+    zeros = bool(task.wanted[r.WEIGHT_GRADIENT_ZERO])  # with NumPy's, large numbers would overflow
     return {
         "layer": 1,
         "pair": samples**2 * passes,

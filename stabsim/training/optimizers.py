@@ -279,8 +279,7 @@ def _adam(
     learning_rate: float = 0.001, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8,
     epsilon_beside: str = "corrected",
 ) -> Settings:  # fmt: skip
-    if epsilon_beside not in PLACES:
-        raise names.unknown("epsilon_beside", epsilon_beside, PLACES)
+    names.check_known("epsilon_beside", epsilon_beside, PLACES)
     place = float(PLACES.index(epsilon_beside))
     factors = checks.factor("beta1", beta1), checks.factor("beta2", beta2)
     return _rate(learning_rate), *factors, _epsilon(epsilon), place, 0.0
