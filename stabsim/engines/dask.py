@@ -151,7 +151,7 @@ class _Flight:
         self._under_way[place] = future
         future.add_done_callback(lambda _: self._arrived.put(place))
 
-    def _outcome(self, future: Any) -> Sums | Exception:
+    def _outcome(self, future: Any) -> Any:
         try:
             sums: Sums = future.result()
         except OtherCodeError:
