@@ -393,9 +393,31 @@ NETS = {
     "zero_gradients": 5000,
     "zigzag": 100,
 }
-# Less of what a study measures by training, where its rules can do with less: fields of its quick effort.
+# Less of what a study measures, where its rules can do with less: what is else at quick scale in a table of its module,
+# or fields and keys of that.
 LESS: dict[str, dict[str, Any]] = {
-    "optimizer_mnist": {"steps": 201, "others": 2},
+    "activation_training": {"GRID": (2, 20, (0.03, 0.3)), "SPEED": (4, 40), "DEATHS": (8, 120, 4)},
+    "batch_norm_training": {
+        "EFFORT": {"samples": 1000, "nets": 2, "fast": 10, "lagging": 10, "started": 3, "few": 10}
+    },
+    "clipping_training": {
+        "EFFORT": {"samples": 1000, "nets": 2, "steps": 20, "bounded": 2, "until": 10, "saved": 2, "few": 10}
+    },
+    "covariate_shift": {"NETS": 4, "STEPS": 120},
+    "dying_relu": {"TRACED": 60, "TRAINED": 100},
+    "half_precision_training": {"WINDOW": (4, 60, (-5, -3, -2, -1, 1)), "VANISHED": (4, 200)},
+    "hessian_index": {
+        "FIELDS": 10, "STEPS": 75, "MINIMIZING": {"gradient_descent": 250, "l_bfgs": 500, "newton_cg": 100}
+    },
+    "information_blocking": {"CONSTRUCTED": 200, "TRACED": 100},
+    "jacobian_spectrum": {"WIDTHS": 80},
+    "loss_surface": {"SAMPLES": 64, "RESOLUTION": 9},
+    "momentum_overshoot": {"EFFORT": {"nets": 50, "momenta": 20}},
+    "optimizer_mnist": {"EFFORT": {"steps": 201, "others": 2}},
+    "saddle_escape": {"WALKERS": 300, "NET_WALKERS": 50},
+    "symmetry": {"NETS": 8},
+    "weight_scale": {"NETS": {"trained": 2}},
+    "zigzag": {"TRAINED": 30},
 }
 NONSENSE: tuple[Callable[[Any], Any], ...] = (lambda x: 3 * x + 1, lambda x: 2 - 3 * x)
 
@@ -450,10 +472,18 @@ def small_run(name: str, folder: Path) -> tuple[Study, Collected]:
         with pytest.MonkeyPatch.context() as patch:
             module = sys.modules[study.measure.__module__]
             patch.setattr(module, "cost_of_net", lambda _, *size: Cost(*map(float, size)), raising=False)
-            if name in LESS:
-                patch.setitem(vars(module)["EFFORT"], "quick", vars(module)["EFFORT"]["quick"]._replace(**LESS[name]))
+            for table, less in LESS.get(name, {}).items():
+                patch.setitem(vars(module)[table], "quick", _less(vars(module)[table]["quick"], less))
             collected = dataclasses.replace(collected, measurements=study.measure("quick"))
     return study, collected
+
+
+def _less(effort: Any, less: Any) -> Any:
+    """Return an effort with less: all of it, or some fields or keys."""
+    if not isinstance(less, dict):
+        return less
+    assert less.keys() <= (effort.keys() if isinstance(effort, dict) else set(effort._fields))
+    return effort | less if isinstance(effort, dict) else effort._replace(**less)
 
 
 def assert_draws(study: Study, collected: Collected) -> None:
