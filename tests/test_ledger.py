@@ -410,14 +410,14 @@ LESS: dict[str, dict[str, Any]] = {
         "FIELDS": 10, "STEPS": 75, "MINIMIZING": {"gradient_descent": 250, "l_bfgs": 500, "newton_cg": 100}
     },
     "information_blocking": {"CONSTRUCTED": 200, "TRACED": 100},
-    "jacobian_spectrum": {"WIDTHS": 80},
-    "loss_surface": {"SAMPLES": 64, "RESOLUTION": 9},
+    "jacobian_spectrum": {"NETS": {"wide": 2, "one": 60}, "WIDTHS": 80},
+    "loss_surface": {"PLANES": 4, "RESOLUTION": 9, "SAMPLES": 64},
     "momentum_overshoot": {"EFFORT": {"nets": 50, "momenta": 20}},
     "optimizer_mnist": {"EFFORT": {"steps": 201, "others": 2}},
     "saddle_escape": {"WALKERS": 300, "NET_WALKERS": 50},
     "symmetry": {"NETS": 8},
     "weight_scale": {"NETS": {"trained": 2}},
-    "zigzag": {"TRAINED": 30},
+    "zigzag": {"TRAINED": 30, "SETS": 6},
 }
 NONSENSE: tuple[Callable[[Any], Any], ...] = (lambda x: 3 * x + 1, lambda x: 2 - 3 * x)
 
@@ -465,15 +465,15 @@ def test_every_study_is_run_here() -> None:
 def small_run(name: str, folder: Path) -> tuple[Study, Collected]:
     """Return a study with what is collected of few nets; what it measures of this machine is made up."""
     study = load(files()[name])
-    cases = [dataclasses.replace(case, nets=min(case.nets, NETS[name])) for case in study.checked_cases("quick")]
-    with Store(folder) as store:
-        collected = collect(cases, store, 2, lambda *_: None)
-    if study.measure is not None:
-        with pytest.MonkeyPatch.context() as patch:
-            module = sys.modules[study.measure.__module__]
-            patch.setattr(module, "cost_of_net", lambda _, *size: Cost(*map(float, size)), raising=False)
-            for table, less in LESS.get(name, {}).items():
-                patch.setitem(vars(module)[table], "quick", _less(vars(module)[table]["quick"], less))
+    module = vars(sys.modules[study.cases.__module__])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(module, "cost_of_net", lambda _, *size: Cost(*map(float, size)))
+        for table, less in LESS.get(name, {}).items():
+            patch.setitem(module[table], "quick", _less(module[table]["quick"], less))
+        cases = [dataclasses.replace(case, nets=min(case.nets, NETS[name])) for case in study.checked_cases("quick")]
+        with Store(folder) as store:
+            collected = collect(cases, store, 2, lambda *_: None)
+        if study.measure is not None:
             collected = dataclasses.replace(collected, measurements=study.measure("quick"))
     return study, collected
 

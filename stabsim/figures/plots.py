@@ -247,7 +247,7 @@ def _write_cells(axes: Axes, mesh: QuadMesh, cells: NDArray[Any], digits: int) -
         )
         background = style.MISSING if np.isnan(value) else mesh.cmap(mesh.norm(np.clip(value, *mesh.get_clim())))
         color = "white" if style.lightness(background) < 55 else "black"
-        axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=6, color=color)
+        axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=6, color=color, in_layout=False)
 
 
 def _hatch(axes: Axes, cells: NDArray[Any]) -> None:
