@@ -68,9 +68,12 @@ def estimates(plan: Plan, nets: int, repetitions: int) -> dict[str, Estimate]:
     """
     sums = side_by_side(plan.run([(nets * k, nets * (k + 1)) for k in range(repetitions)], 2))
     found = {}
-    for quantity in plan.task.table_quantities:
-        each = estimate(quantity, sums, np.tile(plan.pivots, repetitions))
-        found[quantity.name] = Estimate(*(getattr(each, part.name).reshape(repetitions, -1) for part in fields(each)))
+    with pytest.MonkeyPatch.context() as patch:
+        # Not looked at here, and most of the time, as every layer is gone through by itself.
+        patch.setattr("stabsim.estimates.top_share", lambda tail, nets: np.full(len(nets), np.nan))
+        every = {q.name: estimate(q, sums, np.tile(plan.pivots, repetitions)) for q in plan.task.table_quantities}
+    for name, each in every.items():
+        found[name] = Estimate(*(getattr(each, part.name).reshape(repetitions, -1) for part in fields(each)))
     return found
 
 
@@ -100,7 +103,7 @@ def test_ensembles_side_by_side_are_estimated_as_each_alone() -> None:
     for k, sums in enumerate(plan.run([(NETS * k, NETS * (k + 1)) for k in range(3)], 1)):
         for name, together in found.items():
             alone = Result(plan, sums).estimates(name)
-            for part in fields(alone):
+            for part in fields(alone)[:-1]:  # but for top_share
                 np.testing.assert_array_equal(getattr(together, part.name)[k], getattr(alone, part.name))
 
 

@@ -22,6 +22,7 @@ import pytest
 from stabsim import ledger
 from stabsim.activations import Activation
 from stabsim.cli import main
+from stabsim.cli.warmup import STUDIED
 from stabsim.collect import collect
 from stabsim.discovery import files, load
 from stabsim.figures import style
@@ -42,6 +43,7 @@ from stabsim.ledger import (
 )
 from stabsim.measuring import Cost
 from stabsim.outputs import save_verdicts
+from stabsim.samplers import sampler_of
 from stabsim.store import Store
 from stabsim.study import Collected, Study, Verdict
 from tests.test_cli import start
@@ -357,7 +359,7 @@ def test_output_that_nobody_reads_is_no_error(out: Path) -> None:
 NETS = {
     "activation_histograms": 8,
     "activation_training": 8,
-    "batch_norm": 8,
+    "batch_norm": 4,
     "covariate_shift": 8,
     "batch_norm_training": 8,
     "clipping_training": 8,
@@ -397,9 +399,7 @@ NETS = {
 # or fields and keys of that.
 LESS: dict[str, dict[str, Any]] = {
     "activation_training": {"GRID": (2, 20, (0.03, 0.3)), "SPEED": (4, 40), "DEATHS": (8, 120, 4)},
-    "batch_norm_training": {
-        "EFFORT": {"samples": 1000, "nets": 2, "fast": 10, "lagging": 10, "started": 3, "few": 10}
-    },
+    "batch_norm_training": {"EFFORT": {"samples": 1000, "nets": 2, "fast": 10, "lagging": 10, "started": 3, "few": 10}},
     "clipping_training": {
         "EFFORT": {"samples": 1000, "nets": 2, "steps": 20, "bounded": 2, "until": 10, "saved": 2, "few": 10}
     },
@@ -407,7 +407,9 @@ LESS: dict[str, dict[str, Any]] = {
     "dying_relu": {"TRACED": 60, "TRAINED": 100},
     "half_precision_training": {"WINDOW": (4, 60, (-5, -3, -2, -1, 1)), "VANISHED": (4, 200)},
     "hessian_index": {
-        "FIELDS": 10, "STEPS": 75, "MINIMIZING": {"gradient_descent": 250, "l_bfgs": 500, "newton_cg": 100}
+        "FIELDS": 10,
+        "STEPS": 75,
+        "MINIMIZING": {"gradient_descent": 250, "l_bfgs": 500, "newton_cg": 100},
     },
     "information_blocking": {"CONSTRUCTED": 200, "TRACED": 100},
     "jacobian_spectrum": {"NETS": {"wide": 2, "one": 60}, "WIDTHS": 80},
@@ -471,6 +473,8 @@ def small_run(name: str, folder: Path) -> tuple[Study, Collected]:
         for table, less in LESS.get(name, {}).items():
             patch.setitem(module[table], "quick", _less(module[table]["quick"], less))
         cases = [dataclasses.replace(case, nets=min(case.nets, NETS[name])) for case in study.checked_cases("quick")]
+        for case in cases:
+            assert sampler_of(case.task).kernel.__name__ in STUDIED[case.task.dtype.name]
         with Store(folder) as store:
             collected = collect(cases, store, 2, lambda *_: None)
         if study.measure is not None:
