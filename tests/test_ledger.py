@@ -399,13 +399,12 @@ NETS = {
 # or fields and keys of that.
 LESS: dict[str, dict[str, Any]] = {
     "activation_training": {"GRID": (2, 20, (0.03, 0.3)), "SPEED": (4, 40), "DEATHS": (8, 120, 4)},
-    "batch_norm_training": {"EFFORT": {"samples": 1000, "nets": 2, "fast": 10, "lagging": 10, "started": 3, "few": 10}},
+    "batch_norm_training": {"EFFORT": {"samples": 2500}},
     "clipping_training": {
         "EFFORT": {"samples": 1000, "nets": 2, "steps": 20, "bounded": 2, "until": 10, "saved": 2, "few": 10}
     },
-    "covariate_shift": {"NETS": 4, "STEPS": 120},
-    "dying_relu": {"TRACED": 60, "TRAINED": 100},
-    "half_precision_training": {"WINDOW": (4, 60, (-5, -3, -2, -1, 1)), "VANISHED": (4, 200)},
+    "dying_relu": {"TRACED": 60},
+    "half_precision_training": {"WINDOW": (6, 100, (-5, -3, -2, -1, 1)), "VANISHED": (4, 200)},
     "hessian_index": {
         "FIELDS": 10,
         "STEPS": 75,
@@ -416,7 +415,6 @@ LESS: dict[str, dict[str, Any]] = {
     "loss_surface": {"PLANES": 4, "RESOLUTION": 9, "SAMPLES": 64},
     "momentum_overshoot": {"EFFORT": {"nets": 50, "momenta": 20}},
     "optimizer_mnist": {"EFFORT": {"steps": 201, "others": 2}},
-    "saddle_escape": {"WALKERS": 300, "NET_WALKERS": 50},
     "symmetry": {"NETS": 8},
     "weight_scale": {"NETS": {"trained": 2}},
     "zigzag": {"TRAINED": 30, "SETS": 6},
