@@ -11,6 +11,8 @@ help:  ## list the targets
 	@grep -E '^[a-z-]+:.*  ##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## /\1\t/' | expand -t 12
 
 figures: $(INSTALLED)  ## run every study at quick scale and draw figures/
+	@echo 'compiling what studies need and is not in the cache yet: minutes the first time'
+	@$(BIN)/python -c 'from stabsim.cli.warmup import STUDIED, compile_all; compile_all(STUDIED)'
 	$(BIN)/stabsim run --all --scale quick
 
 ledger: $(INSTALLED)  ## run every study at paper scale and write data/claims.csv

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -110,6 +111,7 @@ def _maps(rows: DataFrame, vertical: str, label: str, lines: Any) -> Any:
     return figure
 
 
+@functools.cache
 def _factor(gain: float, part: str) -> float:
     """Return the factor on the mean square, a layer: of wide nets."""
     return gain**2 if part == "forward" or gain <= 1.0 else fixed_point("tanh", gain**2).chi

@@ -23,6 +23,7 @@ NETS = {"quick": 40, "paper": 2000}
 WIDTH = 100
 DEPTH = 30
 XAVIER = ("glorot_normal", "glorot_uniform")
+PAIR = ["weights", "activation"]
 FORWARD, BACKWARD = "activation_log10_norm", "activation_gradient_log10_norm"
 
 
@@ -42,18 +43,20 @@ def growth(collected: Collected) -> DataFrame:
     """
     import pandas
 
-    table = collected.table
-    rows = []
-    for (weights, name), group in table.groupby(["weights", "activation"], observed=True, sort=False):
-        for quantity, start, end in ((FORWARD, 1, DEPTH), (BACKWARD, DEPTH, 0)):
-            ends = select(group, quantity=quantity, layer=(start, end))
-            if len(ends) == 2:  # one is missing where all nets are dead
-                first, last = pick(ends, layer=start), pick(ends, layer=end)
-                grown, error = (each / abs(end - start) for each in change(first, last))
-                rows.append((weights, name, quantity, grown, error, last.nets))
-    columns = ["weights", "activation", "quantity", "estimate", "std_error", "nets"]
-    frame = pandas.DataFrame(rows, columns=columns)
-    return with_interval(frame).assign(theory=np.nan)
+    parts = []
+    for quantity, start, end in ((FORWARD, 1, DEPTH), (BACKWARD, DEPTH, 0)):
+        rows = select(collected.table, quantity=quantity).reset_index()
+        ends = [select(rows, layer=layer) for layer in (start, end)]
+        pairs = ends[0].merge(ends[1], on=PAIR, suffixes=("_first", "_last"))  # one is missing where all nets are dead
+        first, last = (
+            pandas.DataFrame({name: pairs[name + side] for name in ("estimate", "std_error")})
+            for side in ("_first", "_last")
+        )
+        grown, error = (each / abs(end - start) for each in change(first, last))
+        found = pairs[["index_first", *PAIR]].assign(quantity=quantity, estimate=grown, std_error=error)
+        parts.append(found.assign(nets=pairs["nets_last"]))
+    frame = pandas.concat(parts).sort_values("index_first", ignore_index=True).drop(columns="index_first")
+    return with_interval(frame.astype(dict.fromkeys(PAIR, str))).assign(theory=np.nan)
 
 
 def draw(collected: Collected) -> Iterator[Drawing]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -43,25 +44,52 @@ CASES = [(network, name) for network, names in COVERED.items() for name in names
 IDS = [f"{network.activation.name} {network.widths[1]}: {name}" for network, name in CASES]
 
 
-@functools.cache
-def repeated(network: Network) -> tuple[dict[str, list[Estimate]], dict[str, Numbers]]:
-    """Return the estimates of each quantity from `REPETITIONS` ensembles without a net in common, and the exact values.
+def side_by_side(ensembles: Iterable[Sums]) -> Sums:
+    """Return the sums of ensembles as if each had layers of its own: then one call estimates them all."""
+    found = list(ensembles)
+    groups = {
+        name: Moments(
+            *(np.concatenate([getattr(sums.groups[name], part.name) for sums in found]) for part in fields(Moments))
+        )
+        for name in found[0].groups
+    }
+    layers = {name: len(group.count) // len(found) for name, group in groups.items()}
+    tails = {
+        name: np.concatenate([sums.tails[name] + [k * layers[name], 0, 0] for k, sums in enumerate(found)])
+        for name in found[0].tails
+    }
+    return Sums(found[0].nets, groups, tails)
 
-    They are the successive `NETS` nets of one seed.
+
+def estimates(plan: Plan, nets: int, repetitions: int) -> dict[str, Estimate]:
+    """Return the estimates (repetitions, layers) of each quantity from ensembles without a net in common.
+
+    They are the successive nets of one seed.
     """
+    sums = side_by_side(plan.run([(nets * k, nets * (k + 1)) for k in range(repetitions)], 2))
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        # Not looked at here, and most of the time, as every layer is gone through by itself.
+        patch.setattr("stabsim.estimates.top_share", lambda tail, nets: np.full(len(nets), np.nan))
+        every = {q.name: estimate(q, sums, np.tile(plan.pivots, repetitions)) for q in plan.task.table_quantities}
+    for name, each in every.items():
+        found[name] = Estimate(*(getattr(each, part.name).reshape(repetitions, -1) for part in fields(each)))
+    return found
+
+
+@functools.cache
+def repeated(network: Network) -> tuple[dict[str, Estimate], dict[str, Numbers]]:
+    """Return the estimates of each quantity from `REPETITIONS` ensembles, and the exact values."""
     plan = Plan(make_task(network, seed=1, quantities=COVERED[network]))
-    found: dict[str, list[Estimate]] = {name: [] for name in COVERED[network]}
-    for sums in plan.run([(NETS * k, NETS * (k + 1)) for k in range(REPETITIONS)], 2):
-        for name, estimates in found.items():
-            estimates.append(Result(plan, sums).estimates(name))
+    found = estimates(plan, NETS, REPETITIONS)
     return found, {name: theory.predict(plan.task, name) for name in found}
 
 
 def assert_covers(
-    found: list[Estimate], expected: Numbers, low: float = LOW, high: float = HIGH, *, narrower: float = 1.0
+    found: Estimate, expected: Numbers, low: float = LOW, high: float = HIGH, *, narrower: float = 1.0
 ) -> None:
     """Fail if, at any layer with a law, the share of intervals that hold the exact value is not as it should be."""
-    value, ci_low, ci_high = (np.array([getattr(e, part) for e in found]) for part in ("estimate", "ci_low", "ci_high"))
+    value, ci_low, ci_high = found.estimate, found.ci_low, found.ci_high
     with np.errstate(invalid="ignore"):
         inside = (value + narrower * (ci_low - value) <= expected) & (expected <= value + narrower * (ci_high - value))
     shares = np.mean(inside, axis=0)[np.isfinite(expected) & (np.ptp(value, axis=0) > 0)]
@@ -69,12 +97,22 @@ def assert_covers(
     assert np.all((low <= shares) & (shares <= high)), shares
 
 
+def test_ensembles_side_by_side_are_estimated_as_each_alone() -> None:
+    plan = Plan(make_task(NARROW, seed=1, quantities=COVERED[NARROW]))
+    found = estimates(plan, NETS, 3)
+    for k, sums in enumerate(plan.run([(NETS * k, NETS * (k + 1)) for k in range(3)], 1)):
+        for name, together in found.items():
+            alone = Result(plan, sums).estimates(name)
+            for part in fields(alone)[:-1]:  # but for top_share
+                np.testing.assert_array_equal(getattr(together, part.name)[k], getattr(alone, part.name))
+
+
 @pytest.mark.parametrize(("network", "name"), CASES, ids=IDS)
 def test_intervals_cover_in_95_percent(network: Network, name: str) -> None:
     found, exact = repeated(network)
     assert_covers(found[name], exact[name])
     must_fail(assert_covers, found[name], exact[name], narrower=0.9)
-    shift = 0.05 * exact[name] if np.nanmax(np.abs(exact[name])) > 0 else 0.05 * found[name][0].std_error * NETS**0.5
+    shift = 0.05 * exact[name] if np.nanmax(np.abs(exact[name])) > 0 else 0.05 * found[name].std_error[0] * NETS**0.5
     must_fail(assert_covers, found[name], exact[name] + shift)
 
 
@@ -83,11 +121,10 @@ def test_few_narrow_nets_are_the_known_limit() -> None:
     far = {"activation_mean_square": 4, "activation_gradient_mean_square": 0}
     plan = Plan(make_task(Network((8,) * 5, "relu", "he_normal"), seed=1, quantities=tuple(far)))
     for nets, low, high in ((30, 0.87, 0.91), (100, 0.905, 0.935), (500, LOW, HIGH)):
-        chunks = plan.run([(nets * k, nets * (k + 1)) for k in range(2000)], 2)
-        results = [Result(plan, sums) for sums in chunks]
+        found = estimates(plan, nets, 2000)
         for name, layer in far.items():
-            exact, found = theory.predict(plan.task, name)[layer], [result.estimates(name) for result in results]
-            share = np.mean([e.ci_low[layer] <= exact <= e.ci_high[layer] for e in found])
+            exact, each = theory.predict(plan.task, name)[layer], found[name]
+            share = np.mean((each.ci_low[:, layer] <= exact) & (exact <= each.ci_high[:, layer]))
             assert low <= share <= high, (nets, name, share)
 
 
@@ -134,7 +171,7 @@ STOPPED = ("activation_mean_square", "activation_zero_fraction", "activation_log
 
 
 @pytest.fixture
-def stopped(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Estimate]]:
+def stopped(monkeypatch: pytest.MonkeyPatch) -> dict[str, Estimate]:
     """Return the estimates of ensembles that looked after each 128 nets and stopped where all was within the target."""
     monkeypatch.setattr(Plan, "chunk_nets", 128)
     found: dict[str, list[Estimate]] = {name: [] for name in STOPPED}
@@ -148,10 +185,13 @@ def stopped(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Estimate]]:
         for name, estimates in found.items():
             estimates.append(result.estimates(name))
     assert 300 < np.median(nets) < 5000 and len(set(nets)) > 5
-    return found
+    return {
+        name: Estimate(*(np.stack([getattr(each, part.name) for each in every]) for part in fields(Estimate)))
+        for name, every in found.items()
+    }
 
 
-def test_the_sequence_holds_the_truth_where_it_stops(stopped: dict[str, list[Estimate]]) -> None:
+def test_the_sequence_holds_the_truth_where_it_stops(stopped: dict[str, Estimate]) -> None:
     task = make_task(Network((16,) * 4, "relu", "he_normal"), quantities=STOPPED)
     for name, found in stopped.items():
         exact = theory.predict(task, name)

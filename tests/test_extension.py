@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import pickle
 import re
@@ -23,6 +24,7 @@ from stabsim.cli import main
 from stabsim.datasets import DATASETS
 from stabsim.engines import ENGINES, Range
 from stabsim.initializers import INITIALIZERS
+from stabsim.kernels import statistics
 from stabsim.ledger import statements
 from stabsim.network import Network
 from stabsim.plan import Plan
@@ -245,12 +247,29 @@ def at_least(bound: float) -> Callable[[float], bool]:
     return lambda x: x >= bound
 
 
-def test_many_statistics_are_no_deeper_than_few() -> None:
-    """Two by two: nested one in the other, forty went beyond what Python allows."""
-    many = [own(statistic=f"at_least_{k}", kind="fraction", function=at_least(k / 45)) for k in range(45)]
-    found = simulate(TANH, nets=20, quantities=many)
-    shares = [found.estimates(each.name).estimate[1] for each in many]
+def test_several_statistics_are_each_estimated() -> None:
+    several = [own(statistic=f"at_least_{k}", kind="fraction", function=at_least(k / 9)) for k in range(9)]
+    found = simulate(TANH, nets=20, quantities=several)
+    shares = [found.estimates(each.name).estimate[1] for each in several]
     assert shares == sorted(shares, reverse=True) and shares[0] > 0.4 > 0.2 > shares[-1]
+
+
+def test_many_statistics_are_no_deeper_than_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two by two: nested one in the other, forty went beyond what Python allows."""
+    monkeypatch.setattr(statistics, "kernel", lambda *_, **__: lambda function: function)  # not compiled
+    seen: list[int] = []
+    levels: list[int] = []
+
+    def part(number: int) -> Callable[..., None]:
+        def see(*_: Any) -> None:
+            seen.append(number)
+            levels.append(len(inspect.stack(0)))
+
+        return see
+
+    statistics.compile_statistics([part(number) for number in range(45)], np.dtype("float64"))(*range(5))
+    assert seen == list(range(45))
+    assert max(levels) - len(inspect.stack(0)) == 8  # the last of 45, two by two: 6 pairs, and what is called
 
 
 def test_an_index_outside_a_matrix_is_an_error() -> None:

@@ -22,6 +22,7 @@ import pytest
 from stabsim import ledger
 from stabsim.activations import Activation
 from stabsim.cli import main
+from stabsim.cli.warmup import STUDIED
 from stabsim.collect import collect
 from stabsim.discovery import files, load
 from stabsim.figures import style
@@ -42,6 +43,7 @@ from stabsim.ledger import (
 )
 from stabsim.measuring import Cost
 from stabsim.outputs import save_verdicts
+from stabsim.samplers import sampler_of
 from stabsim.store import Store
 from stabsim.study import Collected, Study, Verdict
 from tests.test_cli import start
@@ -380,7 +382,7 @@ def test_output_that_nobody_reads_is_no_error(out: Path) -> None:
 NETS = {
     "activation_histograms": 8,
     "activation_training": 8,
-    "batch_norm": 8,
+    "batch_norm": 4,
     "covariate_shift": 8,
     "batch_norm_training": 8,
     "clipping_training": 8,
@@ -416,9 +418,29 @@ NETS = {
     "zero_gradients": 5000,
     "zigzag": 100,
 }
-# Less of what a study measures by training, where its rules can do with less: fields of its quick effort.
+# Less of what a study measures, where its rules can do with less: what is else at quick scale in a table of its module,
+# or fields and keys of that.
 LESS: dict[str, dict[str, Any]] = {
-    "optimizer_mnist": {"steps": 201, "others": 2},
+    "activation_training": {"GRID": (2, 20, (0.03, 0.3)), "SPEED": (4, 40), "DEATHS": (8, 120, 4)},
+    "batch_norm_training": {"EFFORT": {"samples": 2500}},
+    "clipping_training": {
+        "EFFORT": {"samples": 1000, "nets": 2, "steps": 20, "bounded": 2, "until": 10, "saved": 2, "few": 10}
+    },
+    "dying_relu": {"TRACED": 60},
+    "half_precision_training": {"WINDOW": (6, 100, (-5, -3, -2, -1, 1)), "VANISHED": (4, 200)},
+    "hessian_index": {
+        "FIELDS": 10,
+        "STEPS": 75,
+        "MINIMIZING": {"gradient_descent": 250, "l_bfgs": 500, "newton_cg": 100},
+    },
+    "information_blocking": {"CONSTRUCTED": 200, "TRACED": 100},
+    "jacobian_spectrum": {"NETS": {"wide": 2, "one": 60}, "WIDTHS": 80},
+    "loss_surface": {"PLANES": 4, "RESOLUTION": 9, "SAMPLES": 64},
+    "momentum_overshoot": {"EFFORT": {"nets": 50, "momenta": 20}},
+    "optimizer_mnist": {"EFFORT": {"steps": 201, "others": 2}},
+    "symmetry": {"NETS": 8},
+    "weight_scale": {"NETS": {"trained": 2}},
+    "zigzag": {"TRAINED": 30, "SETS": 6},
 }
 NONSENSE: tuple[Callable[[Any], Any], ...] = (lambda x: 3 * x + 1, lambda x: 2 - 3 * x)
 
@@ -466,17 +488,27 @@ def test_every_study_is_run_here() -> None:
 def small_run(name: str, folder: Path) -> tuple[Study, Collected]:
     """Return a study with what is collected of few nets; what it measures of this machine is made up."""
     study = load(files()[name])
-    cases = [dataclasses.replace(case, nets=min(case.nets, NETS[name])) for case in study.checked_cases("quick")]
-    with Store(folder) as store:
-        collected = collect(cases, store, 2, lambda *_: None)
-    if study.measure is not None:
-        with pytest.MonkeyPatch.context() as patch:
-            module = sys.modules[study.measure.__module__]
-            patch.setattr(module, "cost_of_net", lambda _, *size: Cost(*map(float, size)), raising=False)
-            if name in LESS:
-                patch.setitem(vars(module)["EFFORT"], "quick", vars(module)["EFFORT"]["quick"]._replace(**LESS[name]))
+    module = vars(sys.modules[study.cases.__module__])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(module, "cost_of_net", lambda _, *size: Cost(*map(float, size)))
+        for table, less in LESS.get(name, {}).items():
+            patch.setitem(module[table], "quick", _less(module[table]["quick"], less))
+        cases = [dataclasses.replace(case, nets=min(case.nets, NETS[name])) for case in study.checked_cases("quick")]
+        for case in cases:
+            assert sampler_of(case.task).kernel.__name__ in STUDIED[case.task.dtype.name]
+        with Store(folder) as store:
+            collected = collect(cases, store, 2, lambda *_: None)
+        if study.measure is not None:
             collected = dataclasses.replace(collected, measurements=study.measure("quick"))
     return study, collected
+
+
+def _less(effort: Any, less: Any) -> Any:
+    """Return an effort with less: all of it, or some fields or keys."""
+    if not isinstance(less, dict):
+        return less
+    assert less.keys() <= (effort.keys() if isinstance(effort, dict) else set(effort._fields))
+    return effort | less if isinstance(effort, dict) else effort._replace(**less)
 
 
 def assert_draws(study: Study, collected: Collected) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,13 +37,19 @@ def words(name: str) -> str:
     return f" {' '.join(word.lower() for word in re.findall(r'[A-Z]?[a-z]+|[A-Z]+(?![a-z])', name))} "
 
 
+@functools.cache
+def of_package() -> list[tuple[str, str, str]]:
+    """Return every module, name and its words, each once."""
+    found = {(module, name): None for module, path in MODULES.items() for name in names(ast.parse(path.read_text()))}
+    return [(module, name, words(name)) for module, name in found if name not in OTHERS]
+
+
 @pytest.mark.parametrize("row", ROWS, ids=[row[0] for row in ROWS])
 def test_a_thing_has_one_name(row: list[str]) -> None:
     ruled_out = [] if row[2] == "–" else row[2].split(", ")
-    for module, path in MODULES.items():
-        for name in names(ast.parse(path.read_text())):
-            for word in ruled_out:
-                assert name in OTHERS or words(word) not in words(name), f"{module}: {name} has {word!r}"
+    for word, looked_for in [(word, words(word)) for word in ruled_out]:
+        for module, name, seen in of_package():
+            assert looked_for not in seen, f"{module}: {name} has {word!r}"
 
 
 def test_a_name_that_is_ruled_out_is_seen() -> None:

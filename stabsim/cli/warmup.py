@@ -5,13 +5,21 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 
 import click
 
 COMPILED = ("float32", "float64")  # precisions of kernels; numbers of narrow formats are held as float32
+STUDIED = {  # samplers that studies need, for their cases and to trace nets
+    "float32": (
+        "dense_sampler", "structured_dense_sampler", "matrix_free_sampler", "matrix_free_batch_sampler",
+        "structured_matrix_free_sampler", "matrix_free_jacobian_sampler", "rounded_sampler",
+        "rnn_sampler", "lstm_sampler", "gru_sampler",
+    ),
+    "float64": ("dense_sampler", "jacobian_sampler"),
+}  # fmt: skip
 
 
 @click.command()
@@ -33,21 +41,31 @@ def command() -> None:
     )
 
 
-def compile_all() -> None:
-    """Compile both precisions, each in a process of its own: Numba compiles one function at a time."""
+def compile_all(samplers: Mapping[str, Collection[str]] | None = None) -> None:
+    """Compile both precisions, each in a process of its own: Numba compiles one function at a time.
+
+    They take about as long as each other, and what kernels of one precision share is compiled once.
+
+    Parameters
+    ----------
+    samplers : mapping of str to names, optional
+        Those that are wanted of each precision, such as `STUDIED`; all unless given.
+    """
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
+    wanted = [None if samplers is None else samplers[precision] for precision in COMPILED]
     with ProcessPoolExecutor(len(COMPILED), get_context("spawn")) as pool:
-        for _ in pool.map(compile_precision, COMPILED):
+        for _ in pool.map(compile_precision, COMPILED, wanted):
             pass
 
 
-def compile_precision(precision: str) -> None:
-    """Compile everything that is computed in a precision."""
-    for entries in entry_points(precision).values():
-        for compile_entry in entries.values():
-            compile_entry()
+def compile_precision(precision: str, samplers: Collection[str] | None = None) -> None:
+    """Compile everything that is computed in a precision, of the samplers those that are wanted."""
+    for kind, entries in entry_points(precision).items():
+        for name, compile_entry in entries.items():
+            if kind != "sampler" or samplers is None or name in samplers:
+                compile_entry()
 
 
 def entry_points(precision: str) -> dict[str, dict[str, Callable[[], object]]]:

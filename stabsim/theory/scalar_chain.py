@@ -27,7 +27,7 @@ LEAST_SHARE = 0.05  # of biases beside weights, with tanh: below, the polynomial
 FARTHEST = 12.0  # standard normal numbers that count
 STEP = 0.05  # of the trapezoidal rule, over the standard deviation of s if that is above 1: half of it changes 1e-9
 DEGREE = 48  # of polynomials in the variance of s
-TOGETHER = 64  # variances
+TOGETHER = 16  # variances
 
 
 class Widest(NamedTuple):
@@ -228,13 +228,15 @@ def mean_log_derivative(
             f"bias_std={bias_std!r} must be at least {LEAST_SHARE} weight_std with tanh, weight_std={weight_std!r}"
         )
     x, masses = _normal(math.sqrt(b + w))
-    first = b + w * x**2  # variances of s_1 at the nodes of the input
-    found = [float(masses @ _mean_log_slope(first, a, x, masses))]
+    zero = len(x) // 2
+    first = b + w * x[zero:] ** 2  # variances of s_1 at the nodes of the input: those below 0 have the same
+    shares = np.where(x[zero:] > 0.0, 2.0, 1.0) * masses[zero:]
+    found = [float(shares @ _mean_log_slope(first, a, x, masses))]
     if depth > 1:
         middle, half = b + 0.5 * w, 0.5 * w  # abs(z) <= 1
         nodes = np.polynomial.chebyshev.chebpts1(DEGREE)
         inverse = np.asarray(np.linalg.inv(np.polynomial.chebyshev.chebvander(nodes, DEGREE - 1)), np.float64)
-        start = masses @ _next_values(first, activation, inverse, x, masses)
+        start = shares @ _next_values(first, activation, inverse, x, masses)
         step = _next_values(middle + half * nodes, activation, inverse, x, masses)
         values = _mean_log_slope(middle + half * nodes, a, x, masses)
         for _ in range(depth - 1):
@@ -246,7 +248,8 @@ def mean_log_derivative(
 def _normal(std: float) -> tuple[Floats, Floats]:
     """Return nodes of a standard normal variable and their masses, for functions of it times a standard deviation."""
     step = STEP / max(std, 1.0)
-    nodes = np.arange(-FARTHEST, FARTHEST + step / 2, step)
+    most = round(FARTHEST / step)
+    nodes = step * np.arange(-most, most + 1.0)
     return nodes, step / math.sqrt(2.0 * math.pi) * np.exp(-0.5 * nodes**2)
 
 
@@ -262,6 +265,11 @@ def _next_values(variances: Floats, activation: str, inverse: Floats, x: Floats,
     for part in np.array_split(variances, -(-len(variances) // TOGETHER)):
         s = np.sqrt(part)[:, None] * x
         z = np.tanh(s) if activation == "tanh" else 0.5 * (1.0 + np.tanh(0.5 * s))
-        powers = np.polynomial.chebyshev.chebvander(2.0 * z * z - 1.0, DEGREE - 1)
-        means.append(np.einsum("i,jik->jk", masses, powers))
+        twice = 2.0 * (2.0 * z * z - 1.0)
+        before, now = np.ones_like(z), 0.5 * twice
+        of_polynomials = [before @ masses]
+        for _ in range(DEGREE - 1):  # one after the other: what is worked on stays in the cache
+            of_polynomials.append(now @ masses)
+            before, now = now, twice * now - before
+        means.append(np.stack(of_polynomials, axis=1))
     return np.asarray(np.concatenate(means) @ inverse)
