@@ -318,7 +318,7 @@ def test_a_pipe_in_place_of_a_file_is_never_read(tmp_path: Path) -> None:
             store.read(key, 0, 64)
     (tmp_path / key / "task.json").unlink()
     os.mkfifo(tmp_path / key / "task.json")
-    found = Store(tmp_path).verify()
+    found = list(Store(tmp_path).verify())
     assert [sound for _, sound, _ in found][:2] == [False, False] and "it is no file" in found[0][2] + found[1][2]
     assert Store(tmp_path).tasks() == {}
 
