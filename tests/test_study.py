@@ -15,6 +15,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from stabsim.arguments import make_task
+from stabsim.chunk import StoreError
 from stabsim.collect import Report, collect, progress, read
 from stabsim.discovery import StudyError, calling, files, load
 from stabsim.measuring import cost_of_net
@@ -22,6 +23,7 @@ from stabsim.network import Network
 from stabsim.outputs import measurements_file, read_measurements, save_figures, save_verdicts
 from stabsim.result import Result
 from stabsim.running import Listener, run_study
+from stabsim.sealing import sealed_table
 from stabsim.simulation import simulate
 from stabsim.store import Store
 from stabsim.study import Case, Collected, Drawing, Study, Verdict
@@ -140,10 +142,13 @@ def test_tags_that_cannot_be_written_are_refused(tags: Any) -> None:
         Case(task(), 1, tags)
 
 
+@pytest.mark.parametrize("seal", [sealed_table, bytes], ids=["sealed", "unsealed"])
 @pytest.mark.parametrize("content", [b"", b"a,b\n1,2,3\n4,5\n6,7,8,9\n", b'"a\n', b"a\n\xff\n"])
-def test_measurements_that_are_no_table_are_named_in_one_line(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "measured_quick.csv").write_bytes(content)
-    with pytest.raises(ValueError, match=r"measured_quick.csv is no table of what was measured") as caught:
+def test_measurements_that_are_no_table_are_named_in_one_line(
+    tmp_path: Path, content: bytes, seal: Callable[[bytes], bytes]
+) -> None:
+    (tmp_path / "measured_quick.csv").write_bytes(seal(content))
+    with pytest.raises(StoreError, match=r"measured_quick.csv: .*: delete it to measure again") as caught:
         read_measurements(tmp_path / "measured_quick.csv")
     assert "\n" not in str(caught.value)
 
