@@ -401,6 +401,13 @@ def test_an_array_that_python_2_has_written_is_read_without_a_warning(tmp_path: 
     assert load(tmp_path / "data.npz").inputs.tolist() == [[0.0] * 3] * 2
 
 
+def test_labels_that_are_no_unicode_are_refused(tmp_path: Path) -> None:
+    labels = np.frombuffer(b"\xff" * 8, np.uint32).view("<U1")
+    np.savez(tmp_path / "data.npz", inputs=np.ones((2, 3)), labels=labels)
+    with pytest.raises(ValueError, match=r"data\.npz: labels must be text: "):
+        load(tmp_path / "data.npz")
+
+
 @pytest.mark.parametrize("line", ['"a\nb",c', "a\x1cb,c", '"' + "x" * 5000 + '",c', "\x0b,x"])
 def test_names_of_columns_are_told_in_one_short_line(line: str, tmp_path: Path) -> None:
     (tmp_path / "data.csv").write_text(f"{line}\n1,2\n", newline="")

@@ -104,7 +104,10 @@ def _targets(file: Path, arrays: dict[str, NDArray[Any]]) -> tuple[Floats, tuple
             raise ValueError(
                 f"{file}: labels must be integers or text, of shape (samples,), not {labels.dtype} {labels.shape}"
             )
-        names = labels.astype(str).tolist()
+        try:
+            names = labels.astype(str).tolist()
+        except SystemError as error:  # of bytes that are no Unicode
+            raise ValueError(f"{file}: labels must be text: {checks.reason(error)}") from error
         for place, name in enumerate(names):
             if _says_nothing(name):
                 raise ValueError(f"{file}: labels must name classes, but labels[{place}] is {checks.brief(name)}")
