@@ -54,6 +54,7 @@ class Session:
         self.counts = dict.fromkeys(OUTCOMES, 0)
         self.kinds: Counter[str] = Counter()
         self.start = self.told = time.monotonic()
+        self.seconds = 0.0
 
     @property
     def tried(self) -> int:
@@ -70,6 +71,7 @@ class Session:
             self.keep(choices, value, outcome)
         if target.writes:
             empty(folder)
+        self.seconds = time.monotonic() - self.start
         if time.monotonic() - self.told > TICK:
             self.told = time.monotonic()
             faulthandler.dump_traceback_later(STUCK, exit=True)
@@ -95,8 +97,7 @@ class Session:
 
     def rows(self) -> list[dict[str, Any]]:
         """Return a row of the table for each outcome."""
-        seconds = round(time.monotonic() - self.start, 1)
-        told = {"engine": self.engine, "seed": self.seed, "target": self.name, "seconds": seconds}
+        told = {"engine": self.engine, "seed": self.seed, "target": self.name, "seconds": round(self.seconds, 1)}
         return [told | {"outcome": outcome, "inputs": number} for outcome, number in self.counts.items()]
 
 

@@ -28,6 +28,7 @@ from typing import Any, Self
 
 from numpy.typing import NDArray
 
+from stabsim.checks import named
 from stabsim.chunk import (
     DAMAGED,
     TEMPORARY,
@@ -266,7 +267,7 @@ def _task_problem(path: Path) -> str:
         return f"cannot be read: {error.strerror}"
     if hashlib.sha256(data[:-1]).hexdigest()[:32] == path.parent.name and data[-1:] == b"\n":
         return "" if data.isascii() else "no task: canonical JSON is ASCII"
-    return f"damaged: its SHA-256 is not {path.parent.name}"
+    return f"damaged: its SHA-256 is not {named(path.parent.name)}"
 
 
 def _held(path: Path) -> bytes:

@@ -181,6 +181,11 @@ def test_what_is_given_is_repeated_in_a_short_line(call: Call) -> None:
     assert (status, out, err.count("\n")) == (2, "", 1) and len(err) < 1000
 
 
+def test_a_folder_of_two_lines_is_told_in_one(call: Call) -> None:
+    status, _, err = call("plot", "tiny", "--out", "a\rb\nc")
+    assert status == 1 and len(err.splitlines()) == 1 and "--out a b c" in err
+
+
 def test_a_file_whose_name_is_no_text_is_told(tmp_path: Path) -> None:
     folder = tmp_path / "results" / "tiny" / "chunks"
     folder.mkdir(parents=True)

@@ -401,6 +401,17 @@ def test_an_array_that_python_2_has_written_is_read_without_a_warning(tmp_path: 
     assert load(tmp_path / "data.npz").inputs.tolist() == [[0.0] * 3] * 2
 
 
+@pytest.mark.parametrize("code", [0xFFFFFFFF, 0x110000, 0xD800])
+@pytest.mark.parametrize("kind", ["<U2", ">U2"])
+def test_labels_that_are_no_unicode_are_refused(code: int, kind: str, tmp_path: Path) -> None:
+    labels = np.array([97, 98, 97, code], f"{kind[0]}u4").view(kind)
+    np.savez(tmp_path / "data.npz", inputs=np.ones((2, 3)), labels=labels)
+    with pytest.raises(ValueError, match=r"data\.npz: labels must be text, but some"):
+        load(tmp_path / "data.npz")
+    np.savez(tmp_path / "data.npz", inputs=np.ones((2, 3)), labels=np.array(["a\U0010ffff", "b"], kind))
+    assert load(tmp_path / "data.npz").classes == ("a\U0010ffff", "b")
+
+
 @pytest.mark.parametrize("line", ['"a\nb",c', "a\x1cb,c", '"' + "x" * 5000 + '",c', "\x0b,x"])
 def test_names_of_columns_are_told_in_one_short_line(line: str, tmp_path: Path) -> None:
     (tmp_path / "data.csv").write_text(f"{line}\n1,2\n", newline="")

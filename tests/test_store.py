@@ -328,6 +328,9 @@ def test_a_task_that_is_no_ascii_is_found(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "task.json").write_bytes(b"\xff\n")
     assert Store(tmp_path).tasks() == {}
+    (tmp_path / "a\nb").mkdir()
+    (tmp_path / "a\nb" / "task.json").touch()
+    assert all("\n" not in problem for _, _, problem in Store(tmp_path).verify())
     assert "no task: canonical JSON is ASCII" in {problem for _, _, problem in Store(tmp_path).verify()}
 
 

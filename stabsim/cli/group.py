@@ -122,7 +122,7 @@ def _status(arguments: Sequence[str] | None, study: Study | None) -> int:
         return error.exit_code
     except OSError as error:
         sys.stdout = io.StringIO()  # what it could not take would be tried again at exit
-        click.echo(f"{command}: {error}", err=True)
+        click.echo(f"{command}: {' '.join(str(error).split())}", err=True)
         return 1
 
 

@@ -115,7 +115,7 @@ def for_each(
         try:
             do(Chosen(only or load(path), path, scale, seed))
         except (StoreError, StudyError, EngineError, MemoryError, OverflowError, TypeError, ValueError) as error:
-            click.echo(f"stabsim: {name}: {str(error) or type(error).__name__}", err=True)
+            click.echo(f"stabsim: {name}: {' '.join(str(error).split()) or type(error).__name__}", err=True)
             status = 1
     return status
 

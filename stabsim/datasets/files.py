@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import sys
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -104,6 +105,8 @@ def _targets(file: Path, arrays: dict[str, NDArray[Any]]) -> tuple[Floats, tuple
             raise ValueError(
                 f"{file}: labels must be integers or text, of shape (samples,), not {labels.dtype} {labels.shape}"
             )
+        if labels.dtype.kind == "U" and not _is_unicode(labels):  # of which Python would make a broken str
+            raise ValueError(f"{file}: labels must be text, but some of their characters are no Unicode")
         names = labels.astype(str).tolist()
         for place, name in enumerate(names):
             if _says_nothing(name):
@@ -202,6 +205,12 @@ def _numbers(file: Path, line: int, names: list[str], cells: list[str]) -> Float
     raise ValueError(
         f"{file}, line {line}: {checks.brief(cell.strip())} in column {checks.brief(name)} is no finite number"
     )
+
+
+def _is_unicode(labels: NDArray[Any]) -> bool:
+    """Return whether every character of an array of text is one."""
+    native = np.frombuffer(labels.astype(labels.dtype.newbyteorder("=")).tobytes(), np.uint32)
+    return not ((native > sys.maxunicode) | ((native >= 0xD800) & (native <= 0xDFFF))).any()
 
 
 def _says_nothing(label: str) -> bool:

@@ -90,6 +90,7 @@ EVERY_WORD = ("--help", "--version", "--", "-x", "--nets=3", "--seed=-1", *VERBS
 
 def make_command(c: Choices) -> list[str]:
     """Return a command line: a verb, then options and words, at times changed."""
+    template()  # which may compile: that counts for no input
     verb = c.pick(VERBS)
     words = [verb] if c.chance(97) else [text(c, VERBS)]
     if verb == "simulate" and c.chance(80):

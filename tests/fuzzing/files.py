@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -109,11 +109,10 @@ VERDICTS = (
 @functools.cache
 def verdicts_file() -> bytes:
     """Return what a run leaves."""
-    path = Path(os.environ.get("TMPDIR", "/tmp")) / f"stabsim_fuzzing_{os.getpid()}.json"
-    save_verdicts(Study("tiny", "A tiny study", lambda _: [], lambda _: []), VERDICTS, "quick", 0, path)
-    found = path.read_bytes()
-    path.unlink()
-    return found
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "verdicts.json"
+        save_verdicts(Study("tiny", "A tiny study", lambda _: [], lambda _: []), VERDICTS, "quick", 0, path)
+        return path.read_bytes()
 
 
 def make_verdicts(c: Choices) -> bytes:
@@ -154,8 +153,6 @@ def used_entries(entries: list[Entry], folder: Path) -> None:
 @functools.cache
 def ledger_files() -> tuple[bytes, ...]:
     """Return the committed ledger, its first lines, and lines of a small one."""
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
         small = {"B06": [Entry("tiny", "quick", VERDICTS[0])], "E01": []}
         write_ledger(small, Path(folder) / "small.csv")
