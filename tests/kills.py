@@ -1,6 +1,6 @@
 """Kill a long study many times, each time at another moment, and go on: no chunk may be lost, none doubled.
 
-    python -m tests.kills [--kills 200] [--chunks 400] [--fresh 10] [--seed 0]
+    python -m tests.kills [--kills 200] [--chunks 600] [--fresh 10] [--seed 0]
 
 Three ways take turns: after a random time; when the writing of a random chunk is at a random step (before its bytes
 are on the disk, before it has its name, before the name is on the disk); and processes that are not forked, but start
@@ -126,6 +126,7 @@ class Hunt:
         self.wanted = chunks
         self.tally = Tally()
         self.random = random.Random(seed)
+        self.steps = 0
         self.stored: dict[Path, str] = {}  # the SHA-256 of each chunk that has been seen or reported
 
     @property
@@ -140,15 +141,16 @@ class Hunt:
     def kill_at_a_time(self) -> bool:
         """Kill at a random time after a random number of chunks, or none; return whether it was still running."""
         command = forked.start(self.folder, *self.arguments())
-        wanted = self.random.choice((0, 1, 2, 5))
+        wanted = self.random.choice((0, 1, 1, 2))
         while len(command.stored) < wanted and command.listen(0.1):
             pass
-        time.sleep(self.random.uniform(0.0, 0.05 if wanted else 1.5))  # a chunk takes about 0.02
+        time.sleep(self.random.uniform(0.0, 0.01 if wanted else 0.5))  # a chunk takes about 0.005
         return self.end(command, "at a random time")
 
     def kill_at_a_step(self) -> bool:
         """Kill at a random step of writing one of the next files; return whether it came to that."""
-        step, chunk = self.random.randrange(len(STEPS)), self.random.randrange(6)
+        step, chunk = self.steps % len(STEPS), self.random.randrange(4)
+        self.steps += 1
         command = forked.start(self.folder, *self.arguments(), fault=functools.partial(die_at, step, chunk))
         command.wait()
         return self.end(command, f"file {chunk + 1}: {STEPS[step]}")
@@ -199,11 +201,13 @@ def hunt(folder: Path, kills: int, chunks: int, fresh: int, seed: int) -> Tally:
     whole = prepare(folder / "whole", chunks)
     assert forked.run(whole, "run", "long").status == 0
     hunt = Hunt(prepare(folder / "killed", chunks), chunks, seed)
-    while hunt.tally.kills < kills:
+    for attempt in itertools.count():
+        if hunt.tally.kills >= kills:
+            break
         if fresh and hunt.random.randrange(kills) < fresh:
             way = hunt.kill_from_nothing
         else:
-            way = hunt.random.choice((hunt.kill_at_a_time, hunt.kill_at_a_step))
+            way = hunt.kill_at_a_step if attempt % 2 == 0 else hunt.kill_at_a_time
         hunt.tally.kills += way()
     assert forked.run(hunt.folder, "run", "long").status == 0
     hunt.look([], "at the end")
@@ -224,7 +228,7 @@ def main() -> int:
     """Print what was found; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--chunks", type=int, default=400)
+    parser.add_argument("--chunks", type=int, default=600)
     parser.add_argument("--fresh", type=int, default=10, help="of processes that are not forked, about")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

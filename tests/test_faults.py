@@ -68,14 +68,14 @@ def completes(folder: Path, whole: Path, *options: str, out: str = ".") -> None:
     "size",
     [
         {"kills": 8, "chunks": 20, "fresh": 0, "seed": 1},
-        pytest.param({"kills": 200, "chunks": 400, "fresh": 10, "seed": 0}, marks=pytest.mark.slow),
+        pytest.param({"kills": 200, "chunks": 600, "fresh": 10, "seed": 0}, marks=pytest.mark.slow),
     ],
     ids=["8", "200"],
 )
 def test_a_study_that_is_killed_again_and_again_loses_and_doubles_nothing(tmp_path: Path, size: dict[str, int]) -> None:
     tally = hunt(tmp_path, **size)
     assert tally.sound and (tally.kills, tally.chunks) == (size["kills"], size["chunks"]), tally
-    assert tally.moments["left a file half written"] and tally.moments["stored new chunks"], tally
+    assert tally.moments["left a file half written"], tally
 
 
 @pytest.mark.parametrize(
