@@ -84,12 +84,13 @@ def test_a_shard_without_chunks_is_merged_like_any_other(call: Call, tmp_path: P
 
 
 def test_the_recipe_for_a_batch_queue_leaves_what_one_run_does(call: Call, tmp_path: Path) -> None:
-    page = (Path(__file__).parents[1] / "docs" / "shards.md").read_text()
-    array, rest = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    page = (Path(__file__).parents[1] / "docs" / "cluster.md").read_text()
+    array, rest = re.findall(r"```slurm\n(.*?)```\n\n```bash\n(.*?)```", page, re.DOTALL)[0]
     assert "--array=1-100\n" in array and '_ID/100"' in array
-    program = tmp_path / "stabsim"
-    program.write_text('#!/bin/sh\necho "$@"\n')  # says what it is called with, which is then done here
-    program.chmod(0o755)
+    # What stabsim is called with is said, and then done here; the queue does nothing.
+    for name, text in (("stabsim", 'echo "$@"'), ("sbatch", ":")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
 
     def do(script: str, **environment: str) -> None:
         text = script.replace("/100", "/2").replace("paper", "quick")
