@@ -65,20 +65,22 @@ OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "run": {
         "--all": (), "--scale": ("quick", "paper", "big"), "--seed": NUMBERS, "--mnist-dir": FOLDERS, "--out": FOLDERS,
-        "--engine": ("local", "locl", ""), "--threads": NUMBERS, "--shard": ("1/2", "2/2", "3/2", "0/0", "1/x", "/"),
+        "--engine": ("local", "locl", ""), "--scheduler": ("node1", "tcp://a:99999", ""),
+        "--threads": NUMBERS, "--shard": ("1/2", "2/2", "3/2", "0/0", "1/x", "/"),
         "--dry-run": (),
     },
     "plot": {"--all": (), "--scale": ("quick", "paper"), "--seed": NUMBERS, "--out": FOLDERS, "--mnist-dir": FOLDERS},
     "claims": {"--out": FOLDERS, "--untested": (), "--scale": ("quick", "paper", "x"), "--csv": TABLES},
     "status": {"--seed": NUMBERS, "--out": FOLDERS},
-    "verify": {"--out": FOLDERS},
+    "merge": {"--out": FOLDERS},
+    "verify": {"--out": FOLDERS, "--seed": NUMBERS, "--resimulate": ("0", "1", "2", "-1")},
     "list": {},
     "warmup": {},
 }  # fmt: skip
 WORDS: dict[str, tuple[str, ...]] = {
     "run": ("tiny", "broken", "tinny", "tiny.py"), "plot": ("tiny", "broken"), "status": ("tiny", "broken", "x"),
     "claims": (*tuple(statements())[:4], "A", "Z", "B6"), "list": (*KINDS, "activation"), "simulate": ("relu",),
-    "verify": ("tiny",), "warmup": ("now",),
+    "merge": FOLDERS, "verify": ("tiny",), "warmup": ("now",),
 }  # fmt: skip
 NEEDED = (
     "--widths", "3,3", "--activation", "relu", "--weights", "he_normal", "--nets", "2", "--quantities",
@@ -113,7 +115,7 @@ def tamed(words: list[str]) -> list[str]:
     """Return a command line that a shell can give, writes nothing outside its folder, and takes milliseconds.
 
     Whole numbers keep two digits, or more than the number of nets or layers may have; activations keep their names,
-    since each new parameter compiles; kernels are compiled by no verb.
+    since each new parameter compiles; kernels are compiled by no verb, and no cluster is started.
     """
     found = []
     for word in words:
@@ -125,7 +127,7 @@ def tamed(words: list[str]) -> list[str]:
             name = word.removeprefix("--activation=")
             if "(" in name and (known := activation(name)).parameters:
                 found[place] = word[: len(word) - len(name)] + known.name
-    if "warmup" in found:
+    if "warmup" in found or any(word.endswith("dask") for word in found):
         found.append("extra")
     return found
 

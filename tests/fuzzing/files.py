@@ -16,6 +16,7 @@ from stabsim.cli.text import rests_on
 from stabsim.ledger import Entry, LedgerError, by_claim, read_ledger, read_verdicts, shipped, write_ledger
 from stabsim.network import Network
 from stabsim.outputs import read_measurements, save_verdicts
+from stabsim.sealing import sealed_table
 from stabsim.store import Store, task_key
 from stabsim.study import Study, Verdict
 from tests.fuzzing.archives import PLACED, Files, archive, lay, tamed
@@ -174,7 +175,8 @@ MEASURED = (b"width,seconds\n64,0.5\n128,1.25\n", b'part,line,x\n"a, b",sgd,nan\
 
 
 def make_measured(c: Choices) -> bytes:
-    return content(c, MEASURED)
+    given = content(c, MEASURED)
+    return sealed_table(given) if c.chance(80) else content(c, [sealed_table(given)])
 
 
 def use_measured(given: bytes, folder: Path) -> None:
@@ -189,5 +191,5 @@ TARGETS = {
     "store": Target(make_store, use_store, (StoreError,), "overlap|cannot|in use|was whole", share=5, writes=True),
     "verdicts": Target(make_verdicts, use_verdicts, (LedgerError,), "verdicts.json", writes=True),
     "ledger": Target(make_ledger, use_ledger, (LedgerError,), "claims.csv", share=5, writes=True),
-    "measured": Target(make_measured, use_measured, (ValueError,), "measured_quick.csv", share=5, writes=True),
+    "measured": Target(make_measured, use_measured, (StoreError,), "measured_quick.csv", share=5, writes=True),
 }
