@@ -7,8 +7,10 @@ import logging
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +23,7 @@ from stabsim.arguments import make_task
 from stabsim.collect import collect, progress
 from stabsim.discovery import load
 from stabsim.engines import EngineError, Range, elsewhere, engine
+from stabsim.engines.cluster import NOT_UNDERSTOOD
 from stabsim.network import Network
 from stabsim.plan import Plan
 from stabsim.store import Store
@@ -307,11 +310,33 @@ def test_a_scheduler_that_is_lost_is_one_line_and_nothing_stored_is(call: Call, 
 
 @pytest.fixture
 def free_port() -> int:
-    import socket
-
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
+
+
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"], ids=["nothing", "HTTP"])
+def test_what_listens_and_is_no_scheduler_is_one_line(call: Call, monkeypatch: pytest.MonkeyPatch, said: bytes) -> None:
+    monkeypatch.setattr("stabsim.engines.cluster.CONNECT_SECONDS", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        answered: list[socket.socket] = []
+
+        def answer() -> None:
+            answered.append(server.accept()[0])
+            answered[0].sendall(said)
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        status, _, err = call("run", "tiny", "--engine", "dask", "--scheduler", address)
+        answering.join()
+        answered[0].close()
+    assert (status, err) == (1, f"stabsim: tiny: no scheduler answers at {address}: {NOT_UNDERSTOOD}\n")
+
+
+def test_a_scheduler_that_wants_certificates_is_one_line(call: Call) -> None:
+    status, _, err = call("run", "tiny", "--engine", "dask", "--scheduler", "tls://127.0.0.1:1")
+    assert (status, err.count("\n")) == (1, 1) and "under distributed.comm.tls" in err
 
 
 def test_an_address_without_a_scheduler_or_without_workers_is_one_line(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import signal
@@ -14,6 +15,7 @@ from typing import Any
 from stabsim.engines.base import EngineError
 
 CONNECT_SECONDS = 8.0
+NOT_UNDERSTOOD = "nothing, or nothing that a scheduler would say"
 DEATHS = 3  # of workers of our own by one range, until it is said to kill them
 _NO_DASHBOARD = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}  # nor a port that another cluster may have
 _SILENT = logging.CRITICAL + 1
@@ -40,18 +42,29 @@ def local_cluster(distributed: Any, processes: int) -> Iterator[str]:
 @contextlib.contextmanager
 def connected(distributed: Any, address: str) -> Iterator[Any]:
     """Connect to a scheduler."""
+    try:
+        asyncio.run(_ask(distributed, address))
+    except Exception as error:  # of whatever kind: what answers may be anything
+        told = line(error) if isinstance(error, OSError | ValueError) else ""  # others are of what cannot be understood
+        raise EngineError(f"no scheduler answers at {address}: {told or NOT_UNDERSTOOD}") from error
 
     def start() -> Any:
-        try:
-            with warnings.catch_warnings():
-                # We compare versions by ourselves.
-                warnings.simplefilter("ignore", distributed.versions.VersionMismatchWarning)
-                return distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
-        except (OSError, ValueError) as error:
-            raise EngineError(f"no scheduler answers at {address}: {line(error)}") from error
+        with warnings.catch_warnings():
+            # We compare versions by ourselves.
+            warnings.simplefilter("ignore", distributed.versions.VersionMismatchWarning)
+            return distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
 
     with _closed_at_the_end(start) as client:
         yield client
+
+
+async def _ask(distributed: Any, address: str) -> None:
+    """Ask a scheduler who it is: a client would wait for ever where something else listens, and complain at its end."""
+    arguments = distributed.Security().get_connection_args("client")
+    if address.startswith(("tls", "wss")) and arguments.get("ssl_context") is None:
+        raise ValueError("it wants certificates, which Dask's configuration names under distributed.comm.tls")
+    async with distributed.rpc(address, connection_args=arguments, timeout=CONNECT_SECONDS) as scheduler:
+        await asyncio.wait_for(scheduler.identity(), CONNECT_SECONDS)
 
 
 @contextlib.contextmanager
