@@ -9,6 +9,7 @@ same bytes.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import io
@@ -119,6 +120,8 @@ def decode(data: bytes, key: str, first: int, last: int) -> Arrays:
             arrays = {name.removesuffix(".npy"): _array(archive.read(name)) for name in archive.namelist()}
         held_key = arrays.pop("_key").tobytes().hex()
         held_range = tuple(arrays.pop("_range").tolist())
+    except MemoryError:
+        raise
     except Exception as error:  # of whatever kind: NumPy and zipfile raise a dozen
         raise ValueError(f"no chunk, though its checksum is right: {reason(error)}") from error
     if held_key != key:
@@ -189,6 +192,14 @@ def set_aside(path: Path) -> None:
         fsync_directory(path.parent)
 
 
+def make_folders(path: Path) -> None:
+    """Make a folder and those above it, and wait until their names are on the disk."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        fsync_directory(folder.parent)
+
+
 def fsync_directory(path: Path) -> None:
     """Wait until the names in a directory are on the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -198,10 +209,26 @@ def fsync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def read_file(path: Path) -> bytes:
+    """Return the bytes of a file; reading what is none, such as a pipe, might never end."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError(errno.EINVAL, "it is no file")
+    return path.read_bytes()
+
+
+def why(error: Exception) -> str:
+    """Return what is wrong with a file, without its name and a number.
+
+    >>> why(FileNotFoundError(2, "No such file or directory", "a.npz")), why(ValueError("damaged"))
+    ('No such file or directory', 'damaged')
+    """
+    return str(getattr(error, "strerror", None) or error)
+
+
 @contextlib.contextmanager
 def one_line(what: str) -> Iterator[None]:
     """Turn the system's errors into a StoreError of one line: what could not be done, and why."""
     try:
         yield
     except OSError as error:
-        raise StoreError(f"{what}: {error.strerror or error}") from error
+        raise StoreError(f"{what}: {why(error)}") from error

@@ -94,9 +94,20 @@ class Gathering:
         return f"case {number + 1} of {len(self.cases)} ({self.cases[number].work.case.label})"
 
     def collected(self) -> Collected:
-        """Return the results of all cases, of which nothing may be missing."""
-        results = ((each.work.case, each.result()) for each in self.cases)
-        return Collected(tuple((case, result) for case, result in results if result is not None))
+        """Return the results of all cases.
+
+        Raises
+        ------
+        StoreError
+            If something is missing.
+        """
+        results = []
+        for number, each in enumerate(self.cases):
+            result = each.result()
+            if result is None or result.nets != each.work.case.nets:
+                raise StoreError(f"{self.store.directory} lacks nets of {self.label(number)}: run the study")
+            results.append((each.work.case, result))
+        return Collected(tuple(results))
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from stabsim.checks import brief
+from stabsim.chunk import read_file
 from stabsim.names import check_known, unknown
 from stabsim.sealing import check_document
 from stabsim.study import SCALES, Verdict
@@ -248,7 +249,7 @@ def _values(document: Any, names: Sequence[str]) -> list[Any]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_bytes().decode()
+        return read_file(path).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise LedgerError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 

@@ -5,11 +5,12 @@ Chunks and measurements are copied whole, checked on the way. Verdicts and figur
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stabsim.chunk import StoreError, one_line, set_aside, write_atomically
+from stabsim.chunk import StoreError, one_line, read_file, set_aside, why, write_atomically
 from stabsim.sealing import unsealed_table
 from stabsim.store import Store
 from stabsim.work import chunks_directory, newer
@@ -46,7 +47,7 @@ def stored_studies(folder: Path) -> list[str]:
 
 
 def check_sources(sources: Sequence[Path], out: Path) -> None:
-    """Raise ValueError for the first source that holds no results, is given twice, or is what is merged into."""
+    """Raise ValueError for the first source that holds no results, is given twice, or lies in what is merged into."""
     seen = {(out / "results").resolve(): f"{out}, which is what is merged into"}
     for source in sources:
         if not stored_studies(source):
@@ -54,6 +55,8 @@ def check_sources(sources: Sequence[Path], out: Path) -> None:
         results = (source / "results").resolve()
         if results in seen:
             raise ValueError(f"source {source} is the same folder as {seen[results]}: leave it out")
+        if inside := [other for other in seen if results in other.parents or other in results.parents]:
+            raise ValueError(f"source {source} and {seen[inside[0]]} lie one within the results/ of the other")
         seen[results] = f"source {source}"
 
 
@@ -127,14 +130,14 @@ def _merge_task(key: str, ranges: Sequence[tuple[int, int]], source: Store, targ
 
 def _merge_measurements(source: Path, target: Path, merged: Merged) -> None:
     try:
-        data = source.read_bytes()
+        data = read_file(source)
         unsealed_table(data)
     except (OSError, ValueError) as problem:
-        merged.left_out.append(f"{source} is left out: {getattr(problem, 'strerror', None) or problem}")
+        merged.left_out.append(f"{source} is left out: {why(problem)}")
         return
-    if target.exists():
+    if os.path.lexists(target):
         with one_line(f"cannot read {target}"):
-            held = target.read_bytes()
+            held = read_file(target)
         if held == data:
             merged.there += 1
             return

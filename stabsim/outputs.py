@@ -15,8 +15,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stabsim.checks import reason
-from stabsim.chunk import StoreError, one_line, write_atomically
+from stabsim.checks import brief, reason
+from stabsim.chunk import StoreError, one_line, read_file, write_atomically
 from stabsim.datasets import mnist_at_hand
 from stabsim.sealing import sealed_document, sealed_table, unsealed_table
 from stabsim.study import Collected, Study, Verdict
@@ -33,8 +33,13 @@ def measurements_file(study: Study, scale: str, out: Path) -> Path:
 
 def measure(study: Study, scale: str, path: Path) -> None:
     """Take what a study measures, and write it."""
+    import pandas
+
     assert study.measure is not None
-    write_atomically(path, sealed_table(study.measure(scale).to_csv(index=False).encode()))
+    table = study.measure(scale)
+    if not isinstance(table, pandas.DataFrame):
+        raise TypeError(f"measure of study {study.name!r} must return a pandas.DataFrame, not {brief(table)}")
+    write_atomically(path, sealed_table(table.to_csv(index=False).encode()))
 
 
 def read_measurements(path: Path) -> pandas.DataFrame:
@@ -48,7 +53,7 @@ def read_measurements(path: Path) -> pandas.DataFrame:
     import pandas
 
     with one_line(f"cannot read {path}"):
-        data = path.read_bytes()
+        data = read_file(path)
     try:
         return pandas.read_csv(io.BytesIO(unsealed_table(data)))
     except ValueError as problem:

@@ -121,15 +121,19 @@ def run_study(
         with listener.simulating() as report:
             simulate(gathering, list(gathering.missing), count_threads(threads), report, engine)
         collected = replace(gathering.collected(), measurements=_measure(study, scale, out, listener, path))
+        figures, failure = [], None
         try:
             with _calls("draw", path):
                 figures = save_figures(study, collected, out / "figures")
             listener.drawn(figures)
-        finally:  # a verdict needs no figure
-            with _calls("verdicts", path):
-                verdicts = study.checked_verdicts(collected)
-            listener.judged(verdicts)
-            save_verdicts(study, verdicts, scale, seed, out / "results" / study.name / "verdicts.json")
+        except Exception as error:  # a verdict needs no figure
+            failure = error
+        with _calls("verdicts", path):
+            verdicts = study.checked_verdicts(collected)
+        listener.judged(verdicts)
+        save_verdicts(study, verdicts, scale, seed, out / "results" / study.name / "verdicts.json")
+    if failure is not None:
+        raise failure
     return Run(collected, figures, verdicts)
 
 

@@ -55,9 +55,11 @@ def check_document(data: bytes) -> None:
     """
     try:
         document = json.loads(data)
-    except RecursionError:
+    except (RecursionError, ValueError):
         raise ValueError(DAMAGED) from None
-    if not isinstance(document, dict) or "sha256" not in document:
+    if not isinstance(document, dict):
+        raise ValueError(DAMAGED)
+    if "sha256" not in document:
         raise ValueError("of an earlier version: it has no sha256")
     del document["sha256"]
     if sealed_document(document) != data:

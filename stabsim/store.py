@@ -11,7 +11,6 @@ checksum, task and range.
 from __future__ import annotations
 
 import bisect
-import errno
 import fcntl
 import functools
 import hashlib
@@ -38,9 +37,12 @@ from stabsim.chunk import (
     decode,
     encode,
     fsync_directory,
+    make_folders,
     name_range,
     one_line,
+    read_file,
     set_aside,
+    why,
     write_atomically,
 )
 
@@ -76,7 +78,7 @@ class Store:
 
     def __enter__(self) -> Self:
         with one_line(f"cannot open the study in {self.directory}"):
-            self.directory.mkdir(parents=True, exist_ok=True)
+            make_folders(self.directory)
             self._lock = _acquire(self.directory / ".lock")
             _LOCKED.add(self)
             try:
@@ -90,9 +92,11 @@ class Store:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._lock is not None:
-            os.ftruncate(self._lock, 0)
-        self._close()
+        try:
+            if self._lock is not None:
+                os.ftruncate(self._lock, 0)
+        finally:
+            self._close()
 
     def _close(self) -> None:
         if self._lock is not None:
@@ -152,11 +156,14 @@ class Store:
     def whole(self, key: str, first: int, last: int) -> tuple[bytes, Arrays] | None:
         """Return the bytes of chunk [first, last) beside its arrays, or None as ``read`` does."""
         path = self.path(key, first, last)
-        if not path.exists():
+        if not os.path.lexists(path):
+            return None
+        if not path.is_file():
+            self._set_aside(path, "it is no file")
             return None
         try:
             with one_line(f"cannot read {path}"):
-                data = _held(path)
+                data = read_file(path)
             return data, decode(data, key, first, last)
         except ValueError as problem:
             self._set_aside(path, str(problem))
@@ -211,16 +218,19 @@ class Store:
 
     def _problems(self) -> Iterator[tuple[Path, str]]:
         for path in sorted(self.directory.rglob("*")):
-            if path.is_dir() or path.name == ".lock" or path.suffix in (TEMPORARY, DAMAGED):
+            if path.name == ".lock" or path.suffix in (TEMPORARY, DAMAGED):
                 continue
-            if path.name == "task.json":
+            if path.is_dir() and not path.is_symlink():
+                if path.parent != self.directory or not _KEY.fullmatch(path.name):
+                    yield path, "not a folder of this store"
+            elif path.name == "task.json":
                 yield path, _task_problem(path)
             else:
                 yield path, _chunk_problem(path, path.parent.parent == self.directory)
         for key in self.stored_keys():
             task = self.directory / key / "task.json"
             try:
-                if self.ranges(key) and not task.is_file():
+                if self.ranges(key) and not os.path.lexists(task):
                     yield task, "missing: it says what the chunks beside it are sums of"
             except StoreError as problem:
                 yield task.parent, str(problem)
@@ -262,19 +272,22 @@ def task_key(text: str) -> str:
 
 def _task_problem(path: Path) -> str:
     try:
-        data = _held(path)
+        data = read_file(path)
     except OSError as error:
-        return f"cannot be read: {error.strerror}"
+        return f"cannot be read: {why(error)}"
     if hashlib.sha256(data[:-1]).hexdigest()[:32] == path.parent.name and data[-1:] == b"\n":
-        return "" if data.isascii() else "no task: canonical JSON is ASCII"
+        return _no_json(data)
     return f"damaged: its SHA-256 is not {named(path.parent.name)}"
 
 
-def _held(path: Path) -> bytes:
-    """Return the bytes of a file; reading what is none, such as a pipe, might never end."""
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise OSError(errno.EINVAL, "it is no file")
-    return path.read_bytes()
+def _no_json(data: bytes) -> str:
+    if not data.isascii():
+        return "no task: canonical JSON is ASCII"
+    try:
+        json.loads(data)
+    except (ValueError, RecursionError):
+        return "no task: it is no JSON"
+    return ""
 
 
 def _chunk_problem(path: Path, in_place: bool) -> str:
@@ -282,9 +295,9 @@ def _chunk_problem(path: Path, in_place: bool) -> str:
     if held is None or not in_place or not _KEY.fullmatch(path.parent.name):
         return "not a file of this store"
     try:
-        decode(_held(path), path.parent.name, *held)
+        decode(read_file(path), path.parent.name, *held)
     except (ValueError, OSError) as problem:
-        return str(problem)
+        return why(problem)
     return ""
 
 
@@ -292,12 +305,15 @@ def _acquire(path: Path) -> int:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
     except BlockingIOError:
         holder = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
         os.close(descriptor)
         raise StoreError(f"{path.parent} is in use by {holder}: wait for it, or stop it") from None
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+    except BaseException:
+        os.close(descriptor)
+        raise
     return descriptor
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stabsim.chunk import DAMAGED, Arrays, decode, encode
+from stabsim.chunk import DAMAGED, TEMPORARY, Arrays, decode, encode, one_line, read_file, why
 from stabsim.merging import MEASURED
 from stabsim.sealing import check_document, unsealed_table
 from stabsim.store import Store, task_key
@@ -72,10 +72,13 @@ def check(folder: Path, tell: Callable[[], None] = lambda: None) -> Checked:
         tell()
         if path not in found.newer and path.parent not in found.newer:
             found.add(path, problem)
-    for path in sorted(folder.glob(MEASURED)):
-        found.add(path, _problem(path, unsealed_table))
-    for path in folder.glob("verdicts.json"):
-        found.add(path, _problem(path, check_document))
+    for path in sorted(folder.iterdir()):
+        if path.match(MEASURED):
+            found.add(path, _problem(path, unsealed_table))
+        elif path.name == "verdicts.json":
+            found.add(path, _problem(path, check_document))
+        elif path.name != "chunks" and path.suffix not in (TEMPORARY, DAMAGED):
+            found.add(path, "not a file of a study")
     found.aside = sum(1 for _ in folder.rglob(f"*{DAMAGED}"))
     return found
 
@@ -94,7 +97,9 @@ def known_chunks(study: Study, seed: int, store: Store, sound: Collection[Path])
 
 def simulate_again(path: Path, chunk: Chunk, work: Work, threads: int) -> str:
     """Return how a chunk that is simulated again differs from the file that is stored: not at all, if empty."""
-    key, held = task_key(chunk.text), path.read_bytes()
+    key = task_key(chunk.text)
+    with one_line(f"cannot read {path}"):
+        held = read_file(path)
     (sums,) = work.plan.run([(chunk.first, chunk.last)], threads)
     made = encode(key, chunk.first, chunk.last, sums.to_arrays())
     if made == held:
@@ -129,7 +134,7 @@ def _relative(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
 
 def _problem(path: Path, check_bytes: Callable[[bytes], object]) -> str:
     try:
-        check_bytes(path.read_bytes())
+        check_bytes(read_file(path))
     except (OSError, ValueError) as problem:
-        return str(getattr(problem, "strerror", None) or problem)
+        return why(problem)
     return ""

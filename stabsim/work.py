@@ -93,7 +93,11 @@ def newer(text: str) -> bool:
     (False, True)
     """
     held = json.loads(text)
-    return isinstance(held, dict) and any(held.get(name, 0) > version for name, version in _VERSIONS.items())
+    return isinstance(held, dict) and any(_later(held.get(name), version) for name, version in _VERSIONS.items())
+
+
+def _later(held: object, version: int) -> bool:
+    return isinstance(held, int) and held > version
 
 
 def _canonical(document: dict[str, Any]) -> str:

@@ -183,7 +183,7 @@ def test_what_is_given_is_repeated_in_a_short_line(call: Call) -> None:
 
 def test_a_folder_of_two_lines_is_told_in_one(call: Call) -> None:
     status, _, err = call("plot", "tiny", "--out", "a\rb\nc")
-    assert status == 1 and len(err.splitlines()) == 1 and "--out a b c" in err
+    assert status == 1 and len(err.splitlines()) == 1 and "--out 'a b c'" in err
 
 
 def test_a_file_whose_name_is_no_text_is_told(tmp_path: Path) -> None:
@@ -192,8 +192,8 @@ def test_a_file_whose_name_is_no_text_is_told(tmp_path: Path) -> None:
     (folder / os.fsdecode(b"\xff\xfe")).touch()
     with start("verify", "--out", str(tmp_path)) as process:
         out, err = process.communicate()
-    assert process.returncode == 1 and r"\udcff\udcfe: not a file of this store" in out
-    assert err == "stabsim verify: 1 of 1 files are bad: remove them, or run the study again\n"
+    assert process.returncode == 1 and r"\udcff\udcfe': not a file of this store" in out
+    assert err.startswith("stabsim verify: 1 of 1 file is bad: the next run makes chunks, tasks and verdicts again; ")
 
 
 # --- simulate, list ----------------------------------------------------------------------------------
@@ -285,7 +285,7 @@ def test_simulate_stops_at_a_target_or_says_that_it_did_not(call: Call) -> None:
 
 def test_first_call_says_that_it_compiles(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stabsim.kernels.compile.cache_directory", lambda: tmp_path)
-    said = "first call: compiling, which usually takes about"
+    said = "first call: compiling, which usually takes a minute"
     assert said in call("simulate", "--widths", "3,3", *NET)[2]
     (tmp_path / "dense.nbi").touch()
     assert call("simulate", "--widths", "3,3", *NET)[2] == ""
@@ -338,7 +338,7 @@ def test_what_is_missing_or_damaged_is_named(call: Call, tmp_path: Path) -> None
     chunk = next(out.rglob("*.npz"))
     chunk.write_bytes(chunk.read_bytes()[1:])
     status, printed, err = call("verify", "--out", str(out))
-    assert status == 1 and str(chunk) in printed and "1 of 13 files are bad" in err
+    assert status == 1 and str(chunk) in printed and "1 of 13 files is bad" in err
     assert "tiny   quick  7       8       1" in call("status", "--out", str(out))[1]
     status, printed, err = call("run", "tiny", "--out", str(out))
     assert status == 0 and "1 of 8 chunks to simulate" in printed and "is set aside and made again (damaged: " in err
@@ -481,3 +481,10 @@ def test_warmup_leaves_nothing_to_compile(tmp_path: Path) -> None:
         net = ("--widths", "4,5,6", "--activation", "tanh", "--weights", "orthogonal", "--nets", "3", "--batch", "2")
         assert stabsim("simulate", *net, "--bias-std", "1", "--precision", precision) == compiled
     assert np.all([path.stat().st_size > 0 for path in compiled])
+
+
+@pytest.mark.parametrize("verb", [("run", "tiny"), ("plot", "tiny"), ("merge", "."), ("verify",), ("status",)])
+def test_an_empty_name_is_no_folder(call: Call, verb: tuple[str, ...]) -> None:
+    status, out, err = call(*verb, "--out", "")
+    assert (status, out, err.count("\n")) == (2, "", 1) and "'' is the name of no folder" in err
+    assert not Path("results").exists()

@@ -159,7 +159,7 @@ def test_a_dry_run_says_what_is_missing_and_what_it_costs(call: Call) -> None:
 
 def test_a_dry_run_says_that_what_is_measured_is_not_in_it(call: Call) -> None:
     Path("studies/tiny.py").write_text(STUDY.replace("draw=draw,", "draw=draw, measure=lambda scale: 1 / 0,"))
-    said = "what the study measures beside simulating is not predicted"
+    said = "what the study measures beside simulating is missing, and not predicted"
     assert said in call("run", "tiny", "--dry-run")[1]
     shards = [("--shard", f"{number}/3") for number in (1, 2, 3)]  # one of them measures it
     assert sum(said in call("run", "tiny", "--dry-run", *shard)[1] for shard in shards) == 1

@@ -221,6 +221,7 @@ def test_what_is_left_out_is_named_and_status_1(call: Call, tmp_path: Path) -> N
         (["source", "source/"], "source source is the same folder as source source: leave it out"),
         (["source", "again"], "source again is the same folder as source source: leave it out"),
         (["source", "--out", "source"], "source source is the same folder as source, which is what is merged into"),
+        (["source", "--out", "source/results/tiny"], "lie one within the results/ of the other"),
         (["source", "--out", "studies/tiny.py"], "'studies/tiny.py' is a file"),
         (["source", "--target", "x"], "unknown option '--target'; known, nearest first: --out"),
     ],

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,21 @@ def test_measurements_that_are_no_table_are_named_in_one_line(
     with pytest.raises(StoreError, match=r"measured_quick.csv: .*: delete it to measure again") as caught:
         read_measurements(tmp_path / "measured_quick.csv")
     assert "\n" not in str(caught.value)
+
+
+def test_measurements_in_a_pipe_are_never_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "measured_quick.csv")
+    with pytest.raises(StoreError, match=r"cannot read .*measured_quick.csv: it is no file"):
+        read_measurements(tmp_path / "measured_quick.csv")
+
+
+def test_a_store_that_lacks_nets_gives_no_results(tmp_path: Path) -> None:
+    cases = study([Case(task(), 9000)]).checked_cases("quick")
+    with Store(tmp_path) as store:
+        collect(cases, store, 1, quiet)
+    next(tmp_path.glob("*/000004096-*.npz")).unlink()
+    with pytest.raises(StoreError, match=r"lacks nets of case 1 of 1 \(\): run the study"):
+        read(cases, Store(tmp_path))
 
 
 def test_verdicts_are_spelled_and_complete() -> None:

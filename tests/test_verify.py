@@ -162,7 +162,7 @@ def test_every_file_that_is_bad_is_named(stored: Call) -> None:
     table.write_text("seconds\n0.1\n")
     status, out, err = stored("verify", "--resimulate", "0")
     assert [line.partition(": ")[0] for line in out.splitlines()] == list(map(str, (chunk, table, verdicts)))
-    assert (status, err) == (1, "stabsim verify: 3 of 16 files are bad: remove them, or run the study again\n")
+    assert status == 1 and err.startswith("stabsim verify: 3 of 16 files are bad: the next run makes chunks, ")
     assert stored("run", "tiny")[0] == 0 and stored("run", "tiny")[0] == 0
     assert str(verdicts) not in stored("verify", "--resimulate", "0")[1]
 

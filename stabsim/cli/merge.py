@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ def command(sources: tuple[Path, ...], out: Path) -> int:
 
     with usage():
         check_sources(sources, out)
-    status = 0
+    status, into = 0, []
     studies = sorted({study for source in sources for study in stored_studies(source)})
     for study in studies:
         try:
@@ -48,12 +49,14 @@ def command(sources: tuple[Path, ...], out: Path) -> int:
             status = 1
         else:
             report(study, merged)
+            into.append(study)
             status |= bool(merged.left_out)
-    folder = f" --out {out}" if out != Path() else ""
-    click.echo(
-        "verdicts and figures are made anew, with the --scale and --seed of the sources, by: "
-        f"stabsim run {' '.join(studies)}{folder}"
-    )
+    if into:
+        folder = f" --out {shlex.quote(str(out))}" if out != Path() else ""
+        click.echo(
+            "verdicts and figures are made anew, with the --scale and --seed of the sources, by: "
+            f"stabsim run {' '.join(into)}{folder}"
+        )
     return status
 
 

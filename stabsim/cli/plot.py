@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,20 +35,21 @@ def command(only: Study | None, studies: tuple[str, ...], everything: bool, scal
 
 def plot(chosen: Chosen, out: Path) -> list[Path]:
     """Draw one study."""
-    from stabsim.collect import progress, read
+    from stabsim.collect import Gathering
     from stabsim.discovery import StudyError, calling
     from stabsim.outputs import measurements_file, read_measurements, save_figures
     from stabsim.store import Store
-    from stabsim.work import chunks_directory
+    from stabsim.work import Work, chunks_directory
 
     name = chosen.study.name
-    store = Store(chunks_directory(out, name))
-    found = progress(chosen.cases, store)
-    seed, folder = f" --seed {chosen.seed}" if chosen.seed else "", f" --out {out}" if out != Path() else ""
+    gathering = Gathering(map(Work, chosen.cases), Store(chunks_directory(out, name)))
+    found = gathering.progress
+    seed = f" --seed {chosen.seed}" if chosen.seed else ""
+    folder = f" --out {shlex.quote(str(out))}" if out != Path() else ""
     again = f"stabsim run {name} --scale {chosen.scale}{seed}{folder}"
     if found.missing:
         raise StudyError(f"{found.missing} of {found.chunks} chunks are missing or damaged: {again}")
-    collected = read(chosen.cases, store)
+    collected = gathering.collected()
     if chosen.study.measure is not None:
         path = measurements_file(chosen.study, chosen.scale, out)
         if not path.exists():

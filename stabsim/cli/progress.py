@@ -107,4 +107,4 @@ def say_if_compiling() -> None:
     from stabsim.kernels.compile import cache_directory
 
     if next(cache_directory().rglob("*.nbi"), None) is None:
-        click.echo("first call: compiling, which usually takes about 20 seconds, once", err=True)
+        click.echo("first call: compiling, which usually takes a minute or two, once", err=True)

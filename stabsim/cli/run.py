@@ -104,6 +104,7 @@ def tell(chosen: Chosen, out: Path, threads: int | None, shard: Shard | None) ->
     """Print the cases of a study, or those of a shard, what is missing of each, and what that costs."""
     from stabsim.collect import stored
     from stabsim.costs import Cost, predict
+    from stabsim.outputs import measurements_file
     from stabsim.store import Store
     from stabsim.work import Work, chunks_directory
 
@@ -127,7 +128,9 @@ def tell(chosen: Chosen, out: Path, threads: int | None, shard: Shard | None) ->
     echo_columns(rows, indent="  ")
     tell_total(total, f"{len(seen)} of {len(mine)}", threads)
     if chosen.study.measure is not None and (shard is None or shard.has(chosen.study.name)):
-        click.echo("  what the study measures beside simulating is not predicted")
+        measured = measurements_file(chosen.study, chosen.scale, out).exists()
+        told = "there" if measured else "missing, and not predicted"
+        click.echo(f"  what the study measures beside simulating is {told}")
 
 
 def tell_total(total: Cost, missing: str, threads: int | None) -> None:

@@ -20,15 +20,26 @@ if TYPE_CHECKING:
 
 Function = Callable[..., Any]
 
+
+class Folder(click.Path):
+    """A folder; the empty name, which an unset variable of a shell may leave, is none."""
+
+    def convert(self, value: Any, option: click.Parameter | None, context: click.Context | None) -> Any:
+        """Return the path."""
+        if value == "":
+            self.fail("'' is the name of no folder", option, context)
+        return super().convert(value, option, context)
+
+
 out_option = click.option(
     "--out",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=Folder(file_okay=False, path_type=Path),
     default=Path(),
     help="Folder that holds results/ and figures/; the current one unless given.",
 )
 existing_out_option = click.option(
     "--out",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=Folder(exists=True, file_okay=False, path_type=Path),
     default=Path(),
     help="Folder that holds results/; the current one unless given.",
 )
@@ -47,7 +58,7 @@ def _told_by_environment(_context: click.Context, _option: click.Parameter, fold
 
 mnist_dir_option = click.option(
     "--mnist-dir",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=Folder(exists=True, file_okay=False, path_type=Path),
     callback=_told_by_environment,
     expose_value=False,
     help="Folder of your own MNIST files, or Fashion-MNIST in a folder fashion_mnist there; or STABSIM_MNIST_DIR.",

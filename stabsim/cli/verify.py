@@ -42,14 +42,15 @@ def command(resimulate: int, seed: int, out: Path) -> int:
     with Counter("file") as tell:
         found = {folder.name: check(folder, tell) for folder in sorted(out.glob("results/*/"))}
     for path, problem in (each for checked in found.values() for each in checked.bad):
-        click.echo(f"{path}: {problem}")
+        click.echo(f"{path if path.name.isprintable() else repr(str(path))}: {problem}")
     again = simulate(found, resimulate, seed, out)
     for line in notes(found, again, seed):
         click.echo(line)
     files, bad = (sum(counts) for counts in zip((0, 0), *((c.files, len(c.bad)) for c in found.values()), strict=True))
     failures = []
     if bad:
-        failures.append(f"{bad} of {files} files are bad: remove them, or run the study again")
+        share = f"{bad} of {counted(files, 'file')} {'is' if bad == 1 else 'are'} bad"
+        failures.append(f"{share}: the next run makes chunks, tasks and verdicts again; remove what else is named")
     if again.differing:
         failures.append(
             f"{again.differing} of {counted(again.done, 'chunk')} simulated again differ: another processor or other "

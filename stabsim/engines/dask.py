@@ -152,23 +152,28 @@ class _Flight:
         future.add_done_callback(lambda _: self._arrived.put(place))
 
     def _outcome(self, future: Any) -> Any:
-        try:
-            sums: Sums = future.result()
-        except OtherCodeError:
-            raise
-        except ImportError as error:
-            if (error.name or "").partition(".")[0] == "stabsim":
-                raise EngineError(f"a worker runs other code: {line(error)}") from error
-            return _failed(error)
-        except CancelledError as error:
-            raise self._lost() from error
-        except self._killed as error:
-            return error
-        except Exception as error:
-            if self._client.status != "running":
+        """Return sums, or what went wrong; a worker that dies before they are fetched has them made again."""
+        while True:
+            try:
+                return future.result(timeout=LOOK_SECONDS)
+            except OtherCodeError:
+                raise
+            except TimeoutError as error:
+                if future.status == "error":  # the worker's own
+                    return _failed(error)
+                self._look()
+            except ImportError as error:
+                if (error.name or "").partition(".")[0] == "stabsim":
+                    raise EngineError(f"a worker runs other code: {line(error)}") from error
+                return _failed(error)
+            except CancelledError as error:
                 raise self._lost() from error
-            return _failed(error)
-        return sums
+            except self._killed as error:
+                return error
+            except Exception as error:
+                if self._client.status != "running":
+                    raise self._lost() from error
+                return _failed(error)
 
     def _look(self) -> None:
         """Count the workers, now and then."""

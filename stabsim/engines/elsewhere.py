@@ -42,7 +42,7 @@ class Parcel(NamedTuple):
         """Pack a plan, with the functions that a study has of its own."""
         import cloudpickle
 
-        modules = [module for name, module in sys.modules.items() if name.startswith(STUDY_MODULES)]
+        modules = [module for name, module in list(sys.modules.items()) if name.startswith(STUDY_MODULES)]
         for module in modules:
             cloudpickle.register_pickle_by_value(module)
         try:
