@@ -103,7 +103,8 @@ def _interrupts_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        signal.signal(signal.SIGINT, handler)
+        if handler is not None:  # what is no Python's cannot be put back
+            signal.signal(signal.SIGINT, handler)
         if held:
             signal.raise_signal(signal.SIGINT)
 
