@@ -25,7 +25,9 @@ from stabsim.work import Chunk
 
 SECONDS = 120  # that no command line takes
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.forked", "tests.warm"])
+# A process has one such server: whoever starts it, workers of the tests of Dask come from it, too.
+PRELOADED = ["tests.forked", "tests.warm", "distributed"]
+CONTEXT.set_forkserver_preload(PRELOADED)
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ def _run(folder: Path, arguments: tuple[str, ...], fault: Callable[[], None] | N
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), number)
     sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a background job ignores it
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # or nohup
     write = Chunk.write
 
     def reported(chunk: Chunk, *given: Any) -> None:

@@ -28,6 +28,7 @@ from stabsim.network import Network
 from stabsim.plan import Plan
 from stabsim.store import Store
 from stabsim.study import Case
+from tests.forked import PRELOADED
 from tests.test_cli import STUDY, Call, call
 from tests.test_store import tree
 from tests.test_study import quiet, study, task
@@ -54,7 +55,7 @@ pytestmark = [
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Any, Path]]:
     """Return an address, a client and the folder of fates."""
     orders = tmp_path_factory.mktemp("orders")
-    multiprocessing.set_forkserver_preload(["distributed", "stabsim.plan"])  # a worker starts in a fifth of the time
+    multiprocessing.set_forkserver_preload(PRELOADED)  # a worker starts in a fifth of the time
     with (
         dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),
         distributed.LocalCluster(
