@@ -106,6 +106,8 @@ def file_size(most: int) -> None:
 
 def unprivileged() -> None:
     """Be a user for whom permissions hold."""
+    import tests.warm  # noqa: F401 - Python itself may be out of reach then
+
     if os.geteuid() == 0:
         os.setgroups([])
         os.setgid(NOBODY)
