@@ -16,6 +16,7 @@ import statistics
 import tempfile
 import threading
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -125,11 +126,8 @@ def storing_seconds(out: Path) -> float:
 def engines() -> dict[str, Engine]:
     """Return those that run on this machine, and say which is not there."""
     found: dict[str, Engine] = {name: engine for name, engine in ENGINES.items() if name in ("local", "dask")}
-    try:
-        import distributed  # noqa: F401
-    except ImportError:
-        found.pop("dask", None)
-    if "dask" not in found:
+    if find_spec("distributed") is None:
+        del found["dask"]
         print("engine dask is not installed: it is left out")
     return found
 

@@ -11,11 +11,11 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from stabsim.chunk import StoreError, chunk_name
+from stabsim.chunk import StoreError
 from stabsim.engines import Engine, EngineError, Range, local
 from stabsim.moments import Sums
 from stabsim.result import Result
-from stabsim.store import Store, task_key
+from stabsim.store import Store
 from stabsim.study import Case, Collected
 from stabsim.work import Chunk, Work
 
@@ -56,8 +56,7 @@ class Gathered:
     def _read_again(self, chunk: Chunk) -> Sums:
         sums = chunk.read(self._store)
         if sums is None:
-            name = f"{task_key(chunk.text)}/{chunk_name(chunk.first, chunk.last)}"
-            raise StoreError(f"{self._store.directory}/{name} was whole, and is not any more: run the study again")
+            raise StoreError(f"{chunk.path(self._store)} was whole, and is not any more: run the study again")
         return sums
 
     def result(self) -> Result | None:
@@ -154,11 +153,6 @@ def collect(cases: Iterable[Case], store: Store, threads: int, report: Report, e
     gathering = Gathering(map(Work, cases), store)
     simulate(gathering, list(gathering.missing), threads, report, engine)
     return gathering.collected()
-
-
-def read(cases: Iterable[Case], store: Store) -> Collected:
-    """Return the results of all cases from a store that lacks nothing."""
-    return Gathering(map(Work, cases), store).collected()
 
 
 def simulate(gathering: Gathering, chunks: list[Chunk], threads: int, report: Report, engine: Engine) -> None:

@@ -1,9 +1,11 @@
-"""What a run leaves beside chunks: what was measured, figures and verdicts, each a whole file or none.
+"""What a run leaves beside chunks: what was measured, figures and verdicts.
 
-results/<study>/measured_<scale>.csv  what is no simulation, if the study measures that;
-measured_<scale>_mnist.csv, of one on MNIST, on the user's own
-results/<study>/verdicts.json         of the last run
-figures/<study>[_<part>].png ...      likewise
+    results/<study>/measured_<scale>.csv  what is no simulation, if the study measures that;
+                                          measured_<scale>_mnist.csv, of one on MNIST, on the user's own
+    results/<study>/verdicts.json         of the last run
+    figures/<study>[_<part>].png ...      likewise
+
+Each is a whole file or none.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from stabsim.outputs import measure, measurements_file, read_measurements, save_
 from stabsim.store import Store
 from stabsim.study import Collected, Study, Verdict
 from stabsim.threads import count_threads
-from stabsim.work import Shard, Work, chunks_directory
+from stabsim.work import Chunk, Shard, Work, chunks_directory
 
 if TYPE_CHECKING:
     import pandas
@@ -117,9 +117,7 @@ def run_study(
     """
     out, listener = Path(out), listener or Listener()
     with _opened(study, scale, seed, out, path) as gathering:
-        listener.stored(gathering.progress, gathering.store.damaged)
-        with listener.simulating() as report:
-            simulate(gathering, list(gathering.missing), count_threads(threads), report, engine)
+        _simulate(gathering, gathering.chunks, threads, engine, listener)
         collected = replace(gathering.collected(), measurements=_measure(study, scale, out, listener, path))
         figures, failure = [], None
         try:
@@ -168,12 +166,7 @@ def run_shard(
     """
     out, listener = Path(out), listener or Listener()
     with _opened(study, scale, seed, out, path) as gathering:
-        mine = shard.deal(gathering.chunks)
-        missing = [chunk for chunk in mine if chunk in gathering.missing]
-        damaged = gathering.store.damaged
-        listener.stored(Progress(len(mine) - len(missing), len(mine), len(damaged)), damaged)
-        with listener.simulating() as report:
-            simulate(gathering, missing, count_threads(threads), report, engine)
+        _simulate(gathering, shard.deal(gathering.chunks), threads, engine, listener)
         if shard.has(study.name):
             _measure(study, scale, out, listener, path)
 
@@ -186,6 +179,17 @@ def _opened(study: Study, scale: str, seed: int, out: Path, path: Path | None) -
     with Store(chunks_directory(out, study.name)) as store:
         write_tasks(works, store)
         yield Gathering(works, store)
+
+
+def _simulate(
+    gathering: Gathering, chunks: Sequence[Chunk], threads: int | None, engine: Engine, listener: Listener
+) -> None:
+    """Simulate those of some chunks that are missing."""
+    missing = [chunk for chunk in chunks if chunk in gathering.missing]
+    damaged = gathering.store.damaged
+    listener.stored(Progress(len(chunks) - len(missing), len(chunks), len(damaged)), damaged)
+    with listener.simulating() as report:
+        simulate(gathering, missing, count_threads(threads), report, engine)
 
 
 def _measure(study: Study, scale: str, out: Path, listener: Listener, path: Path | None) -> pandas.DataFrame | None:

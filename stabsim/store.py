@@ -163,7 +163,7 @@ class Store:
             return None
         try:
             with one_line(f"cannot read {path}"):
-                data = read_file(path)
+                data = path.read_bytes()
             return data, decode(data, key, first, last)
         except ValueError as problem:
             self._set_aside(path, str(problem))

@@ -89,7 +89,7 @@ def known_chunks(study: Study, seed: int, store: Store, sound: Collection[Path])
     for scale in SCALES:
         for work in map(Work, study.checked_cases(scale, seed)):
             for chunk in work.chunks:
-                path = store.path(task_key(chunk.text), chunk.first, chunk.last)
+                path = chunk.path(store)
                 if path in sound:
                     found[path] = chunk, work
     return found

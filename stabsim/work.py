@@ -45,6 +45,10 @@ class Chunk(NamedTuple):
     first: int
     last: int
 
+    def path(self, store: Store) -> Path:
+        """Return where it is stored, or would be."""
+        return store.path(task_key(self.text), self.first, self.last)
+
     def read(self, store: Store) -> Sums | None:
         """Return the sums, if the store holds them whole."""
         arrays = store.read(task_key(self.text), self.first, self.last)

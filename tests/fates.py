@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import distributed
 
@@ -43,15 +44,15 @@ class Fate(distributed.WorkerPlugin):  # type: ignore[misc]  # dask has no types
 
 
 def other_code() -> None:
-    elsewhere.code = lambda: {**CODE, "numpy": "1.0"}  # type: ignore[assignment]
+    mock.patch.object(elsewhere, "code", return_value={**CODE, "numpy": "1.0"}).start()
 
 
 def same_code() -> None:
-    elsewhere.code = lambda: CODE  # type: ignore[assignment]
+    mock.patch.stopall()
 
 
 def without_our_code() -> None:
-    sys.modules["stabsim.engines.elsewhere"] = None  # type: ignore[assignment]
+    sys.modules["stabsim.engines.elsewhere"] = None  # type: ignore[assignment]  # importing it raises ImportError then
 
 
 def with_our_code() -> None:

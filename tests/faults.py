@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import stabsim.cli.run
 import stabsim.plan
@@ -78,7 +79,7 @@ def clock_jumps() -> None:
     from stabsim.cli.progress import LiveProgress
 
     before(LiveProgress, "__call__", lambda _: None)
-    LiveProgress.seconds = property(lambda self: 0.0, lambda self, seconds: None)  # type: ignore[assignment]
+    mock.patch.object(LiveProgress, "seconds", property(lambda _: 0.0, lambda *_: None), create=True).start()
 
 
 def removed(folder: str) -> None:

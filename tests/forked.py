@@ -17,6 +17,7 @@ from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from stabsim.chunk import chunk_name
 from stabsim.cli import main
@@ -114,7 +115,7 @@ def _run(folder: Path, arguments: tuple[str, ...], fault: Callable[[], None] | N
         write(chunk, *given)
         stored.send(f"{task_key(chunk.text)}/{chunk_name(chunk.first, chunk.last)}")
 
-    setattr(Chunk, "write", reported)  # noqa: B010 - typed as a method
+    mock.patch.object(Chunk, "write", reported).start()
     if fault is not None:
         fault()
     main(arguments)

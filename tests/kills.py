@@ -25,6 +25,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest import mock
 
 from stabsim.store import Store
 from tests import forked
@@ -115,7 +116,7 @@ def die_at(step: int, chunk: int) -> None:
         calls["replace"] += 1
         replaced(source, target)
 
-    os.fsync, os.replace = fsync, replace  # type: ignore[assignment]
+    mock.patch.multiple(os, fsync=fsync, replace=replace).start()
 
 
 class Hunt:

@@ -23,25 +23,23 @@ from stabsim.arguments import make_task
 from stabsim.collect import collect, progress
 from stabsim.discovery import load
 from stabsim.engines import EngineError, Range, elsewhere, engine
-from stabsim.engines.cluster import NOT_UNDERSTOOD
+from stabsim.engines.cluster import NO_DASHBOARD, NOT_UNDERSTOOD
 from stabsim.network import Network
 from stabsim.plan import Plan
 from stabsim.store import Store
-from stabsim.study import Case
 from tests.forked import PRELOADED
 from tests.test_cli import STUDY, Call, call
+from tests.test_engines import CASES, whole
 from tests.test_store import tree
-from tests.test_study import quiet, study, task
+from tests.test_study import quiet, task
 
 dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
 fates = pytest.importorskip("tests.fates")
 
-__all__ = ["call"]  # a fixture
+__all__ = ["call", "whole"]  # fixtures
 
 ROOT = Path(__file__).parent.parent
-CASES = study([Case(task(), 9000, {"b": 1}), Case(task(batch=2), 5000, {"b": 2})]).checked_cases("quick")  # 3 and 2
-NO_DASHBOARD = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}  # which is not on a port that others may have
 SECOND = "-4096-8192"  # ends the key of the second chunk of the first case
 
 # Dask's own: sockets that its processes leave to the collector when they are killed.
@@ -66,14 +64,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Any
     ):  # fmt: skip
         client.register_plugin(fates.Fate(orders))
         yield local.scheduler_address, client, orders
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("whole")
-    with Store(directory) as store:
-        collect(CASES, store, 1, quiet)
-    return directory
 
 
 # --- the same bytes ----------------------------------------------------------------------------------

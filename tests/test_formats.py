@@ -23,7 +23,7 @@ import pytest
 from stabsim import ledger
 from stabsim.arguments import make_task
 from stabsim.chunk import decode, encode, name_range
-from stabsim.collect import collect, progress, read
+from stabsim.collect import Gathering, collect, progress
 from stabsim.ledger import read_ledger, read_verdicts, write_ledger
 from stabsim.moments import Sums
 from stabsim.network import Network
@@ -83,7 +83,7 @@ def quiet(*_: object) -> None:
 
 def result() -> Result:
     """Return what the stored chunks add up to."""
-    ((_, found),) = read([CASE], Store(STORE)).results
+    ((_, found),) = Gathering([Work(CASE)], Store(STORE)).collected().results
     return found
 
 

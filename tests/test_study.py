@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from stabsim.arguments import make_task
 from stabsim.chunk import StoreError
-from stabsim.collect import Report, collect, progress, read
+from stabsim.collect import Gathering, Report, collect, progress
 from stabsim.discovery import StudyError, calling, files, load
 from stabsim.measuring import cost_of_net
 from stabsim.network import Network
@@ -166,7 +166,7 @@ def test_a_store_that_lacks_nets_gives_no_results(tmp_path: Path) -> None:
         collect(cases, store, 1, quiet)
     next(tmp_path.glob("*/000004096-*.npz")).unlink()
     with pytest.raises(StoreError, match=r"lacks nets of case 1 of 1 \(\): run the study"):
-        read(cases, Store(tmp_path))
+        Gathering(map(Work, cases), Store(tmp_path)).collected()
 
 
 def test_verdicts_are_spelled_and_complete() -> None:
@@ -200,7 +200,7 @@ def test_collected_table_is_that_of_simulate_with_tags(tmp_path: Path) -> None:
         )
         rows = table[table["kind"] == case.tags["kind"]].drop(columns="kind").reset_index(drop=True)
         assert rows.astype({"quantity": str}).equals(direct.table.astype({"quantity": str}))
-    assert read(cases, Store(tmp_path)).table.equals(table)
+    assert Gathering(map(Work, cases), Store(tmp_path)).collected().table.equals(table)
 
 
 def test_collecting_again_simulates_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

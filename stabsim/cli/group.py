@@ -45,7 +45,7 @@ class Interrupted(click.ClickException):
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
-        self.exit_code = status  # type: ignore[misc]
+        self.exit_code = status  # type: ignore[misc]  # click has it of the class, and reads it of the error
 
 
 def interrupted(stop: KeyboardInterrupt, message: str) -> click.ClickException:

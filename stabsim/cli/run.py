@@ -124,7 +124,7 @@ def tell(chosen: Chosen, out: Path, threads: int | None, shard: Shard | None) ->
         seen.update(missing)
         amounts = (spelled_seconds(cost.seconds), spelled_bytes(cost.bytes))
         rows.append((work.case.label, work.case.nets, len(own), len(own) - len(missing), *amounts))
-    click.echo(f"{chosen.study.name}: {chosen.study.title}{f', shard {shard.number}/{shard.shards}' if shard else ''}")
+    click.echo(f"{chosen.study.name}: {chosen.study.title}{f', shard {shard}' if shard else ''}")
     echo_columns(rows, indent="  ")
     tell_total(total, f"{len(seen)} of {len(mine)}", threads)
     if chosen.study.measure is not None and (shard is None or shard.has(chosen.study.name)):

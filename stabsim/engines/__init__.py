@@ -7,7 +7,7 @@ import functools
 from stabsim.engines.base import Engine, EngineError, Range
 from stabsim.engines.dask import checked_address, dask
 from stabsim.engines.local import local
-from stabsim.names import unknown
+from stabsim.names import check_known
 
 __all__ = ["ENGINES", "Engine", "EngineError", "Range", "dask", "engine", "local"]
 
@@ -35,8 +35,7 @@ def engine(name: str, scheduler: str | None = None) -> Engine:
     Traceback (most recent call last):
     ValueError: unknown engine 'locale'; known, nearest first: local, dask
     """
-    if name not in ENGINES:
-        raise unknown("engine", name, ENGINES)
+    check_known("engine", name, ENGINES)
     if scheduler is None:
         return ENGINES[name]
     if ENGINES[name] is not dask:

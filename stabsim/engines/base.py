@@ -24,6 +24,5 @@ class EngineError(RuntimeError):
 
 # Takes all that a study lacks and how many threads may run; yields (place in the sequence, its sums, or why it failed
 # where the others go on), in any order, as they arrive. Each range is a pure function of its plan: where it is run
-# changes no bit. Both can be pickled, but for a user's own functions that cannot: lambdas, and what stands in a file
-# that the other process does not import.
+# changes no bit. Both can be pickled, but for what a study file has of its own: `elsewhere.Parcel` packs that, too.
 Engine = Callable[[Sequence[Range], int], Generator[tuple[int, Union["Sums", EngineError]]]]

@@ -17,7 +17,7 @@ from stabsim.engines.base import EngineError
 CONNECT_SECONDS = 8.0
 NOT_UNDERSTOOD = "nothing, or nothing that a scheduler would say"
 DEATHS = 3  # of workers of our own by one range, until it is said to kill them
-_NO_DASHBOARD = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}  # nor a port that another cluster may have
+NO_DASHBOARD = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}  # nor a port that another cluster may have
 _SILENT = logging.CRITICAL + 1
 _LOGGERS = ("distributed", "distributed.client", "distributed.gc", "tornado", "tornado.application", "asyncio")
 
@@ -30,7 +30,7 @@ def local_cluster(distributed: Any, processes: int) -> Iterator[str]:
         try:
             return distributed.LocalCluster(
                 n_workers=processes, threads_per_worker=1, dashboard_address=None, silence_logs=_SILENT,
-                scheduler_kwargs={"allowed_failures": DEATHS - 1, **_NO_DASHBOARD},
+                scheduler_kwargs={"allowed_failures": DEATHS - 1, **NO_DASHBOARD},
             )  # fmt: skip
         except Exception as error:
             raise EngineError(f"no cluster could be started here: {line(error)}") from error

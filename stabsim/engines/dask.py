@@ -104,6 +104,7 @@ class _Flight:
         self._parcel: tuple[Any, Parcel] = (None, Parcel("", b"", {}))
         self._under_way: dict[int, Any] = {}
         self._arrived: SimpleQueue[int] = SimpleQueue()
+        self._run_there = _worker_function()
         self._threads, self._looked, self._last_worker = 0, -LOOK_SECONDS, time.monotonic()
 
     def outcomes(self) -> Iterator[tuple[int, Sums | EngineError]]:
@@ -147,7 +148,7 @@ class _Flight:
             self._parcel = plan, Parcel.of(plan)
         parcel = self._parcel[1]
         key = f"stabsim-{parcel.key}-{first}-{last}{suffix}"
-        future = self._client.submit(_worker_function(), tuple(parcel), first, last, key=key)
+        future = self._client.submit(self._run_there, tuple(parcel), first, last, key=key)
         self._under_way[place] = future
         future.add_done_callback(lambda _: self._arrived.put(place))
 

@@ -149,7 +149,7 @@ class Lines:
 class Broken:
     """Something that compares with nothing, and has no truth value, as arrays have none."""
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # as Python spells what cannot be hashed
 
     def __eq__(self, other: object) -> bool:
         raise ValueError("compared")
