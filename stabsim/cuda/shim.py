@@ -1,0 +1,163 @@
+"""The one file that knows which libraries a GPU is reached by.
+
+numba-cuda compiles and launches kernels; CuPy keeps arrays, and multiplies matrices through cuBLAS. With
+``NUMBA_ENABLE_CUDASIM=1`` Numba's simulator runs kernels as Python, thread by thread, and NumPy keeps the arrays: slow,
+and there for tests.
+
+Kernels take numbers and groups (named tuples) of arrays: the simulator leaves those in a group as they are, and what is
+compiled for the processor can be called with them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import math
+from collections.abc import Callable, Iterator, Sequence
+from types import ModuleType
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from stabsim.devices import DeviceError
+
+SIMULATED = bool(numba.config.ENABLE_CUDASIM)
+INSTALL = "pip install 'stabsim[cuda]'"
+OLDEST = (7, 5)  # compute capability: what CUDA 13 compiles for
+SPARED = 0.9  # of the free memory is taken at most
+
+if importlib.util.find_spec("numba_cuda") is None:
+    raise DeviceError(f"device='cuda' needs numba-cuda: {INSTALL}")
+
+from numba import cuda  # noqa: E402
+
+Array = Any  # of CuPy, or of NumPy where the device is simulated
+
+
+def _array_library() -> ModuleType | None:
+    if SIMULATED:
+        return np
+    try:
+        return importlib.import_module("cupy")
+    except ImportError:
+        return None
+
+
+xp: Any = _array_library()
+
+
+def require() -> None:
+    """Raise an error if there is no device that can be used.
+
+    Raises
+    ------
+    DeviceError
+        With the reason, in one line.
+    """
+    if SIMULATED:
+        return
+    if xp is None:
+        raise DeviceError(f"device='cuda' needs CuPy: {INSTALL}")
+    try:
+        found = cuda.current_context().device
+        capability, name = tuple(found.compute_capability), found.name
+    except Exception as error:  # of the driver, whose classes depend on what is missing
+        raise DeviceError(f"device='cuda': no GPU can be used ({' '.join(str(error).split())})") from error
+    if capability < OLDEST:
+        named = name.decode() if isinstance(name, bytes) else str(name)
+        raise DeviceError(
+            f"device='cuda': {named} has compute capability {capability[0]}.{capability[1]}, and {OLDEST[0]}."
+            f"{OLDEST[1]} is needed"
+        )
+
+
+def free_memory() -> int:
+    """Return how many bytes of the device may be taken."""
+    if SIMULATED:
+        return 2**30
+    free, _ = xp.cuda.runtime.memGetInfo()
+    return int(SPARED * (free + xp.get_default_memory_pool().free_bytes()))
+
+
+@contextlib.contextmanager
+def memory_errors(needed: int, what: str) -> Iterator[None]:
+    """Turn the device's error into one that says what did not fit."""
+    try:
+        yield
+    except MemoryError as error:
+        raise DeviceError(f"device='cuda': {what} needs {needed / 2**20:.0f} MiB: {error}") from error
+
+
+def to_device(value: Any) -> Any:
+    """Return a copy of an array, or of a group with all arrays in it, on the device; numbers as they are."""
+    if isinstance(value, np.ndarray):
+        return xp.array(value, order="C")
+    return _each(to_device, value)
+
+
+def to_host(array: Array) -> NDArray[Any]:
+    """Return a copy of an array in the memory of the processor."""
+    return np.array(array) if SIMULATED else xp.asnumpy(array)
+
+
+def empty(shape: int | Sequence[int], dtype: Any) -> Array:
+    """Return an array of the device that is not filled."""
+    return xp.empty(shape, dtype)
+
+
+def zeros(shape: int | Sequence[int], dtype: Any) -> Array:
+    """Return an array of zeros on the device."""
+    return xp.zeros(shape, dtype)
+
+
+def multiply(left: Array, right: Array, out: Array) -> None:
+    """Write the products of two stacks of matrices (nets, rows, inner), (nets, inner, columns)."""
+    xp.matmul(left, right, out=out)
+
+
+def synchronize() -> None:
+    """Wait for the device."""
+    if not SIMULATED:
+        xp.cuda.get_current_stream().synchronize()
+
+
+def device(function: Callable[..., Any]) -> Any:
+    """Make a function that kernels call, and that may call ``cuda``: what calls nothing of it is an `atom`."""
+    return cuda.jit(function, device=True, forceinline=True)
+
+
+def compiled(function: Any) -> Any:
+    """Return a function that has been compiled for the processor as one that kernels may call."""
+    return function if SIMULATED else device(function.py_func)
+
+
+class Kernel:
+    """A function that the device runs, a net or a part of one in each block of threads."""
+
+    def __init__(self, function: Callable[..., None]) -> None:
+        self.function = function
+        self._compiled = cuda.jit(function)
+
+    def __call__(self, blocks: int | tuple[int, int], threads: int, *arguments: Any, shared: int = 0) -> None:
+        """Launch it, with so many bytes of shared memory in each block."""
+        if math.prod(np.atleast_1d(blocks)) > 0:
+            self._compiled[blocks, threads, 0, shared](*map(_launched, arguments))
+
+
+def kernel(function: Callable[..., None]) -> Kernel:
+    """Make a kernel."""
+    return Kernel(function)
+
+
+def _launched(value: Any) -> Any:
+    """Return an argument as numba-cuda takes it."""
+    if not SIMULATED and hasattr(value, "__cuda_array_interface__"):
+        return cuda.as_cuda_array(value, sync=False)
+    return _each(_launched, value)
+
+
+def _each(function: Callable[[Any], Any], value: Any) -> Any:
+    """Return a group with a function of each of its fields, or what is no group as it is."""
+    return type(value)(*map(function, value)) if isinstance(value, tuple) and hasattr(value, "_fields") else value
