@@ -33,6 +33,7 @@ if importlib.util.find_spec("numba_cuda") is None:
 
 from numba import cuda  # noqa: E402
 
+_INLINED = {} if SIMULATED else {"forceinline": True}  # an option that the simulator does not know
 Array = Any  # of CuPy, or of NumPy where the device is simulated
 
 
@@ -125,7 +126,7 @@ def synchronize() -> None:
 
 def device(function: Callable[..., Any]) -> Any:
     """Make a function that kernels call, and that may call ``cuda``: what calls nothing of it is an `atom`."""
-    return cuda.jit(function, device=True, forceinline=True)
+    return cuda.jit(function, device=True, **_INLINED)
 
 
 def compiled(function: Any) -> Any:
