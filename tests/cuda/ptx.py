@@ -16,7 +16,7 @@ import pytest
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
 
-from stabsim.cuda import shim  # noqa: E402
+from stabsim.cuda import shim
 
 CAPABILITIES = ((8, 0), (9, 0))  # A100, H100
 
@@ -68,7 +68,7 @@ def launches(run: Callable[[], Any]) -> list[Launch]:
 
     with (
         mock.patch.object(shim, "xp", _array_library()),
-        mock.patch.object(shim, "require", lambda: None),
+        mock.patch.object(shim, "require"),
         mock.patch.object(shim.Kernel, "__call__", record),
     ):
         run()
@@ -92,7 +92,7 @@ def compile_to_ptx(kernel: shim.Kernel, arguments: tuple[Any, ...], capability: 
 def _device(capability: tuple[int, int]) -> Iterator[None]:
     """Stand in for the GPU that numba-cuda asks what to compile its device functions for."""
     found = SimpleNamespace(compute_capability=capability)
-    with mock.patch("numba.cuda.dispatcher.get_current_device", lambda: found):
+    with mock.patch("numba.cuda.dispatcher.get_current_device", return_value=found):
         yield
 
 

@@ -9,9 +9,9 @@ import pytest
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
 
-from stabsim.cuda import shim  # noqa: E402
-from stabsim.cuda.shim import cuda  # noqa: E402
-from tests.cuda import ptx  # noqa: E402
+from stabsim.cuda import shim
+from stabsim.cuda.shim import cuda
+from tests.cuda import ptx
 
 
 class Arrays(NamedTuple):
