@@ -22,7 +22,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stabsim.devices import DeviceError
-from stabsim.kernels import views
 
 SIMULATED = bool(numba.config.ENABLE_CUDASIM)
 INSTALL = "pip install 'stabsim[cuda]'"
@@ -32,8 +31,9 @@ SPARED = 0.9  # of the free memory is taken at most
 if importlib.util.find_spec("numba_cuda") is None:
     raise DeviceError(f"device='cuda' needs numba-cuda: {INSTALL}")
 
-from numba import cuda  # noqa: E402
+from numba import cuda as cuda  # noqa: E402
 
+_INLINED = {} if SIMULATED else {"forceinline": True}  # an option that the simulator does not know
 Array = Any  # of CuPy, or of NumPy where the device is simulated
 
 
@@ -126,8 +126,7 @@ def synchronize() -> None:
 
 def device(function: Callable[..., Any]) -> Any:
     """Make a function that kernels call, and that may call ``cuda``: what calls nothing of it is an `atom`."""
-    options = {} if SIMULATED else {"forceinline": True}
-    return cuda.jit(function, device=True, **options)
+    return cuda.jit(function, device=True, **_INLINED)
 
 
 def compiled(function: Any) -> Any:
@@ -163,15 +162,3 @@ def _launched(value: Any) -> Any:
 def _each(function: Callable[[Any], Any], value: Any) -> Any:
     """Return a group with a function of each of its fields, or what is no group as it is."""
     return type(value)(*map(function, value)) if isinstance(value, tuple) and hasattr(value, "_fields") else value
-
-
-def _stretch(vector: Array, first: int, size: int) -> Array:
-    return vector[first : first + size]
-
-
-def _as_matrix(vector: Array, rows: int, columns: int) -> Array:
-    return vector.reshape(rows, columns)
-
-
-# Views, which the simulator cannot call as they are compiled.
-stretch, as_matrix = (_stretch, _as_matrix) if SIMULATED else (views.stretch, views.as_matrix)
