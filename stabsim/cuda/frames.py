@@ -32,8 +32,8 @@ Products = namedtuple("Products", "rows taken")
 @atom
 def power_of(exponent):
     """Return two factors whose product is ``2**exponent``, which may be too far from 1 for float32."""
-    half = exponent // 2
-    return math.ldexp(1.0, half), math.ldexp(1.0, exponent - half)
+    half = int(exponent) // 2
+    return math.ldexp(1.0, half), math.ldexp(1.0, int(exponent) - half)
 
 
 @device
@@ -141,10 +141,11 @@ def _orthonormalize(stack, first, last, start):
 
 @kernel
 def _subtract_products(products, first):
-    net, i = cuda.blockIdx.x, cuda.blockIdx.y
-    row, taken = products.rows[net][first + i], products.taken[net][i]
-    for j in range(cuda.threadIdx.x, row.size, cuda.blockDim.x):
-        row[j] -= taken[j]
+    net = cuda.blockIdx.x
+    rows, taken = products.rows[net], products.taken[net]
+    for i in range(cuda.blockIdx.y, taken.shape[0], cuda.gridDim.y):
+        for j in range(cuda.threadIdx.x, taken.shape[1], cuda.blockDim.x):
+            rows[first + i, j] -= taken[i, j]
 
 
 def orthonormalize(rows: Array, start: int, c: Array) -> None:
@@ -196,4 +197,4 @@ def _project(rows: Array, first: int, last: int) -> None:
     shim.multiply(rows[:, first:last], above.transpose(0, 2, 1), products)
     shim.multiply(products, above, taken)
     threads = block.threads_for(width)
-    _subtract_products((nets, last - first), threads, Products(rows, taken), first)
+    _subtract_products(block.of_rows(nets, last - first), threads, Products(rows, taken), first)

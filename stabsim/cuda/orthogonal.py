@@ -13,17 +13,20 @@ Pair = namedtuple("Pair", "source out")
 
 @kernel
 def _transpose(pair, scale):
-    net, i = cuda.blockIdx.x, cuda.blockIdx.y
-    row, out = pair.source[net][i], pair.out[net]
-    by = row.dtype.type(scale)
-    for j in range(cuda.threadIdx.x, row.size, cuda.blockDim.x):
-        out[j, i] = by * row[j]
+    net = cuda.blockIdx.x
+    source, out = pair.source[net], pair.out[net]
+    by = source.dtype.type(scale)
+    for i in range(cuda.blockIdx.y, source.shape[0], cuda.gridDim.y):
+        for j in range(cuda.threadIdx.x, source.shape[1], cuda.blockDim.x):
+            out[j, i] = by * source[i, j]
 
 
 @kernel
 def _scale(pair, scale):
-    net, i = cuda.blockIdx.x, cuda.blockIdx.y
-    frames.scale(pair.out[net][i], scale)
+    net = cuda.blockIdx.x
+    out = pair.out[net]
+    for i in range(cuda.blockIdx.y, out.shape[0], cuda.gridDim.y):
+        frames.scale(out[i], scale)
 
 
 def make_semi_orthogonal(weights: Array, scale: float) -> None:
@@ -45,12 +48,12 @@ def make_semi_orthogonal(weights: Array, scale: float) -> None:
     normals = weights.reshape(nets, longer, shorter)
     if fan_in >= fan_out:
         rows = shim.empty((nets, shorter, longer), weights.dtype)
-        _transpose((nets, longer), block.threads_for(shorter), Pair(normals, rows), 1.0)
+        _transpose(block.of_rows(nets, longer), block.threads_for(shorter), Pair(normals, rows), 1.0)
         frames.orthonormalize_random(rows)
-        _transpose((nets, shorter), block.threads_for(longer), Pair(rows, weights), unit)
+        _transpose(block.of_rows(nets, shorter), block.threads_for(longer), Pair(rows, weights), unit)
     else:
         drawn = shim.empty(normals.shape, weights.dtype)
         drawn[...] = normals
-        _transpose((nets, longer), block.threads_for(shorter), Pair(drawn, weights), 1.0)
+        _transpose(block.of_rows(nets, longer), block.threads_for(shorter), Pair(drawn, weights), 1.0)
         frames.orthonormalize_random(weights)
-        _scale((nets, shorter), block.threads_for(longer), Pair(weights, weights), unit)
+        _scale(block.of_rows(nets, shorter), block.threads_for(longer), Pair(weights, weights), unit)

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stabsim.devices import DeviceError
+from stabsim.kernels import views
 
 SIMULATED = bool(numba.config.ENABLE_CUDASIM)
 INSTALL = "pip install 'stabsim[cuda]'"
@@ -162,3 +163,15 @@ def _launched(value: Any) -> Any:
 def _each(function: Callable[[Any], Any], value: Any) -> Any:
     """Return a group with a function of each of its fields, or what is no group as it is."""
     return type(value)(*map(function, value)) if isinstance(value, tuple) and hasattr(value, "_fields") else value
+
+
+def _stretch(vector: Array, first: int, size: int) -> Array:
+    return vector[first : first + size]
+
+
+def _as_matrix(vector: Array, rows: int, columns: int) -> Array:
+    return vector.reshape(rows, columns)
+
+
+# Views, which the simulator cannot call as they are compiled.
+stretch, as_matrix = (_stretch, _as_matrix) if SIMULATED else (views.stretch, views.as_matrix)
