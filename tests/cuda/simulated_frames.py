@@ -44,7 +44,7 @@ def tolerance(kind: str, dtype: type) -> float:
     ("kind", "nets", "count", "width"),
     [
         ("random", 2, 1, 5), ("random", 1, 7, 5), ("random", 2, 5, 17), ("repeated", 1, 6, 17), ("dependent", 1, 7, 17),
-        ("parallel", 1, 5, 17), ("parallel", 1, 17, 70), ("zero", 1, 5, 17), ("huge", 1, 4, 17), ("tiny", 1, 4, 17),
+        ("parallel", 1, 5, 17), ("parallel", 1, 17, 33), ("zero", 1, 5, 17), ("huge", 1, 4, 17), ("tiny", 1, 4, 17),
     ],
 )  # fmt: skip
 def test_frames_are_those_of_the_processor(kind: str, nets: int, count: int, width: int, dtype: type) -> None:
@@ -96,8 +96,11 @@ def test_nothing_else_than_nan_comes_of_nan() -> None:
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize(("fan_in", "fan_out"), [(17, 5), (5, 17), (12, 12), (40, 35), (35, 40), (1, 6)])
-def test_semi_orthogonal_weights_are_those_of_the_processor(fan_in: int, fan_out: int, dtype: type) -> None:
+@pytest.mark.parametrize(("fan_in", "fan_out"), [(17, 5), (5, 17), (7, 7), (1, 6)])
+def test_semi_orthogonal_weights_are_those_of_the_processor(
+    fan_in: int, fan_out: int, dtype: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frames, "PANEL", 4)
     nets, seed, layer, scale = 2, np.uint64(7), np.uint32(3), dtype(0.5)
     weights, expected = np.empty((2, nets, fan_in, fan_out), dtype)
     zero = np.uint64(0)
