@@ -125,7 +125,8 @@ def synchronize() -> None:
 
 def device(function: Callable[..., Any]) -> Any:
     """Make a function that kernels call, and that may call ``cuda``: what calls nothing of it is an `atom`."""
-    return cuda.jit(function, device=True, forceinline=True)
+    inlined = {} if SIMULATED else {"forceinline": True}  # which the simulator does not know
+    return cuda.jit(function, device=True, **inlined)
 
 
 def compiled(function: Any) -> Any:
