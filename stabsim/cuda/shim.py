@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stabsim.devices import DeviceError
+from stabsim.kernels import views
 
 SIMULATED = bool(numba.config.ENABLE_CUDASIM)
 INSTALL = "pip install 'stabsim[cuda]'"
@@ -117,6 +118,14 @@ def multiply(left: Array, right: Array, out: Array) -> None:
     xp.matmul(left, right, out=out)
 
 
+def multiply_by_transposed(left: Array, right: Array, out: Array) -> None:
+    """Write the products of two stacks (nets, rows, inner), (nets, columns, inner): right is not to be copied.
+
+    CuPy copies what is transposed, so it is the other factor that is: weights are many, samples few.
+    """
+    out[...] = xp.matmul(right, left.transpose(0, 2, 1)).transpose(0, 2, 1)
+
+
 def synchronize() -> None:
     """Wait for the device."""
     if not SIMULATED:
@@ -125,8 +134,8 @@ def synchronize() -> None:
 
 def device(function: Callable[..., Any]) -> Any:
     """Make a function that kernels call, and that may call ``cuda``: what calls nothing of it is an `atom`."""
-    inlined = {} if SIMULATED else {"forceinline": True}  # which the simulator does not know
-    return cuda.jit(function, device=True, **inlined)
+    options = {} if SIMULATED else {"forceinline": True}
+    return cuda.jit(function, device=True, **options)
 
 
 def compiled(function: Any) -> Any:
@@ -162,3 +171,15 @@ def _launched(value: Any) -> Any:
 def _each(function: Callable[[Any], Any], value: Any) -> Any:
     """Return a group with a function of each of its fields, or what is no group as it is."""
     return type(value)(*map(function, value)) if isinstance(value, tuple) and hasattr(value, "_fields") else value
+
+
+def _stretch(vector: Array, first: int, size: int) -> Array:
+    return vector[first : first + size]
+
+
+def _as_matrix(vector: Array, rows: int, columns: int) -> Array:
+    return vector.reshape(rows, columns)
+
+
+# Views, which the simulator cannot call as they are compiled.
+stretch, as_matrix = (_stretch, _as_matrix) if SIMULATED else (views.stretch, views.as_matrix)
