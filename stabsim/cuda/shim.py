@@ -32,8 +32,9 @@ SPARED = 0.9  # of the free memory is taken at most
 if importlib.util.find_spec("numba_cuda") is None:
     raise DeviceError(f"device='cuda' needs numba-cuda: {INSTALL}")
 
-from numba import cuda  # noqa: E402
+from numba import cuda as cuda  # noqa: E402
 
+_INLINED = {} if SIMULATED else {"forceinline": True}  # an option that the simulator does not know
 Array = Any  # of CuPy, or of NumPy where the device is simulated
 
 
@@ -134,8 +135,7 @@ def synchronize() -> None:
 
 def device(function: Callable[..., Any]) -> Any:
     """Make a function that kernels call, and that may call ``cuda``: what calls nothing of it is an `atom`."""
-    options = {} if SIMULATED else {"forceinline": True}
-    return cuda.jit(function, device=True, **options)
+    return cuda.jit(function, device=True, **_INLINED)
 
 
 def compiled(function: Any) -> Any:
