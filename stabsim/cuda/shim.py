@@ -119,6 +119,14 @@ def multiply(left: Array, right: Array, out: Array) -> None:
     xp.matmul(left, right, out=out)
 
 
+def multiply_by_transposed(left: Array, right: Array, out: Array) -> None:
+    """Write the products of two stacks (nets, rows, inner), (nets, columns, inner): right is not to be copied.
+
+    CuPy copies what is transposed, so it is the other factor that is: weights are many, samples few.
+    """
+    out[...] = xp.matmul(right, left.transpose(0, 2, 1)).transpose(0, 2, 1)
+
+
 def synchronize() -> None:
     """Wait for the device."""
     if not SIMULATED:
