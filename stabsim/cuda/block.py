@@ -14,7 +14,6 @@ COLUMNS = 16  # that are summed at a time; the threads of a block are a multiple
 STRIDE = COLUMNS + 1  # of a thread's numbers in shared memory: with one more, no two threads meet in a bank
 MOST_THREADS = 256
 WARP = 32
-MOST_BLOCKS = 65535  # in the second direction of a grid
 
 
 def shared_bytes(threads: int) -> int:
@@ -30,11 +29,6 @@ def shared_bytes_of_total(threads: int) -> int:
 def threads_for(items: int) -> int:
     """Return how many threads share so many items: whole warps."""
     return min(MOST_THREADS, max(WARP, -(-items // WARP) * WARP))
-
-
-def of_rows(nets: int, rows: int) -> tuple[int, int]:
-    """Return how many blocks take the rows of each net, one after the other where there are more than blocks."""
-    return nets, min(rows, MOST_BLOCKS)
 
 
 @device

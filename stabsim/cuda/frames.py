@@ -26,7 +26,6 @@ PANEL = 32  # rows of random matrices that are taken off one another by a block 
 
 # Stacks of rows (nets, rows, columns); of coefficients (nets, rows, rows); and a place for a row of those (nets, rows).
 Stack = namedtuple("Stack", "rows c again")
-Products = namedtuple("Products", "rows taken")
 
 
 @atom
@@ -139,15 +138,6 @@ def _orthonormalize(stack, first, last, start):
         orthonormalize_row(rows, i, c[i], again)
 
 
-@kernel
-def _subtract_products(products, first):
-    net = cuda.blockIdx.x
-    rows, taken = products.rows[net], products.taken[net]
-    for i in range(cuda.blockIdx.y, taken.shape[0], cuda.gridDim.y):
-        for j in range(cuda.threadIdx.x, taken.shape[1], cuda.blockDim.x):
-            rows[first + i, j] -= taken[i, j]
-
-
 def orthonormalize(rows: Array, start: int, c: Array) -> None:
     """Turn the rows of each net into C times a frame, in place; the first ``start`` rows are one already.
 
@@ -174,27 +164,23 @@ def orthonormalize_random(rows: Array) -> None:
 
     Panels of rows are taken off one another by products of matrices, each twice.
     """
-    nets, count, width = rows.shape
+    nets, count, _ = rows.shape
     size = min(PANEL, count)
     c = shim.empty((nets, size, size), rows.dtype)
     for first in range(0, count, PANEL):
         last = min(first + PANEL, count)
-        _project(rows, first, last)
-        _orthonormalize_panel(rows, first, last, 0, c)
-        if first > 0:
-            _project(rows, first, last)
+        for _ in range(2 if first > 0 else 1):
+            if first > 0:
+                _project(rows, first, last)
             _orthonormalize_panel(rows, first, last, 0, c)
 
 
 def _project(rows: Array, first: int, last: int) -> None:
     """Take the rows before a panel, a frame, off it."""
-    if first == 0:
-        return
     nets, _, width = rows.shape
+    above, panel = rows[:, :first], rows[:, first:last]
     products = shim.empty((nets, last - first, first), rows.dtype)
     taken = shim.empty((nets, last - first, width), rows.dtype)
-    above = rows[:, :first]
-    shim.multiply(rows[:, first:last], above.transpose(0, 2, 1), products)
+    shim.multiply_by_transposed(panel, above, products)
     shim.multiply(products, above, taken)
-    threads = block.threads_for(width)
-    _subtract_products(block.of_rows(nets, last - first), threads, Products(rows, taken), first)
+    panel -= taken
