@@ -1,6 +1,6 @@
-"""The matrix-free sampler of batches on the device: what `kernels/matrix_free_batch.py` does net by net, W never formed.
+"""The matrix-free sampler of batches on the device: what `kernels/matrix_free_batch.py` does net by net.
 
-See there for the source, and for what is drawn of W. Frames are made by a block of threads a net, products by the
+W is never formed: see there for the source, and for what is drawn of it. Frames are made by a block of threads a net, products by the
 library. Frames and projections of all layers are kept.
 """
 
