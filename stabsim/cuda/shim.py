@@ -62,16 +62,22 @@ def require() -> None:
     if xp is None:
         raise DeviceError(f"device='cuda' needs CuPy: {INSTALL}")
     try:
-        found = cuda.current_context().device
-        capability, name = tuple(found.compute_capability), found.name
+        capability = tuple(cuda.current_context().device.compute_capability)
     except Exception as error:  # of the driver, whose classes depend on what is missing
         raise DeviceError(f"device='cuda': no GPU can be used ({' '.join(str(error).split())})") from error
     if capability < OLDEST:
-        named = name.decode() if isinstance(name, bytes) else str(name)
         raise DeviceError(
-            f"device='cuda': {named} has compute capability {capability[0]}.{capability[1]}, and {OLDEST[0]}."
-            f"{OLDEST[1]} is needed"
+            f"device='cuda': {name()} has compute capability {capability[0]}.{capability[1]}, and "
+            f"{OLDEST[0]}.{OLDEST[1]} is needed"
         )
+
+
+def name() -> str:
+    """Return what the device is called."""
+    if SIMULATED:
+        return "simulator"
+    found = cuda.current_context().device.name
+    return found.decode() if isinstance(found, bytes) else str(found)
 
 
 def free_memory() -> int:
