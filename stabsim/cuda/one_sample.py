@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+
 from stabsim.cuda import shim
 from stabsim.kernels import blocks, layer
 from stabsim.kernels import matrix_free as m

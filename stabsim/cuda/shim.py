@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
 import numba
 import numpy as np
+from numba.core.errors import NumbaPerformanceWarning
 from numpy.typing import NDArray
 
 from stabsim.devices import DeviceError
@@ -150,8 +151,10 @@ class Kernel:
 
     def __call__(self, blocks: int | tuple[int, int], threads: int, *arguments: Any, shared: int = 0) -> None:
         """Launch it, with so many bytes of shared memory in each block."""
-        if math.prod(np.atleast_1d(blocks)) > 0:
-            self._compiled[blocks, threads, 0, shared](*map(_launched, arguments))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NumbaPerformanceWarning)  # few nets leave a device idle: so be it
+            configured = self._compiled[blocks, threads, 0, shared]
+        configured(*map(_launched, arguments))
 
 
 def kernel(function: Callable[..., None]) -> Kernel:

@@ -1,11 +1,11 @@
 """Nets a second on a GPU, against this machine's processor and against PyTorch and JAX on the same GPU, in one run.
 
-    python benchmarks/cuda.py [--seconds 1.5] [--rounds 3] [--out figures]
+    python benchmarks/gpu.py [--seconds 1.5] [--rounds 3] [--out figures]
 
-Prints a table in Markdown with the date and the card, and writes ``benchmark_cuda.csv``. A peer whose library is not
+Prints a table in Markdown with the date and the card, and writes ``benchmark_gpu.csv``. A peer whose library is not
 there, or sees no GPU, is named as absent. The limit is what a kernel draws that does nothing but Philox and Box-Muller,
-over the normals that a net takes: matrix-free, two a unit on the way forward and two on the way back; dense, each weight
-once.
+over the normals that a net takes: matrix-free, two a unit on the way forward and two on the way back; dense, each
+weight once.
 """
 
 from __future__ import annotations
@@ -155,11 +155,11 @@ def main() -> int:
     try:
         print(f"{card()}, {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}; {', '.join(QUANTITIES)}")
     except DeviceError as error:
-        print(f"benchmarks/cuda.py: {error}", file=sys.stderr)
+        print(f"benchmarks/gpu.py: {error}", file=sys.stderr)
         return 1
     table = measure(arguments.seconds, arguments.rounds)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    table.to_csv(arguments.out / "benchmark_cuda.csv", index=False)
+    table.to_csv(arguments.out / "benchmark_gpu.csv", index=False)
     print("| depth, width, batch | contestant | nets a second | over this CPU | over the best peer | of the limit |")
     print("|---|---|---|---|---|---|")
     for row in table.itertuples():
