@@ -19,7 +19,6 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba.core.errors import NumbaPerformanceWarning
 from numpy.typing import NDArray
 
 from stabsim.devices import DeviceError
@@ -33,8 +32,9 @@ SPARED = 0.9  # of the free memory is taken at most
 if importlib.util.find_spec("numba_cuda") is None:
     raise DeviceError(f"device='cuda' needs numba-cuda: {INSTALL}")
 
-from numba import cuda  # noqa: E402
+from numba import cuda as cuda  # noqa: E402
 
+_INLINED = {} if SIMULATED else {"forceinline": True}  # an option that the simulator does not know
 Array = Any  # of CuPy, or of NumPy where the device is simulated
 
 
@@ -133,8 +133,7 @@ def synchronize() -> None:
 
 def device(function: Callable[..., Any]) -> Any:
     """Make a function that kernels call, and that may call ``cuda``: what calls nothing of it is an `atom`."""
-    options = {} if SIMULATED else {"forceinline": True}
-    return cuda.jit(function, device=True, **options)
+    return cuda.jit(function, device=True, **_INLINED)
 
 
 def compiled(function: Any) -> Any:
@@ -152,7 +151,7 @@ class Kernel:
     def __call__(self, blocks: int | tuple[int, int], threads: int, *arguments: Any, shared: int = 0) -> None:
         """Launch it, with so many bytes of shared memory in each block."""
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NumbaPerformanceWarning)  # few nets leave a device idle: so be it
+            warnings.simplefilter("ignore")  # few nets leave a device idle: so be it
             configured = self._compiled[blocks, threads, 0, shared]
         configured(*map(_launched, arguments))
 
