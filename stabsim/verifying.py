@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,8 +90,9 @@ def known_chunks(study: Study, seed: int, store: Store, sound: Collection[Path])
     Cases are of any scale and device.
     """
     found = {}
-    for scale, device in itertools.product(SCALES, DEVICES):
-        for work in map(Work, study.checked_cases(scale, seed, device)):
+    for scale in SCALES:
+        cases = study.checked_cases(scale, seed)
+        for work in (Work(case.placed(device)) for case in cases for device in DEVICES):
             for chunk in work.chunks:
                 path = chunk.path(store)
                 if path in sound:
