@@ -84,7 +84,7 @@ def make_task(
     _check_size(task, used)
     _check_statistics(task, used)
     if device != CPU and (refusal := ensemble.refuses(task)):  # whether there is one is not asked: plans may travel
-        raise ValueError(f"device={device!r} {refusal}")
+        raise ValueError(refusal)
     return task
 
 

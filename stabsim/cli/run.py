@@ -180,7 +180,7 @@ def print_placed(start: str, device: str, cases: Sequence[Case]) -> None:
     left = [case for case in cases if case.task.device != device]
     if left:
         told = f"{len(left)} of {counted(len(cases), 'case')} {'is' if len(left) == 1 else 'are'} for the CPU"
-        click.echo(f"{start} {told}: device={device!r} {ensemble.refuses(left[0].task)}")
+        click.echo(f"{start} {told}: {ensemble.refuses(left[0].task)}")
 
 
 def print_stored(study: str, found: Progress, damaged: Iterable[tuple[Path, str]]) -> None:
