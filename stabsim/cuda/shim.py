@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stabsim.devices import DeviceError
+from stabsim.kernels import views
 
 SIMULATED = bool(numba.config.ENABLE_CUDASIM)
 INSTALL = "pip install 'stabsim[cuda]'"
@@ -82,12 +83,12 @@ def free_memory() -> int:
 
 
 @contextlib.contextmanager
-def memory_errors(needed: int, what: str) -> Iterator[None]:
+def memory_errors(what: str) -> Iterator[None]:
     """Turn the device's error into one that says what did not fit."""
     try:
         yield
     except MemoryError as error:
-        raise DeviceError(f"device='cuda': {what} needs {needed / 2**20:.0f} MiB: {error}") from error
+        raise DeviceError(f"device='cuda' has no memory for {what}: {' '.join(str(error).split())}") from error
 
 
 def to_device(value: Any) -> Any:
@@ -125,7 +126,8 @@ def synchronize() -> None:
 
 def device(function: Callable[..., Any]) -> Any:
     """Make a function that kernels call, and that may call ``cuda``: what calls nothing of it is an `atom`."""
-    return cuda.jit(function, device=True, forceinline=True)
+    options = {} if SIMULATED else {"forceinline": True}
+    return cuda.jit(function, device=True, **options)
 
 
 def compiled(function: Any) -> Any:
@@ -161,3 +163,15 @@ def _launched(value: Any) -> Any:
 def _each(function: Callable[[Any], Any], value: Any) -> Any:
     """Return a group with a function of each of its fields, or what is no group as it is."""
     return type(value)(*map(function, value)) if isinstance(value, tuple) and hasattr(value, "_fields") else value
+
+
+def _stretch(vector: Array, first: int, size: int) -> Array:
+    return vector[first : first + size]
+
+
+def _as_matrix(vector: Array, rows: int, columns: int) -> Array:
+    return vector.reshape(rows, columns)
+
+
+# Views, which the simulator cannot call as they are compiled.
+stretch, as_matrix = (_stretch, _as_matrix) if SIMULATED else (views.stretch, views.as_matrix)

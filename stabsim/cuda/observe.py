@@ -1,0 +1,45 @@
+"""What sees the values of a tensor pass by on a device: histograms, and a user's own statistics of values."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from stabsim.cuda import shim
+from stabsim.cuda.shim import cuda
+from stabsim.cuda.shim import as_matrix
+
+
+@shim.device
+def add_to_histogram(counts, values, exponent, bins):
+    """Do what `blocks.add_to_histogram` does, for threads that count at the same time."""
+    if counts.size == 0 or bins[1] == 0.0:
+        return
+    last = counts.size - 2
+    factor = math.ldexp(1.0, int(exponent)) * bins[1]
+    shift = bins[0] * bins[1]
+    for i in range(values.size):
+        position = (values[i] * factor if values[i] != 0 else 0.0) - shift
+        place = 0
+        if position > last:
+            place = last + 1
+        elif position >= 0.0:
+            place = min(1 + int(position), last)
+        cuda.atomic.add(counts, place, 1)
+
+
+def observer(own: Any) -> Any:
+    """Return the function that shows a few values of a tensor to what wants to see them.
+
+    ``own`` is the user's statistics, which add to columns of the row what they say of values times ``share``.
+    """
+
+    @shim.device
+    def observe(ask, row, tensor, l, values, exponent, size):
+        if ask.observing:
+            add_to_histogram(ask.counts[tensor, l], values, exponent, ask.bins[tensor])
+            own(tensor, as_matrix(values, np.int64(1), np.int64(values.size)), exponent, 1.0 / size, row)
+
+    return observe
