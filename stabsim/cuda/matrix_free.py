@@ -105,6 +105,7 @@ def _whole_kernel(each: Steps) -> Kernel:
     return simulate_nets
 
 
+
 def _gains_kernel() -> Kernel:
     @shim.kernel
     def record_gains(first, seed, l, problem, given, ask, place):

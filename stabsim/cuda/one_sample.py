@@ -181,3 +181,4 @@ def finish_back(net, l):
 def finish_input_back(net, l):
     """Record what is wanted of the gradient by the input."""
     layer.finish_input_gradient(net.record[0], net.problem.widths[0], np.int64(net.gradient[2]))
+
