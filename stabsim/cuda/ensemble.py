@@ -10,7 +10,7 @@ import numpy as np
 
 from stabsim.devices import DeviceError
 from stabsim.kernels import record as r
-from stabsim.samplers import dense, matrix_free, matrix_free_batch, sampler_of
+from stabsim.samplers import dense, matrix_free, matrix_free_batch
 
 if TYPE_CHECKING:
     from stabsim.cuda.plans import Plan
@@ -52,7 +52,7 @@ def refuses(task: Task) -> str:
     >>> refuses(make_task(Network((8, 8), "relu", "he_normal")))
     ''
     """
-    if not any(sampler is sampler_of(task) for sampler, _, _ in SAMPLERS):
+    if task.features:
         return f"device='cuda' does not run nets with {' and '.join(dict.fromkeys(task.arguments.values()))}"
     whole = [quantity.name for quantity in task.functions if quantity.whole]
     if whole:
