@@ -13,8 +13,8 @@ from stabsim.kernels import record as r
 from stabsim.samplers import dense, matrix_free, matrix_free_batch
 
 if TYPE_CHECKING:
+    from stabsim.cuda.plans import Plan
     from stabsim.moments import Sums
-    from stabsim.plan import Plan
     from stabsim.task import Task
 
 # The CPU's samplers that a device has, too, each with the class that runs it; imported when it is.

@@ -21,7 +21,7 @@ from stabsim.kernels import blocking, gains
 from stabsim.kernels import matrix_free as m
 
 if TYPE_CHECKING:
-    from stabsim.plan import Plan
+    from stabsim.cuda.plans import Plan
 
 WIDEST = 8 * int(m.BLOCK)  # units of a block of threads
 
