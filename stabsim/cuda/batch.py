@@ -132,7 +132,7 @@ class Batches:
         return plan.task.dtype.itemsize * numbers + 8 * integers + marks + self._bytes_of_weights
 
     def run(self, first: int, record: shim.Array, ask: Any) -> None:
-        """Write the record (nets, depth + 1, columns) of nets ``first``, ``first + 1``, ...; ``ask`` is the device's."""
+        """Write the record (nets, depth + 1, columns) of nets from ``first`` on; ``ask`` is the device's."""
         wave = self._wave(first, record, ask)
         weights, depth = self._weights(wave), len(self._plan.widths) - 1
         self._start(wave)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
+from stabsim.cuda import shim
 from stabsim.plan import Plan
 
 # Relative to a column's largest number in the net: sums of cancelling terms are as far off as their terms.
@@ -27,3 +29,21 @@ def assert_same(record: NDArray[Any], expected: NDArray[Any], precision: str) ->
     same = (record == expected) | np.isnan(expected) | (np.abs(record - expected) <= TOLERANCE[precision] * (1 + size))
     wrong = [(*place, record[tuple(place)], expected[tuple(place)]) for place in np.argwhere(~same)]
     assert not wrong, f"{len(wrong)} numbers differ: (net, layer, column, device, CPU) = {wrong[:5]}"
+
+
+def record_of_device(runner: Any, nets: int, first: int, plan: Plan) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return the same from what runs a plan's nets on the device."""
+    ask = shim.to_device(plan.ask._replace(counts=plan.no_counts()))
+    record = shim.empty((nets, *plan.blank.shape), np.float64)
+    runner.run(first, record, ask)
+    return shim.to_host(record), shim.to_host(ask.counts)
+
+
+def assert_nets_are_those_of_the_cpu(runner: Any, plan: Plan) -> None:
+    """Assert that records and histograms are the same, and others than those of other nets."""
+    record, counts = record_of_device(runner, 2, 7, plan)
+    expected, expected_counts = record_of_cpu(plan, 2, first=7)
+    assert_same(record, expected, plan.task.precision)
+    np.testing.assert_array_equal(counts, expected_counts)
+    with pytest.raises(AssertionError):
+        assert_same(record, record_of_cpu(plan, 2, first=6)[0], plan.task.precision)
