@@ -21,6 +21,11 @@ def shared_bytes(threads: int) -> int:
     return 8 * STRIDE * threads
 
 
+def shared_bytes_of_total(threads: int) -> int:
+    """Return the shared memory that `total` and `greatest` of so many threads take, which is less."""
+    return 8 * (threads + COLUMNS)
+
+
 def threads_for(items: int) -> int:
     """Return how many threads share so many items: whole warps."""
     return min(MOST_THREADS, max(WARP, -(-items // WARP) * WARP))
@@ -54,3 +59,43 @@ def add_up(values, first, last, out):
                 total += shared[p * STRIDE + column]
             out[start + column] += total
         cuda.syncthreads()
+
+
+@device
+def total(value):
+    """Return the sum of a number of each thread, to all of them."""
+    shared = cuda.shared.array(0, float64)
+    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
+    shared[thread] = value
+    cuda.syncthreads()
+    if thread < COLUMNS:
+        part = 0.0
+        for t in range(thread, threads, COLUMNS):
+            part += shared[t]
+        shared[threads + thread] = part
+    cuda.syncthreads()
+    found = 0.0
+    for p in range(COLUMNS):
+        found += shared[threads + p]
+    cuda.syncthreads()
+    return found
+
+
+@device
+def greatest(value):
+    """Return the greatest of a number of each thread, to all of them."""
+    shared = cuda.shared.array(0, float64)
+    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
+    shared[thread] = value
+    cuda.syncthreads()
+    if thread < COLUMNS:
+        part = shared[thread]
+        for t in range(thread, threads, COLUMNS):
+            part = max(part, shared[t])
+        shared[threads + thread] = part
+    cuda.syncthreads()
+    found = shared[threads]
+    for p in range(1, COLUMNS):
+        found = max(found, shared[threads + p])
+    cuda.syncthreads()
+    return found
