@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from stabsim.checks import brief, number, rows, whole_number
 from stabsim.clipping import Clipping
 from stabsim.clipping import clipping as clipping_of
+from stabsim.cuda import ensemble
+from stabsim.devices import CPU, DEVICES
 from stabsim.kernels.record import GATES, OBSERVED
 from stabsim.names import check_known
 from stabsim.network import Network
@@ -44,6 +46,7 @@ def make_task(
     histograms: Mapping[str, Bins] | None = None,
     clipping: str | Clipping | None = None,
     loss_scale: float = 1.0,
+    device: str = CPU,
 ) -> Task:
     """Return a checked task.
 
@@ -56,7 +59,9 @@ def make_task(
         raise TypeError(f"network must be a stabsim.Network, not {brief(network)}")
     batch = whole_number("batch", batch, 1, LARGEST_NET - 1)
     seed = whole_number("seed", seed, 0, LARGEST_SEED)
-    for name, value, known in (("sampler", sampler, CHOICES), ("precision", precision, PRECISIONS)):
+    for name, value, known in (
+        ("sampler", sampler, CHOICES), ("precision", precision, PRECISIONS), ("device", device, DEVICES),
+    ):  # fmt: skip
         check_known(name, value, known)
     saturation = number("saturation", saturation, 0.0)
     if samples is None:
@@ -64,7 +69,7 @@ def make_task(
     task = Task(
         network, batch, seed, _inputs(inputs, network, batch), _output_gradient(output_gradient, network, batch),
         sampler, precision, saturation, histograms=_histograms(histograms), clipping=clipping_of(clipping),
-        loss_scale=loss_scale_of(loss_scale, precision),
+        loss_scale=loss_scale_of(loss_scale, precision), device=device,
     )  # fmt: skip
     _check_biases(network, task.dtype.name)
     _check_cell(task)
@@ -78,6 +83,8 @@ def make_task(
     used = sampler_of(task)
     _check_size(task, used)
     _check_statistics(task, used)
+    if device != CPU and (refusal := ensemble.refuses(task)):  # whether there is one is not asked: plans may travel
+        raise ValueError(refusal)
     return task
 
 

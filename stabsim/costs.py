@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stabsim.chunk import encode
+from stabsim.devices import CPU
 from stabsim.kernels import record as r
 from stabsim.kernels.sums import BINS_PER_OCTAVE
 from stabsim.moments import numbers_of_groups
@@ -69,6 +70,8 @@ class Cost:
 def predict(work: Work, chunks: Iterable[Chunk]) -> Cost:
     """Return what some of the chunks of a case cost; nothing is simulated or read.
 
+    Those for a GPU take bytes, and no time of a core; that of a GPU is not predicted.
+
     Parameters
     ----------
     work : Work
@@ -87,7 +90,8 @@ def predict(work: Work, chunks: Iterable[Chunk]) -> Cost:
     >>> 0.01 < cost.seconds < 1, 1e4 < cost.bytes < 1e5
     (True, True)
     """
-    nanoseconds = work.plan.sampler.nanoseconds(work.plan.task)
+    on_cpu = work.case.task.device == CPU
+    nanoseconds = work.plan.sampler.nanoseconds(work.plan.task) if on_cpu else 0.0
     known: dict[str, float] = {}  # chunks of one text have as many nets
     total = Cost()
     for chunk in chunks:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-DEVICES = ("cpu", "cuda")
+CPU = "cpu"
+DEVICES = (CPU, "cuda")
 
 
 class DeviceError(RuntimeError):

@@ -17,6 +17,8 @@ from stabsim.activations import Activation
 from stabsim.activations.compiled import block
 from stabsim.clipping import KINDS as CLIPPINGS
 from stabsim.clipping import Clipping
+from stabsim.cuda import ensemble
+from stabsim.devices import CPU
 from stabsim.kernels import laws, layer
 from stabsim.kernels import record as r
 from stabsim.kernels.signature import Ask, Clip, Format, Given, Memory, Problem, Structure
@@ -36,6 +38,9 @@ Buffers = tuple[NDArray[Any], ...]
 RECORD_BYTES = 2**25  # of one chunk
 CHUNK_NANOSECONDS = 1e9  # of one chunk, on one core
 LARGEST_CHUNK = 4096
+# Of one chunk that a GPU makes: it does at least a hundred times as much in a second as a core ...
+GPU_CHUNK_NANOSECONDS = 100 * CHUNK_NANOSECONDS
+GPU_RECORD_BYTES = 2**28  # ... if it has hundreds of nets at a time: 2^25 bytes are those of 65 nets of 1000 layers
 PIECES = (
     2  # of a chunk, for each thread; with eight, small nets take 7% more time: they wait for the interpreter's lock
 )
@@ -113,7 +118,10 @@ class Plan:
         """Return how many nets make a chunk: a power of two."""
         bytes_a_net = 8 * self.blank.size
         nanoseconds = self.sampler.nanoseconds(self.task)
-        most = min(LARGEST_CHUNK, CHUNK_NANOSECONDS / nanoseconds, RECORD_BYTES / bytes_a_net)
+        time, space = CHUNK_NANOSECONDS, RECORD_BYTES
+        if self.task.device != CPU:
+            time, space = GPU_CHUNK_NANOSECONDS, GPU_RECORD_BYTES
+        most = min(LARGEST_CHUNK, time / nanoseconds, space / bytes_a_net)
         return 1 << math.floor(math.log2(max(most, 1.0)))
 
     def chunks(self, nets: int) -> list[tuple[int, int]]:
@@ -241,7 +249,13 @@ class Plan:
         return finish
 
     def run(self, chunks: Iterable[tuple[int, int]], threads: int) -> Generator[Sums]:
-        """Yield the sums of chunks in their order; the threads simulate one while the one before is summed up."""
+        """Return a generator of the sums of chunks, in their order; the threads are the CPU's: a GPU takes none."""
+        if self.task.device == CPU:
+            return self._run_on_threads(chunks, threads)
+        return ensemble.run(self, chunks)
+
+    def _run_on_threads(self, chunks: Iterable[tuple[int, int]], threads: int) -> Generator[Sums]:
+        """Yield the sums of chunks; the threads simulate one while the one before is summed up."""
         with Team(self, threads) as team:
             finish: Callable[[], Sums] | None = None
             for first, last in chunks:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from stabsim.collect import Gathering, Progress, Report, simulate, write_tasks
+from stabsim.devices import CPU
 from stabsim.discovery import calling
 from stabsim.engines import Engine, local
 from stabsim.outputs import measure, measurements_file, read_measurements, save_figures, save_verdicts
 from stabsim.store import Store
-from stabsim.study import Collected, Study, Verdict
+from stabsim.study import Case, Collected, Study, Verdict
 from stabsim.threads import count_threads
 from stabsim.work import Chunk, Shard, Work, chunks_directory
 
@@ -32,6 +33,8 @@ class Listener:
 
     Parameters
     ----------
+    placed : callable
+        From the cases, each with the device that it is run on.
     stored : callable
         From what is stored, and the (path, problem) of each file that is set aside and made again.
     simulating : callable
@@ -44,6 +47,7 @@ class Listener:
         From the verdicts, before they are saved.
     """
 
+    placed: Callable[[Sequence[Case]], None] = _say_nothing
     stored: Callable[[Progress, Sequence[tuple[Path, str]]], None] = _say_nothing
     simulating: Callable[[], contextlib.AbstractContextManager[Report]] = lambda: contextlib.nullcontext(_say_nothing)
     measuring: Callable[[Path], None] = _say_nothing
@@ -66,6 +70,7 @@ def run_study(
     *,
     out: str | os.PathLike[str] = ".",
     threads: int | None = None,
+    device: str = CPU,
     engine: Engine = local,
     listener: Listener | None = None,
     path: Path | None = None,
@@ -83,7 +88,10 @@ def run_study(
     out : str or path
         Folder that holds results/ and figures/; the current one unless given.
     threads : int, optional
-        As many as there are processors, unless told.
+        As many as there are processors, unless told: of the cases on the CPU.
+    device : str
+        "cpu", or "cuda": a GPU for the cases that it runs, and the CPU for the others. Chunks that a GPU has made are
+        stored apart from those of the CPU.
     engine : callable
         Where it is run: see `stabsim.engines`.
     listener : Listener, optional
@@ -94,11 +102,13 @@ def run_study(
     Raises
     ------
     ValueError
-        If the scale, the seed or ``threads`` is not allowed, or the study breaks its own declaration.
+        If the scale, the seed, ``threads`` or the device is not allowed, or the study breaks its own declaration.
     StoreError
         If the disk is full or read-only, or the study is being run already; what is stored stays.
     EngineError
         If the engine leaves a chunk out.
+    DeviceError
+        If there is no GPU that can be used; where an engine runs chunks elsewhere, that is an EngineError.
     StudyError
         If one of the study's functions fails and ``path`` is given; without it, their error is raised as it is.
 
@@ -116,7 +126,7 @@ def run_study(
     [100, 100, 100]
     """
     out, listener = Path(out), listener or Listener()
-    with _opened(study, scale, seed, out, path) as gathering:
+    with _opened(study, scale, seed, device, out, listener, path) as gathering:
         _simulate(gathering, gathering.chunks, threads, engine, listener)
         collected = replace(gathering.collected(), measurements=_measure(study, scale, out, listener, path))
         figures, failure = [], None
@@ -143,6 +153,7 @@ def run_shard(
     *,
     out: str | os.PathLike[str] = ".",
     threads: int | None = None,
+    device: str = CPU,
     engine: Engine = local,
     listener: Listener | None = None,
     path: Path | None = None,
@@ -154,28 +165,32 @@ def run_shard(
 
     Parameters
     ----------
-    study, scale, seed, out, threads, engine, listener, path
+    study, scale, seed, out, threads, device, engine, listener, path
         As `run_study` takes them.
     shard : Shard
         Which one.
 
     Raises
     ------
-    ValueError, StoreError, EngineError, StudyError
+    ValueError, StoreError, EngineError, DeviceError, StudyError
         As `run_study` does.
     """
     out, listener = Path(out), listener or Listener()
-    with _opened(study, scale, seed, out, path) as gathering:
+    with _opened(study, scale, seed, device, out, listener, path) as gathering:
         _simulate(gathering, shard.deal(gathering.chunks), threads, engine, listener)
         if shard.has(study.name):
             _measure(study, scale, out, listener, path)
 
 
 @contextlib.contextmanager
-def _opened(study: Study, scale: str, seed: int, out: Path, path: Path | None) -> Iterator[Gathering]:
+def _opened(
+    study: Study, scale: str, seed: int, device: str, out: Path, listener: Listener, path: Path | None
+) -> Iterator[Gathering]:
     """Lock the store of a study, and read it."""
     with _calls("cases", path):
-        works = [Work(case) for case in study.checked_cases(scale, seed)]
+        cases = study.checked_cases(scale, seed, device)
+    listener.placed(cases)
+    works = list(map(Work, cases))
     with Store(chunks_directory(out, study.name)) as store:
         write_tasks(works, store)
         yield Gathering(works, store)

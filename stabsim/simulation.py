@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from stabsim.arguments import make_task
 from stabsim.checks import brief, whole_number
 from stabsim.clipping import Clipping
+from stabsim.devices import CPU
 from stabsim.network import Network
 from stabsim.plan import Plan
 from stabsim.quantities import Quantity
@@ -34,7 +35,7 @@ def simulate(
     sampler: str = "auto",
     precision: str = "float32",
     threads: int | None = None,
-    device: str = "cpu",
+    device: str = CPU,
     samples: Sequence[str | Quantity] = (),
     progress: Progress | None = None,
     quantities: Sequence[str | Quantity] | None = None,
@@ -76,9 +77,11 @@ def simulate(
         "bfloat16", "float8_e5m2" or "float8_e4m3". All tensors are rounded to it, to nearest, ties to even; products
         of matrices are summed in float32, as tensor cores do, and bias and f are float32 before they are rounded.
     threads : int, optional
-        As many as there are processors, unless told.
+        As many as there are processors, unless told. Of device "cpu" only.
     device : str
-        "cpu".
+        "cpu", or "cuda": an NVIDIA GPU (``pip install 'stabsim[cuda]'``). The nets are those of the same seed on the
+        CPU, their numbers the same but for rounding. It runs feedforward nets without normalization and residual
+        connections, in float32 or float64, without what else ``docs/gpu.md`` names.
     samples : sequence of str or Quantity
         Quantities, names or your own, to keep for every net, in ``result.samples``.
     progress : callable, optional
@@ -121,6 +124,9 @@ def simulate(
         If an argument is not allowed: its name, its value and what is allowed.
     MemoryError
         If one net does not fit into memory.
+    stabsim.devices.DeviceError
+        If there is no GPU that can be used, what it is used by is not installed, or one net does not fit into its
+        memory.
 
     Warns
     -----
@@ -140,11 +146,9 @@ def simulate(
     task = make_task(
         network, batch=batch, seed=seed, inputs=inputs, output_gradient=output_gradient, sampler=sampler,
         precision=precision, saturation=saturation, quantities=quantities, samples=samples, histograms=histograms,
-        clipping=clipping, loss_scale=loss_scale,
+        clipping=clipping, loss_scale=loss_scale, device=device,
     )  # fmt: skip
     nets = whole_number("nets", nets, 1, LARGEST_NET)
-    if device != "cpu":
-        raise ValueError(f"device must be 'cpu' in this version, not {brief(device)}")
     if progress is not None and not callable(progress):
         raise TypeError(
             f"progress must be None or a function of a Result and the number of nets, not {brief(progress)}"
@@ -152,7 +156,7 @@ def simulate(
     target = None if target_rel_error is None else check_target(target_rel_error, task)
     plan = Plan(task)
     result: Result | None = None
-    with contextlib.closing(plan.run(plan.chunks(nets), count_threads(threads))) as chunks:
+    with contextlib.closing(plan.run(plan.chunks(nets), count_threads(threads, device))) as chunks:
         for sums in chunks:
             result = Result(plan, sums if result is None else result.sums.merge(sums), target)
             if progress is not None:

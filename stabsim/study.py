@@ -22,6 +22,8 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from stabsim.checks import brief, text, whole_number
+from stabsim.cuda import ensemble
+from stabsim.devices import CPU, DEVICES
 from stabsim.names import check_known, unknown
 from stabsim.task import LARGEST_NET, LARGEST_SEED, Task
 
@@ -49,7 +51,7 @@ class Case:
     ----------
     task : Task
         From ``make_task``. Its seed is replaced by one that follows from the run's seed and the task itself; tasks
-        that differ in nothing but their own seed get different ones.
+        that differ in nothing but their own seed get different ones. Its device is replaced by the run's.
     nets : int
         How many nets.
     tags : mapping of str to str, int or float
@@ -89,9 +91,18 @@ class Case:
         return " ".join(str(value) for value in self.tags.values())
 
     def seeded(self, seed: int) -> Case:
-        """Return the case with the seed that it has in a run: SHA-256 of the run's seed and the task's key."""
-        digest = hashlib.sha256(f"{seed}\n{self.task.identity}".encode()).digest()
+        """Return the case with the seed that it has in a run: SHA-256 of the run's seed and the task's key.
+
+        The key is that on the CPU: the nets are the same wherever they are simulated.
+        """
+        identity = replace(self.task, device=CPU).identity
+        digest = hashlib.sha256(f"{seed}\n{identity}".encode()).digest()
         return replace(self, task=replace(self.task, seed=int.from_bytes(digest[:8], "big")))
+
+    def placed(self, device: str) -> Case:
+        """Return the case on a device, or on the CPU where the device does not run its task."""
+        refused = device != CPU and ensemble.refuses(self.task)
+        return replace(self, task=replace(self.task, device=CPU if refused else device))
 
 
 @dataclass(frozen=True)
@@ -231,15 +242,16 @@ class Study:
             if not callable(getattr(self, name)):
                 raise TypeError(f"{name} of study {self.name!r} must be callable, not {brief(getattr(self, name))}")
 
-    def checked_cases(self, scale: str, seed: int = 0) -> tuple[Case, ...]:
-        """Return the cases of a run with their seeds.
+    def checked_cases(self, scale: str, seed: int = 0, device: str = CPU) -> tuple[Case, ...]:
+        """Return the cases of a run with their seeds, each on the device or, where that does not run it, on the CPU.
 
         Raises
         ------
         ValueError
-            If the scale is unknown, there is no case, or the rows of two cases could not be told apart.
+            If the scale or the device is unknown, there is no case, or the rows of two cases could not be told apart.
         """
         check_known("scale", scale, SCALES)
+        check_known("device", device, DEVICES)
         whole_number("seed", seed, 0, LARGEST_SEED)
         cases = self._each("cases", self.cases(scale), Case)
         if not cases:
@@ -253,7 +265,7 @@ class Study:
             if tags in seen:
                 raise ValueError(f"two cases of study {self.name!r} have the tags {brief(dict(case.tags))}")
             seen.add(tags)
-        return tuple(case.seeded(seed) for case in cases)
+        return tuple(case.seeded(seed).placed(device) for case in cases)
 
     def checked_verdicts(self, collected: Collected) -> list[Verdict]:
         """Return the verdicts in the order of the claims.

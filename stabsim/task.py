@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stabsim.clipping import Clipping
+from stabsim.devices import CPU
 from stabsim.kernels import record as r
 from stabsim.kernels.record import COLUMNS
 from stabsim.network import Network
@@ -51,6 +52,7 @@ class Task:
     histograms: tuple[tuple[str, Bins], ...] = ()
     clipping: Clipping | None = None
     loss_scale: float = 1.0
+    device: str = CPU
 
     @property
     def number_format(self) -> NumberFormat | None:
@@ -172,6 +174,8 @@ class Task:
             document["clipping"] = str(self.clipping)
         if self.loss_scale != 1.0:
             document["loss_scale"] = self.loss_scale.hex()
+        if self.device != CPU:  # the same nets, summed in another order: other bits
+            document["device"] = self.device
         if own := [q for q in self.functions if q.name not in QUANTITIES]:  # named by what they are
             document["own"] = [
                 [q.tensor, q.statistic, q.kind, q.whole, code_hash(q.function)] for q in own if q.function is not None

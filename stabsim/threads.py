@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stabsim.checks import whole_number
+from stabsim.devices import CPU
 
 MOST_THREADS = 1024
 PIECES = 4  # of what is spread, for each thread
@@ -22,9 +23,14 @@ def available() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def count_threads(threads: int | None) -> int:
-    """Return a checked number of threads; None: one per processor."""
-    return available() if threads is None else whole_number("threads", threads, 1, MOST_THREADS)
+def count_threads(threads: int | None, device: str = CPU) -> int:
+    """Return a checked number of threads; None: one per processor. Refuse one where a GPU does all, with its own."""
+    if threads is None:
+        return available()
+    count = whole_number("threads", threads, 1, MOST_THREADS)
+    if device != CPU:
+        raise ValueError(f"threads={threads} is for device={CPU!r}, not for device={device!r}: leave it out")
+    return count
 
 
 def spread(piece: Callable[[int, int], None], count: int, threads: int) -> None:

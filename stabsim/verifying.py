@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stabsim.chunk import DAMAGED, TEMPORARY, Arrays, decode, encode, one_line, read_file, why
+from stabsim.devices import DEVICES
 from stabsim.merging import MEASURED
 from stabsim.sealing import check_document, unsealed_table
 from stabsim.store import Store, task_key
@@ -84,10 +85,14 @@ def check(folder: Path, tell: Callable[[], None] = lambda: None) -> Checked:
 
 
 def known_chunks(study: Study, seed: int, store: Store, sound: Collection[Path]) -> dict[Path, tuple[Chunk, Work]]:
-    """Return those of some files that are chunks of a study's cases, of any scale, each with the work that it is of."""
+    """Return those of some files that are chunks of a study's cases, each with the work that it is of.
+
+    Cases are of any scale and device.
+    """
     found = {}
     for scale in SCALES:
-        for work in map(Work, study.checked_cases(scale, seed)):
+        cases = study.checked_cases(scale, seed)
+        for work in (Work(case.placed(device)) for case in cases for device in DEVICES):
             for chunk in work.chunks:
                 path = chunk.path(store)
                 if path in sound:
@@ -96,7 +101,10 @@ def known_chunks(study: Study, seed: int, store: Store, sound: Collection[Path])
 
 
 def simulate_again(path: Path, chunk: Chunk, work: Work, threads: int) -> str:
-    """Return how a chunk that is simulated again differs from the file that is stored: not at all, if empty."""
+    """Return how a chunk that is simulated again differs from the file that is stored: not at all, if empty.
+
+    It is simulated on the device that has made it: DeviceError says that this is not here.
+    """
     key = task_key(chunk.text)
     with one_line(f"cannot read {path}"):
         held = read_file(path)

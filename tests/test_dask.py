@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import multiprocessing
 import os
@@ -21,6 +22,7 @@ import pytest
 import stabsim
 from stabsim.arguments import make_task
 from stabsim.collect import collect, progress
+from stabsim.devices import DeviceError
 from stabsim.discovery import load
 from stabsim.engines import EngineError, Range, elsewhere, engine
 from stabsim.engines.cluster import NO_DASHBOARD, NOT_UNDERSTOOD
@@ -112,6 +114,16 @@ def test_a_parcel_is_the_same_work_for_the_same_plan() -> None:
     assert {name: array.tobytes() for name, array in sums.to_arrays().items()} == {
         name: array.tobytes() for name, array in direct.to_arrays().items()
     }
+
+
+def test_workers_without_a_gpu_are_one_line(call: Call, cluster: Any) -> None:
+    with contextlib.suppress(DeviceError):
+        importlib.import_module("stabsim.cuda.shim").require()
+        pytest.skip("there is a GPU")
+    status, _, err = call("run", "tiny", "--engine", "dask", "--scheduler", cluster[0], "--device", "cuda")
+    assert (status, err.count("\n")) == (1, 1) and not list(Path("results").rglob("*.npz"))
+    first = "nets 0 to 4095 of case 1 of 2 (he_normal): DeviceError: device='cuda'"
+    assert err.startswith(f"stabsim: tiny: 4 of 4 chunks failed: {first}")
 
 
 # --- workers that die --------------------------------------------------------------------------------

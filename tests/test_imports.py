@@ -23,6 +23,7 @@ FORBIDDEN = {
     "stabsim.activations": UPWARD,
     "stabsim.initializers": UPWARD,
     "stabsim.quantities": UPWARD,
+    "stabsim.cuda": ("stabsim.plan", "stabsim.arguments", *UPWARD[1:]),
     "stabsim.theory": ("stabsim.kernels", "stabsim.plan", *UPWARD),
     "stabsim.figures": ("stabsim.moments", "stabsim.result", "stabsim.plan", "stabsim.kernels", "stabsim.tracing"),
     "stabsim": ("tests", "benchmarks", "studies"),
@@ -73,10 +74,16 @@ def test_nobody_imports_the_command_line() -> None:
             assert not offenses(module, ("stabsim.cli",)), module
 
 
-def test_only_the_cuda_package_imports_cuda() -> None:
+def test_one_module_imports_cuda() -> None:
     for module in MODULES:
-        if not within(module, "stabsim.cuda"):
-            assert not offenses(module, ("numba.cuda",)), module
+        if module != "stabsim.cuda.shim":
+            assert not offenses(module, ("numba.cuda", "numba_cuda", "cupy")), module
+
+
+def test_nothing_of_cuda_is_imported_before_it_is_asked_for() -> None:
+    for module in MODULES:
+        if not within(module, "stabsim.cuda") or module == "stabsim.cuda.ensemble":
+            assert not {name for name in imports(module, at_once=True) if name == "stabsim.cuda.shim"}, module
 
 
 def test_one_module_calls_the_compiler() -> None:

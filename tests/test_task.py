@@ -39,8 +39,10 @@ NETS: list[Bad] = [
     ({"threads": -1}, ValueError, "not -1"),
     ({"threads": 1.5}, TypeError, "not 1.5"),
     ({"threads": True}, TypeError, "not True"),
-    ({"device": "cuda"}, ValueError, "device must be 'cpu' in this version, not 'cuda'"),
-    ({"device": None}, ValueError, "not None"),
+    ({"device": "cdua"}, ValueError, "unknown device 'cdua'; known, nearest first: cuda, cpu"),
+    ({"device": None}, ValueError, "unknown device None"),
+    ({"device": "cuda", "threads": 2}, ValueError, "threads=2 is for device='cpu', not for device='cuda': leave it"),
+    ({"device": "cuda", "precision": "float16"}, ValueError, "device='cuda' does not run nets with precision"),
     ({"samples": "activation_mean"}, TypeError, "'activation_mean'"),
     ({"samples": ("activation_meen",)}, ValueError, "'activation_meen'; known, nearest first: activation_mean"),
     ({"samples": ("activation_correlation",)}, ValueError, "'activation_correlation' needs batch >= 2, got batch=1"),
@@ -182,6 +184,7 @@ DIFFERENT: list[dict[str, Any]] = [
     {"samples": ("activation_mean",)},
     {"histograms": {"activation": (0, 1, 5)}},
     {"histograms": {"activation": (0, 1, 6)}},
+    {"device": "cuda"},
 ]
 
 

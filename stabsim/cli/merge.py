@@ -54,7 +54,7 @@ def command(sources: tuple[Path, ...], out: Path) -> int:
     if into:
         folder = f" --out {shlex.quote(str(out))}" if out != Path() else ""
         click.echo(
-            "verdicts and figures are made anew, with the --scale and --seed of the sources, by: "
+            "verdicts and figures are made anew, with the --scale, --seed and --device of the sources, by: "
             f"stabsim run {' '.join(into)}{folder}"
         )
     return status

@@ -11,6 +11,7 @@ import click
 
 from stabsim.cli.run import print_figures
 from stabsim.cli.selection import Chosen, for_each, naming, study_options
+from stabsim.devices import CPU
 
 if TYPE_CHECKING:
     from stabsim.study import Study
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 @click.command()
 @study_options
 @click.pass_obj
-def command(only: Study | None, studies: tuple[str, ...], everything: bool, scale: str, seed: int, out: Path) -> int:
+def command(
+    only: Study | None, studies: tuple[str, ...], everything: bool, scale: str, seed: int, device: str, out: Path
+) -> int:
     """Draw figures from stored results, simulating nothing.
 
     All studies unless some are named.
@@ -30,7 +33,7 @@ def command(only: Study | None, studies: tuple[str, ...], everything: bool, scal
             files = plot(chosen, out)
         print_figures(files)
 
-    return for_each(studies, everything or not studies, scale, seed, only, do)
+    return for_each(studies, everything or not studies, scale, seed, device, only, do)
 
 
 def plot(chosen: Chosen, out: Path) -> list[Path]:
@@ -45,8 +48,9 @@ def plot(chosen: Chosen, out: Path) -> list[Path]:
     gathering = Gathering(map(Work, chosen.cases), Store(chunks_directory(out, name)))
     found = gathering.progress
     seed = f" --seed {chosen.seed}" if chosen.seed else ""
+    device = f" --device {chosen.device}" if chosen.device != CPU else ""
     folder = f" --out {shlex.quote(str(out))}" if out != Path() else ""
-    again = f"stabsim run {name} --scale {chosen.scale}{seed}{folder}"
+    again = f"stabsim run {name} --scale {chosen.scale}{seed}{device}{folder}"
     if found.missing:
         raise StudyError(f"{found.missing} of {found.chunks} chunks are missing or damaged: {again}")
     collected = gathering.collected()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,13 +13,14 @@ from stabsim.cli.group import interrupted
 from stabsim.cli.selection import Chosen, for_each, naming, study_options
 from stabsim.cli.text import counted, echo_columns, echo_wrapped, rests_on, spelled_bytes, spelled_seconds
 from stabsim.cli.usage import between, usage
+from stabsim.devices import CPU
 from stabsim.engines import ENGINES, Engine, engine
 from stabsim.threads import MOST_THREADS
 
 if TYPE_CHECKING:
     from stabsim.collect import Progress
     from stabsim.costs import Cost
-    from stabsim.study import Study, Verdict
+    from stabsim.study import Case, Study, Verdict
     from stabsim.work import Chunk, Shard
 
 
@@ -51,7 +52,11 @@ def shard_of(_context: click.Context, _option: click.Parameter, text: str | None
     help="Of --engine dask: a cluster that runs, such as tcp://node1:8786.",
 )
 @click.option(
-    "--threads", type=int, callback=between(1, MOST_THREADS), metavar="N", help="One per processor unless given."
+    "--threads",
+    type=int,
+    callback=between(1, MOST_THREADS),
+    metavar="N",
+    help="One per processor unless given; a GPU has its own.",
 )
 @click.option(
     "--shard",
@@ -67,6 +72,7 @@ def command(
     everything: bool,
     scale: str,
     seed: int,
+    device: str,
     out: Path,
     engine: Engine,
     scheduler: str | None,
@@ -89,7 +95,7 @@ def command(
                 run(chosen, out, engine, threads, shard)
 
     try:
-        status = for_each(studies, everything, scale, seed, only, do)
+        status = for_each(studies, everything, scale, seed, device, only, do)
     except KeyboardInterrupt as stop:
         raise interrupted(stop, "; all chunks done so far are kept, and the same command goes on") from stop
     if shard is not None and not status and not dry_run:
@@ -114,29 +120,33 @@ def tell(chosen: Chosen, out: Path, threads: int | None, shard: Shard | None) ->
     there = stored(mine, Store(chunks_directory(out, chosen.study.name)))
     rows: list[tuple[object, ...]] = [("case", "nets", "chunks", "stored", "core time", "size")]
     total = Cost()
-    seen: set[Chunk] = set()  # a chunk of two cases is simulated once
+    seen: dict[Chunk, bool] = {}  # a chunk of two cases is simulated once; whether that is on a GPU
     for work in works:
         if not (own := [chunk for chunk in work.chunks if chunk in there]):
             continue
         missing = [chunk for chunk in own if not there[chunk]]
         cost = predict(work, missing)
         total += predict(work, [chunk for chunk in missing if chunk not in seen])
-        seen.update(missing)
-        amounts = (spelled_seconds(cost.seconds), spelled_bytes(cost.bytes))
+        on_gpu = work.case.task.device != CPU
+        seen |= dict.fromkeys(missing, on_gpu)
+        amounts = ("on a GPU" if on_gpu else spelled_seconds(cost.seconds), spelled_bytes(cost.bytes))
         rows.append((work.case.label, work.case.nets, len(own), len(own) - len(missing), *amounts))
     click.echo(f"{chosen.study.name}: {chosen.study.title}{f', shard {shard}' if shard else ''}")
     echo_columns(rows, indent="  ")
-    tell_total(total, f"{len(seen)} of {len(mine)}", threads)
+    print_placed(" ", chosen.device, chosen.cases)
+    tell_total(total, f"{len(seen)} of {len(mine)}", sum(seen.values()), threads)
     if chosen.study.measure is not None and (shard is None or shard.has(chosen.study.name)):
         measured = measurements_file(chosen.study, chosen.scale, out).exists()
         told = "there" if measured else "missing, and not predicted"
         click.echo(f"  what the study measures beside simulating is {told}")
 
 
-def tell_total(total: Cost, missing: str, threads: int | None) -> None:
+def tell_total(total: Cost, missing: str, on_gpu: int, threads: int | None) -> None:
     """Print what a study costs."""
     # Plans cut nets into chunks of about a second on one core, or less.
-    click.echo(f"  {missing} chunks missing, each up to about a second of one core")
+    click.echo(f"  {missing} chunks missing, each up to about a second of one core{' or GPU' if on_gpu else ''}")
+    if on_gpu:
+        click.echo(f"  {on_gpu} of them for a GPU, whose time is not predicted")
     click.echo(
         f"  about {spelled_seconds(total.seconds)} of one core of an AMD EPYC, {spelled_bytes(total.bytes)} of files"
     )
@@ -151,15 +161,26 @@ def run(chosen: Chosen, out: Path, engine: Engine, threads: int | None, shard: S
 
     name = chosen.study.name if shard is None else f"{chosen.study.name}, shard {shard}"
     listener = Listener(
+        placed=functools.partial(print_placed, f"{name}:", chosen.device),
         stored=functools.partial(print_stored, name), simulating=LiveProgress,
         measuring=lambda path: click.echo(f"{name}: measuring into {path}"),
         drawn=print_figures, judged=print_verdicts,
     )  # fmt: skip
     do = run_study if shard is None else functools.partial(run_shard, shard=shard)
     do(
-        chosen.study, scale=chosen.scale, seed=chosen.seed, out=out, threads=threads, engine=engine, listener=listener,
-        path=chosen.path,
+        chosen.study, scale=chosen.scale, seed=chosen.seed, out=out, threads=threads, device=chosen.device,
+        engine=engine, listener=listener, path=chosen.path,
     )  # fmt: skip
+
+
+def print_placed(start: str, device: str, cases: Sequence[Case]) -> None:
+    """Print how many cases are left to the CPU, if any, and why the first of them is."""
+    from stabsim.cuda import ensemble
+
+    left = [case for case in cases if case.task.device != device]
+    if left:
+        told = f"{len(left)} of {counted(len(cases), 'case')} {'is' if len(left) == 1 else 'are'} for the CPU"
+        click.echo(f"{start} {told}: {ensemble.refuses(left[0].task)}")
 
 
 def print_stored(study: str, found: Progress, damaged: Iterable[tuple[Path, str]]) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stabsim.cli.usage import between
+from stabsim.devices import CPU, DEVICES, DeviceError
 
 if TYPE_CHECKING:
     from stabsim.study import Case, Study
@@ -47,6 +48,10 @@ seed_option = click.option(
     "--seed", type=int, callback=between(0, 2**64 - 1), metavar="S", default=0, help="Of the run; 0 unless given."
 )
 
+device_option = click.option(
+    "--device", type=click.Choice(DEVICES), default=CPU, show_default=True, help="cuda: an NVIDIA GPU."
+)
+
 
 def _told_by_environment(_context: click.Context, _option: click.Parameter, folder: Path | None) -> None:
     """Put the folder where every process finds it."""
@@ -66,10 +71,11 @@ mnist_dir_option = click.option(
 
 
 def study_options(function: Function) -> Function:
-    """Add STUDY, --all, --scale, --seed, --mnist-dir and --out."""
+    """Add STUDY, --all, --scale, --seed, --device, --mnist-dir and --out."""
     for option in (
         out_option,
         mnist_dir_option,
+        device_option,
         seed_option,
         click.option(
             "--scale", type=click.Choice(["quick", "paper"]), default="quick", show_default=True, help="How many nets."
@@ -83,12 +89,13 @@ def study_options(function: Function) -> Function:
 
 @dataclass(frozen=True)
 class Chosen:
-    """A study with its file, and the cases that it has at a scale with a seed."""
+    """A study with its file, and the cases that it has at a scale with a seed, on a device."""
 
     study: Study
     path: Path
     scale: str
     seed: int
+    device: str
 
     @cached_property
     def cases(self) -> tuple[Case, ...]:
@@ -96,11 +103,17 @@ class Chosen:
         from stabsim.discovery import calling
 
         with calling("cases", self.path):
-            return self.study.checked_cases(self.scale, self.seed)
+            return self.study.checked_cases(self.scale, self.seed, self.device)
 
 
 def for_each(
-    names: tuple[str, ...], everything: bool, scale: str, seed: int, only: Study | None, do: Callable[[Chosen], None]
+    names: tuple[str, ...],
+    everything: bool,
+    scale: str,
+    seed: int,
+    device: str,
+    only: Study | None,
+    do: Callable[[Chosen], None],
 ) -> int:
     """Do something with each chosen study; return the exit status.
 
@@ -110,22 +123,24 @@ def for_each(
     ----------
     names, everything
         The studies that were named, and whether all were asked for.
-    scale, seed
+    scale, seed, device
         Of the run.
     only : Study or None
         The study whose file is run as a script: then there is no other.
     do : callable
-        Raises StoreError, StudyError, EngineError, MemoryError, OverflowError, TypeError or ValueError where it fails.
+        Raises StoreError, StudyError, EngineError, DeviceError, MemoryError, OverflowError, TypeError or ValueError
+        where it fails.
     """
     from stabsim.chunk import StoreError
     from stabsim.discovery import StudyError, load
     from stabsim.engines import EngineError
 
+    failures = (StoreError, StudyError, EngineError, DeviceError, MemoryError, OverflowError, TypeError, ValueError)
     status = 0
     for name, path in _found(names, everything, only).items():
         try:
-            do(Chosen(only or load(path), path, scale, seed))
-        except (StoreError, StudyError, EngineError, MemoryError, OverflowError, TypeError, ValueError) as error:
+            do(Chosen(only or load(path), path, scale, seed, device))
+        except failures as error:
             click.echo(f"stabsim: {name}: {' '.join(str(error).split()) or type(error).__name__}", err=True)
             status = 1
     return status

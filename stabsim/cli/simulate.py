@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stabsim.cli.selection import mnist_dir_option
+from stabsim.cli.selection import device_option, mnist_dir_option
 from stabsim.cli.text import counted, echo_columns, interval, number
 from stabsim.cli.usage import usage
 
@@ -100,7 +100,8 @@ def writable(_context: click.Context, _option: click.Parameter, path: Path | Non
     type=float,
     help="Stop where all intervals are this narrow relative to their estimates; --nets is then the most.",
 )
-@click.option("--threads", type=int, help="One per processor unless given.")
+@device_option
+@click.option("--threads", type=int, help="One per processor unless given; a GPU has its own.")
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
@@ -118,6 +119,7 @@ def command(
     skip: str | None,
     cell: str,
     nets: int,
+    device: str,
     threads: int | None,
     target_rel_error: float | None,
     output: Path | None,
@@ -137,17 +139,17 @@ def command(
     parameters = f"--activation={activation!r}, --weights={weights!r} and --bias-std={bias_std}"
     with usage(parameters):
         network = Network(widths, activation, weights, bias_std, normalization, skip, cell)
-        task = make_task(network, **options)
+        task = make_task(network, device=device, **options)
         if target_rel_error is not None:
             check_target(target_rel_error, task)
         whole_number("nets", nets, 1, LARGEST_NET)
-        count_threads(threads)
+        count_threads(threads, device)
     say_if_compiling()
     label = f"{activation}, {weights}"
     caught = warnings.catch_warnings(record=True, action="always", category=RuntimeWarning)
     with usage(parameters), caught as remarks, LiveProgress() as show:
         result = simulate(
-            network, nets=nets, threads=threads, target_rel_error=target_rel_error, **options,
+            network, nets=nets, device=device, threads=threads, target_rel_error=target_rel_error, **options,
             progress=lambda so_far, wanted: show(label, so_far.nets, wanted, lambda: so_far),
         )  # fmt: skip
         result.table  # noqa: B018 - computed here, where what theory cannot do is bad usage

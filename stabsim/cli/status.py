@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stabsim.cli.selection import Chosen, existing_out_option, for_each, naming, seed_option
+from stabsim.cli.selection import Chosen, device_option, existing_out_option, for_each, naming, seed_option
 from stabsim.cli.text import echo_columns
 
 if TYPE_CHECKING:
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("studies", nargs=-1, metavar="[STUDY]...")
 @seed_option
+@device_option
 @existing_out_option
 @click.pass_obj
-def command(only: Study | None, studies: tuple[str, ...], seed: int, out: Path) -> int:
+def command(only: Study | None, studies: tuple[str, ...], seed: int, device: str, out: Path) -> int:
     """Say how much of each study is stored."""
     from stabsim.collect import progress
     from stabsim.store import Store
@@ -32,9 +33,9 @@ def command(only: Study | None, studies: tuple[str, ...], seed: int, out: Path) 
         for scale in SCALES:
             store = Store(chunks_directory(out, chosen.study.name))
             with naming(out):
-                found = progress(chosen.study.checked_cases(scale, seed), store)
+                found = progress(chosen.study.checked_cases(scale, seed, device), store)
             rows.append((chosen.study.name, scale, found.stored, found.chunks, found.damaged))
 
-    status = for_each(studies, not studies, SCALES[0], seed, only, do)
+    status = for_each(studies, not studies, SCALES[0], seed, device, only, do)
     echo_columns(rows)
     return status

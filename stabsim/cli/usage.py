@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 
 import click
 
+from stabsim.devices import DeviceError
+
 
 @contextlib.contextmanager
 def usage(parameters: str = "") -> Iterator[None]:
-    """Turn the package's errors about arguments into bad usage, and a lack of memory into a failure of one line.
+    """Turn the package's errors about arguments into bad usage, and a lack of memory or of a device into a failure.
 
     Parameters
     ----------
@@ -27,6 +29,8 @@ def usage(parameters: str = "") -> Iterator[None]:
         raise click.UsageError(str(error)) from error
     except MemoryError as error:
         raise click.ClickException(str(error) or "not enough memory") from error
+    except DeviceError as error:
+        raise click.ClickException(str(error)) from error
 
 
 def between(least: int, most: int) -> Callable[[click.Context, click.Parameter, int | None], int | None]:

@@ -12,6 +12,7 @@ import click
 from stabsim.cli.selection import Chosen, existing_out_option, for_each, seed_option
 from stabsim.cli.text import counted
 from stabsim.cli.usage import between
+from stabsim.devices import CPU, DeviceError
 
 if TYPE_CHECKING:
     from stabsim.verifying import Checked
@@ -34,7 +35,8 @@ def command(resimulate: int, seed: int, out: Path) -> int:
     """Check every stored file, and simulate some chunks again.
 
     Exit status 1 if a file is damaged or does not belong there, or a chunk comes out otherwise: it is named.
-    Chunks that are simulated again are of studies that stabsim list knows, of both scales and one --seed.
+    Chunks that are simulated again are of studies that stabsim list knows, of both scales and one --seed; each where it
+    was made: those of a GPU are named, and not simulated again, where there is none.
     """
     from stabsim.cli.progress import Counter
     from stabsim.verifying import check
@@ -95,7 +97,11 @@ def simulate(found: Mapping[str, Checked], number: int, seed: int, out: Path) ->
         again.known += len(known)
         for path in SystemRandom().sample(sorted(known), min(number, len(known))):
             say_if_compiling()
-            problem = simulate_again(path, *known[path], count_threads(None))
+            try:
+                problem = simulate_again(path, *known[path], count_threads(None))
+            except DeviceError as error:
+                click.echo(f"{path}: checked, not simulated again: {error}")
+                continue
             again.done += 1
             if problem:
                 again.differing += 1
@@ -103,7 +109,7 @@ def simulate(found: Mapping[str, Checked], number: int, seed: int, out: Path) ->
 
     names = tuple(name for name, checked in found.items() if number and checked.chunks and name in files())
     if names:
-        again.status = for_each(names, False, SCALES[0], seed, None, do)
+        again.status = for_each(names, False, SCALES[0], seed, CPU, None, do)
     return again
 
 

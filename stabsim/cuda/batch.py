@@ -14,14 +14,16 @@ from typing import Any, Protocol
 import numpy as np
 
 from stabsim.cuda import draws, shim
+from stabsim.cuda.backward import Back, Gradient, backward_kernel, input_gradient_kernel, record_gains
 from stabsim.cuda.block import WARP, shared_bytes, threads_for
+from stabsim.cuda.forward import Forward, forward_kernel, input_kernel
 from stabsim.cuda.inputs import Choice, choose_rows
-from stabsim.cuda.layers import Back, Forward, Place, kernels
+from stabsim.cuda.looking import Place
 from stabsim.cuda.matrices import MARKS, SUMS
+from stabsim.cuda.plans import Plan
 from stabsim.kernels import batch as cpu
 from stabsim.kernels import blocking, philox, ranks
 from stabsim.kernels import record as r
-from stabsim.plan import Plan
 
 RANKS = r.ACTIVATION_RANK, r.PREACTIVATION_GRADIENT_RANK, r.WEIGHT_GRADIENT_RANK
 
@@ -113,23 +115,24 @@ class Batches:
     """
 
     def __init__(self, plan: Plan, weights: Callable[[Wave], Weights], bytes_of_weights: int) -> None:
-        task, functions = plan.task, plan.functions
         self._plan, self._weights, self._bytes_of_weights = plan, weights, bytes_of_weights
         self._problem, self._given = shim.to_device(plan.problem), shim.to_device(plan.given)
-        self._kernels = kernels(task.dtype, functions[1], functions[4], plan.blank.shape[1])
+        dtype, activation, seen = plan.task.dtype, plan.functions[1], (plan.functions[4], plan.blank.shape[1])
+        self._record_inputs, self._forward = input_kernel(dtype, *seen), forward_kernel(dtype, activation, *seen)
+        self._backward, self._record_end = backward_kernel(dtype, *seen), input_gradient_kernel(dtype, *seen)
 
     @property
     def bytes_a_net(self) -> int:
         """Return what a net takes beside its record."""
         plan, batch = self._plan, self._plan.task.batch
         units, most = int(plan.widths.sum()), int(plan.widths.max())
-        numbers = batch * (2 * units + 2 * most) + most
+        numbers = batch * (2 * units + 4 * most) + most  # of which two are copies that products take
         integers = len(plan.widths) * (cpu.COMMON + batch) + 3 * batch + SUMS
         marks = 4 * MARKS * max(batch, most)
         return plan.task.dtype.itemsize * numbers + 8 * integers + marks + self._bytes_of_weights
 
     def run(self, first: int, record: shim.Array, ask: Any) -> None:
-        """Write the record (nets, depth + 1, columns) of nets ``first``, ``first + 1``, ...; ``ask`` is the device's."""
+        """Write the record (nets, depth + 1, columns) of nets from ``first`` on; ``ask`` is the device's."""
         wave = self._wave(first, record, ask)
         weights, depth = self._weights(wave), len(self._plan.widths) - 1
         self._start(wave)
@@ -143,9 +146,9 @@ class Batches:
             weights.recall(l)
             self._pass_back(wave, weights, l)
         dz = wave.samples_of(wave.gradients, 0)
-        wave.launch(self._kernels.end, dz[0].size, ask, wave.place, Back(dz, dz, dz))
+        wave.launch(self._record_end, dz[0].size, ask, wave.place, Gradient(dz))
         if self._plan.ask.looking:
-            self._kernels.gains(-(-wave.nets // WARP), WARP, wave.problem, ask, wave.place)
+            record_gains(-(-wave.nets // WARP), WARP, wave.problem, ask, wave.place)
 
     def _wave(self, first: int, record: shim.Array, ask: Any) -> Wave:
         plan, dtype = self._plan, self._plan.task.dtype
@@ -180,7 +183,7 @@ class Batches:
             wave.launch(choose_rows, z[0].size, np.int64(wave.first), np.uint64(self._plan.task.seed), choice)
         else:
             wave.draw("normal", z, philox.INPUT, 0, 1)
-        wave.launch(self._kernels.start, z[0].size, wave.ask, place, Forward(z, z, z, z))
+        wave.launch(self._record_inputs, z[0].size, wave.ask, place, Forward(z, z, z, z))
         self._write_ranks(wave, 0, r.ACTIVATION_RANK, z)
 
     def _pass_forward(self, wave: Wave, weights: Weights, l: int) -> None:
@@ -191,7 +194,7 @@ class Batches:
         s = wave.samples_of(wave.products, l)
         shim.multiply(*weights.factors(l), s)
         here = Forward(s, b, z, wave.d[l])
-        wave.launch(self._kernels.forward, z[0].size, np.int64(l), wave.problem, wave.ask, wave.place, here)
+        wave.launch(self._forward, z[0].size, np.int64(l), wave.problem, wave.ask, wave.place, here)
         self._write_ranks(wave, l, r.ACTIVATION_RANK, z)
 
     def _start_back(self, wave: Wave) -> None:
@@ -206,7 +209,7 @@ class Batches:
     def _pass_back(self, wave: Wave, weights: Weights, l: int) -> None:
         dz, ds = wave.samples_of(wave.gradients, l), wave.samples_of(wave.products, l)
         here = Back(dz, wave.d[l], ds)
-        wave.launch(self._kernels.back, dz[0].size, np.int64(l), wave.problem, wave.ask, wave.place, here)
+        wave.launch(self._backward, dz[0].size, np.int64(l), wave.problem, wave.ask, wave.place, here)
         weights.pull_back(l, ds, wave.samples_of(wave.gradients, l - 1))
         if self._plan.task.weight_gradients:
             weights.weight_gradient(l, ds)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from stabsim.cuda import draws, shim
+from stabsim.cuda import shim
 from stabsim.cuda.batch import Batches, Wave
+from stabsim.cuda.plans import Plan
 from stabsim.cuda.weight_gradients import Factors, Formed, record_formed, record_of_one_sample
 from stabsim.kernels import philox
-from stabsim.plan import Plan
 
-ENOUGH = 2048  # nets of a wave: weights are kept where memory has room for as many with them
+ENOUGH = 512  # nets of a wave: weights are kept where memory has room for as many with them
 
 
 class DenseWeights:
@@ -66,8 +66,16 @@ def bytes_of_weights(plan: Plan, kept: bool) -> int:
     return task.dtype.itemsize * ((sum(sizes) if kept else max(sizes)) + formed * max(sizes))
 
 
-def dense(plan: Plan) -> Batches:
-    """Return the nets of a plan, W drawn."""
-    several = plan.task.backward and plan.task.network.depth > 1
-    kept = several and ENOUGH * bytes_of_weights(plan, True) <= shim.free_memory()
-    return Batches(plan, lambda wave: DenseWeights(wave, kept), bytes_of_weights(plan, kept))
+class Dense(Batches):
+    """Nets of a plan, W drawn.
+
+    Parameters
+    ----------
+    plan : Plan
+        Of a task that the CPU's dense sampler runs, without features.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        several = plan.task.backward and plan.task.network.depth > 1
+        kept = several and ENOUGH * bytes_of_weights(plan, True) <= shim.free_memory()
+        super().__init__(plan, lambda wave: DenseWeights(wave, kept), bytes_of_weights(plan, kept))

@@ -9,6 +9,7 @@ from numba import float64
 from stabsim.cuda import shim
 from stabsim.cuda.block import COLUMNS, WARP, add_up
 from stabsim.cuda.shim import cuda
+from stabsim.kernels import blocks
 from stabsim.kernels.compile import atom
 
 SUMS = COLUMNS  # that are made at a time
@@ -93,6 +94,15 @@ def dead_parts(matrix, marks, sums):
     mark(matrix, marks[ROWS], marks[LINES])
     rows = count_unmarked(marks[ROWS], matrix.shape[0], sums)
     return rows, count_unmarked(marks[LINES], matrix.shape[1], sums)
+
+
+@shim.device
+def scale(matrix, exponent):
+    """Multiply by a power of two."""
+    row, step, column, stride = share_out(matrix.shape[0], matrix.shape[1])
+    for i in range(row, matrix.shape[0], step):
+        for j in range(column, matrix.shape[1], stride):
+            blocks.scale_by_power_of_two(matrix[i, j : j + 1], exponent)
 
 
 @shim.device

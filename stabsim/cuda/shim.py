@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
@@ -63,16 +63,22 @@ def require() -> None:
     if xp is None:
         raise DeviceError(f"device='cuda' needs CuPy: {INSTALL}")
     try:
-        found = cuda.current_context().device
-        capability, name = tuple(found.compute_capability), found.name
+        capability = tuple(cuda.current_context().device.compute_capability)
     except Exception as error:  # of the driver, whose classes depend on what is missing
         raise DeviceError(f"device='cuda': no GPU can be used ({' '.join(str(error).split())})") from error
     if capability < OLDEST:
-        named = name.decode() if isinstance(name, bytes) else str(name)
         raise DeviceError(
-            f"device='cuda': {named} has compute capability {capability[0]}.{capability[1]}, and {OLDEST[0]}."
-            f"{OLDEST[1]} is needed"
+            f"device='cuda': {name()} has compute capability {capability[0]}.{capability[1]}, and "
+            f"{OLDEST[0]}.{OLDEST[1]} is needed"
         )
+
+
+def name() -> str:
+    """Return what the device is called."""
+    if SIMULATED:
+        return "simulator"
+    found = cuda.current_context().device.name
+    return found.decode() if isinstance(found, bytes) else str(found)
 
 
 def free_memory() -> int:
@@ -84,12 +90,12 @@ def free_memory() -> int:
 
 
 @contextlib.contextmanager
-def memory_errors(needed: int, what: str) -> Iterator[None]:
+def memory_errors(what: str) -> Iterator[None]:
     """Turn the device's error into one that says what did not fit."""
     try:
         yield
     except MemoryError as error:
-        raise DeviceError(f"device='cuda': {what} needs {needed / 2**20:.0f} MiB: {error}") from error
+        raise DeviceError(f"device='cuda' has no memory for {what}: {' '.join(str(error).split())}") from error
 
 
 def to_device(value: Any) -> Any:
@@ -152,8 +158,10 @@ class Kernel:
 
     def __call__(self, blocks: int | tuple[int, int], threads: int, *arguments: Any, shared: int = 0) -> None:
         """Launch it, with so many bytes of shared memory in each block."""
-        if math.prod(np.atleast_1d(blocks)) > 0:
-            self._compiled[blocks, threads, 0, shared](*map(_launched, arguments))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # few nets leave a device idle: so be it
+            configured = self._compiled[blocks, threads, 0, shared]
+        configured(*map(launched, arguments))
 
 
 def kernel(function: Callable[..., None]) -> Kernel:
@@ -161,11 +169,11 @@ def kernel(function: Callable[..., None]) -> Kernel:
     return Kernel(function)
 
 
-def _launched(value: Any) -> Any:
-    """Return an argument as numba-cuda takes it."""
-    if not SIMULATED and hasattr(value, "__cuda_array_interface__"):
+def launched(value: Any) -> Any:
+    """Return an argument as kernels take it; `Kernel` does so, too, and what is launched often is better done once."""
+    if not SIMULATED and hasattr(value, "__cuda_array_interface__") and not hasattr(value, "__cuda_ndarray__"):
         return cuda.as_cuda_array(value, sync=False)
-    return _each(_launched, value)
+    return _each(launched, value)
 
 
 def _each(function: Callable[[Any], Any], value: Any) -> Any:

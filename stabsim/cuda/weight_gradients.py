@@ -21,6 +21,8 @@ from stabsim.kernels.batch import DS, Z
 Formed = namedtuple("Formed", "dw")  # (nets, fan_in, fan_out)
 Factors = namedtuple("Factors", "z ds")  # (nets, 1, fan_in), (nets, 1, fan_out)
 
+COLUMNS = r.COLUMNS  # a constant for the compiler
+
 # Columns of dW are marked by what signs they have; those of all 0 by neither.
 BELOW, ABOVE = LINES, MORE_ROWS
 
@@ -77,8 +79,8 @@ def record_formed(dtype: np.dtype[Any]) -> shim.Kernel:
     def record_formed_gradient(l, ask, place, formed):
         net = cuda.blockIdx.x
         dw, out = formed.dw[net], place.record[net, l]
-        own, value = cuda.local.array(r.COLUMNS, float64), cuda.local.array(1, real)
-        for c in range(r.COLUMNS):
+        own, value = cuda.local.array(COLUMNS, float64), cuda.local.array(1, real)
+        for c in range(COLUMNS):
             own[c] = 0.0
         zeros = 0.0
         row, step, column, stride = share_out(dw.shape[0], dw.shape[1])

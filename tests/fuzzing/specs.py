@@ -225,10 +225,11 @@ TASK: dict[str, tuple[Any, ...]] = {
         {"preactivation": (-1e308, 1e308, 10**6)}, {"activation": "abc"}, {"activation": (0, 5e-324, 10)},
     ),
     "clipping": (None, *CLIPPING_NAMES, Clipping("norm", 2.0)), "loss_scale": (1.0, 1024.0, 3.0, 2.0**-1074, 1e308),
+    "device": ("cpu", "cuda", "gpu", None),
 }  # fmt: skip
 TASK_SUBJECTS = (
     NETWORK_SUBJECTS + r"|^(network|batch|seed|inputs|output_gradient|sampler|precision|saturation|quantit|samples|"
-    r"histograms|bins of|clipping|loss_scale|biases of|weights of|a layer may|the \w+ gate's|data set|"
+    r"histograms|bins of|clipping|loss_scale|device|biases of|weights of|a layer may|the \w+ gate's|data set|"
     r"singular_value|epsilon|bound)"
 )
 

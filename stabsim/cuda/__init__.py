@@ -1,0 +1,1 @@
+"""CUDA: the same ensembles on a GPU; no library of it is imported before it is asked for."""

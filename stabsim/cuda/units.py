@@ -1,0 +1,282 @@
+"""What each thread does with the units of one sample, group by group of random numbers: the parts of its steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from stabsim.cuda import draws, shim
+from stabsim.cuda.block import add_up
+from stabsim.cuda.observe import observer
+from stabsim.cuda.one_sample import (
+    ALONG,
+    BEYOND,
+    LENGTH,
+    MORE,
+    SEEN,
+    SQUARED,
+    Step,
+    Steps,
+    drawn_back,
+    finish_back,
+    finish_forward,
+    finish_input_back,
+    finish_regime,
+    finish_scale,
+    projection_exponent,
+)
+from stabsim.cuda.shim import as_matrix, cuda, stretch
+from stabsim.kernels import blocks, inputs, layer, philox, statistics
+from stabsim.kernels import matrix_free as m
+from stabsim.kernels import record as r
+from stabsim.kernels.compile import atom
+from stabsim.kernels.matrix_free import BLOCK, REGIME, SCALE
+
+TILE = philox.TILE  # positions that start a tile in both precisions are its multiples
+
+
+@atom
+def keep_totals(row, columns, seen):
+    """Add five totals to a thread's sums."""
+    for i in range(5):
+        row[columns + SEEN + i] += seen[i]
+
+
+def steps(dtype: np.dtype[Any], activation: Any, own: Any, bias_law: str, columns: int, full: bool) -> Steps:
+    """Return the steps of nets with that activation, law of biases and statistics.
+
+    Parameters
+    ----------
+    dtype : dtype
+        float32 or float64.
+    activation, own
+        Compiled functions of the CPU, as `plan.functions` has them.
+    bias_law : str
+        Of the biases.
+    columns : int
+        Of the record.
+    full : bool
+        Whether every group of random numbers of every layer is one of units: all widths are multiples of a tile. Then
+        all is done with constant numbers of them, in registers.
+    """
+    real, words = draws.real_of(dtype), draws.words_of(dtype)
+    groups = np.int64(BLOCK // words)  # of a block
+    size_of_row = columns + MORE
+    draw_normals, draw_bias = draws.group_law("normal", dtype), draws.group_law(bias_law, dtype)
+    activation, own = shim.compiled(activation), shim.compiled(own)
+    observe = observer(own)
+
+    @atom
+    def units_of(group, width):
+        """Return how many units a group has."""
+        if full:
+            return np.int64(words)
+        return np.int64(draws.count_before(draws.place_of(group, words), width, words))
+
+    @atom
+    def normals(out, group, net, purpose, l, scale):
+        draw_normals(out, group, net.seed, purpose, np.uint32(l), net.number, real(scale))
+
+    @shim.device
+    def preactivations(net, l, group, size, p, s, b):
+        """Draw p = z W of a group, and write s = p + b."""
+        normals(p, group, net, philox.PROJECTION, l, net.states[l, SCALE])
+        for i in range(words):
+            s[i] = p[i]
+        if net.problem.bias_scale[l] != 0:
+            draw_bias(b, group, net.seed, philox.BIAS, np.uint32(l), net.number, net.problem.bias_scale[l])
+            units = as_matrix(stretch(s, np.int64(0), size), np.int64(1), size)
+            layer.add_bias(units, stretch(b, np.int64(0), size), projection_exponent(net, l))
+
+    @shim.device
+    def inputs_of(net, group, size, z):
+        """Draw or copy the inputs of a group."""
+        given = net.given.inputs
+        if given.shape[0] == 0:
+            normals(z, group, net, philox.INPUT, 0, 1.0)
+        else:
+            sample = inputs.choice(0, given.shape[0], net.seed, net.number, 0, philox.SAMPLE_CHOICE)
+            place = draws.place_of(group, words)
+            for i in range(size):
+                z[i] = given[sample, place + i * draws.LANES]
+
+    @shim.device
+    def square_of_normals(net, first, last, purpose, l, part, parts):
+        """Return a thread's share of the squares of the normals at positions ``first`` (of a tile) .. ``last - 1``."""
+        numbers = cuda.local.array(words, real)
+        total = 0.0
+        start = first // draws.LANES // words * draws.LANES
+        step = parts * cuda.blockDim.x
+        for group in range(start + part * cuda.blockDim.x + cuda.threadIdx.x, draws.groups_of(last, words), step):
+            normals(numbers, group, net, purpose, l, 1.0)
+            count = np.int64(draws.count_before(draws.place_of(group, words), last, words))
+            total += blocks.power_sums_2(stretch(numbers, np.int64(0), count), 0.0)[1]
+        return total
+
+    @atom
+    def first_block(width, part, parts):
+        return -(-width // BLOCK) * part // parts
+
+    @shim.device
+    def sum_more(net, part, row):
+        add_up(row, columns, size_of_row, net.sums[part])
+
+    @shim.device
+    def scale_part(net, l, part, parts):
+        """Sum the squares of all of g that semi-orthogonal W takes."""
+        if net.problem.orthogonal:
+            row = cuda.local.array(size_of_row, draws.float64)
+            for c in range(size_of_row):
+                row[c] = 0.0
+            longer = max(net.problem.widths[l - 1], net.problem.widths[l])
+            row[columns + SQUARED] = square_of_normals(net, 0, longer, philox.PROJECTION, l, part, parts)
+            sum_more(net, part, row)
+
+    @shim.device
+    def regime_part(net, l, part, parts):
+        """Sum up s, where how f is evaluated depends on its size."""
+        problem = net.problem
+        if net.exponents[m.S, l] != 0 and not problem.homogeneous:
+            row = cuda.local.array(size_of_row, draws.float64)
+            p, s, b = cuda.local.array(words, real), cuda.local.array(words, real), cuda.local.array(words, real)
+            for c in range(size_of_row):
+                row[c] = 0.0
+            width = problem.widths[l]
+            first, last = first_block(width, part, parts) * groups, first_block(width, part + 1, parts) * groups
+            for group in range(first + cuda.threadIdx.x, min(last, draws.groups_of(width, words)), cuda.blockDim.x):
+                size = units_of(group, width)
+                preactivations(net, l, group, size, p, s, b)
+                keep_totals(row, columns, blocks.totals(stretch(s, np.int64(0), size)))
+            sum_more(net, part, row)
+
+    @shim.device
+    def forward_part(net, l, part, parts):
+        """Run units forward."""
+        problem, ask = net.problem, net.ask
+        row = cuda.local.array(size_of_row, draws.float64)
+        tie = cuda.local.array(2, draws.float64)
+        p, s, b = cuda.local.array(words, real), cuda.local.array(words, real), cuda.local.array(words, real)
+        z, d, h = cuda.local.array(words, real), cuda.local.array(words, real), cuda.local.array(words, real)
+        for c in range(size_of_row):
+            row[c] = 0.0
+        width, back = problem.widths[l], drawn_back(net, l)
+        s_exponent, z_exponent = net.exponents[m.S, l], net.exponents[m.Z, l]
+        regime = np.int64(net.states[l, REGIME])
+        for k in range(first_block(width, part, parts), first_block(width, part + 1, parts)):
+            tie[0] = 0.0
+            tie[1] = 0.0
+            last = min((k + 1) * groups, draws.groups_of(width, words))
+            for group in range(k * groups + cuda.threadIdx.x, last, cuda.blockDim.x):
+                size = units_of(group, width)
+                of_s, of_z = stretch(s, np.int64(0), size), stretch(z, np.int64(0), size)
+                of_d, of_h = stretch(d, np.int64(0), size), stretch(h, np.int64(0), size)
+                if l == 0:
+                    inputs_of(net, group, size, z)
+                    tie[0] += layer.add_input(row, ask.wanted, of_z, ask.pivots[l], z_exponent)
+                else:
+                    preactivations(net, l, group, size, p, s, b)
+                    observe(ask, row, statistics.PREACTIVATION, l, of_s, s_exponent, width)
+                    tie[0] += layer.activate(
+                        row, ask.wanted, regime, activation, problem.shape, ask.saturation, ask.pivots[l], of_s, of_z,
+                        of_d, s_exponent, z_exponent,
+                    )  # fmt: skip
+                    observe(ask, row, statistics.DERIVATIVE, l, of_d, np.int64(0), width)
+                observe(ask, row, statistics.ACTIVATION, l, of_z, z_exponent, width)
+                if back:
+                    normals(h, group, net, philox.COMPLEMENT, l, 1.0)
+                    if problem.orthogonal:
+                        row[columns + ALONG] += blocks.dot(of_z, of_h)
+                        row[columns + LENGTH] += blocks.dot(of_h, of_h)
+                    else:
+                        tie[1] += blocks.dot(of_z, of_h)
+                    if ask.weight_gradients:
+                        keep_totals(row, columns, blocks.totals(of_z))
+            add_up(tie, 0, 2, net.ties[l, k])
+        add_up(row, r.PREACTIVATION, r.ACTIVATION_GRADIENT, net.sums[part])
+        add_up(row, r.ACTIVATION_ZERO, r.ACTIVATION_GRADIENT_ZERO, net.sums[part])
+        add_up(row, r.COLUMNS, size_of_row, net.sums[part])
+
+    @shim.device
+    def gradients(net, l, k, size, z, h, dz):
+        """Write dz = a z + b h of some units of block k."""
+        a, b = net.gradient[0], net.gradient[1]
+        if not net.problem.orthogonal:
+            a += b * net.ties[l, k, 0]
+        blocks.combine(
+            a, stretch(z, np.int64(0), size), b, stretch(h, np.int64(0), size), stretch(dz, np.int64(0), size)
+        )
+
+    @shim.device
+    def back_part(net, l, part, parts):
+        """Run units back."""
+        problem, ask, depth = net.problem, net.ask, net.problem.widths.size - 1
+        row = cuda.local.array(size_of_row, draws.float64)
+        p, s, b = cuda.local.array(words, real), cuda.local.array(words, real), cuda.local.array(words, real)
+        z, d, h = cuda.local.array(words, real), cuda.local.array(words, real), cuda.local.array(words, real)
+        dz, ds = cuda.local.array(words, real), cuda.local.array(words, real)
+        for c in range(size_of_row):
+            row[c] = 0.0
+        width, exponent = problem.widths[l], np.int64(net.gradient[2])
+        regime = np.int64(net.states[l, REGIME])
+        for k in range(first_block(width, part, parts), first_block(width, part + 1, parts)):
+            last = min((k + 1) * groups, draws.groups_of(width, words))
+            for group in range(k * groups + cuda.threadIdx.x, last, cuda.blockDim.x):
+                size = units_of(group, width)
+                of_dz, of_ds = stretch(dz, np.int64(0), size), stretch(ds, np.int64(0), size)
+                of_d = stretch(d, np.int64(0), size)
+                preactivations(net, l, group, size, p, s, b)
+                layer.evaluate(
+                    regime, activation, problem.shape, stretch(s, np.int64(0), size), stretch(z, np.int64(0), size),
+                    of_d, net.exponents[m.S, l],
+                )  # fmt: skip
+                if l < depth:
+                    normals(h, group, net, philox.COMPLEMENT, l, 1.0)
+                    gradients(net, l, k, size, z, h, dz)
+                elif net.given.output_gradient.shape[0] > 0:
+                    for i in range(size):
+                        dz[i] = net.given.output_gradient[0, draws.place_of(group, words) + i * draws.LANES]
+                else:
+                    normals(dz, group, net, philox.OUTPUT_GRADIENT, l, 1.0)
+                observe(ask, row, statistics.ACTIVATION_GRADIENT, l, of_dz, exponent, width)
+                row[columns + SQUARED] += layer.pass_part_back(row, ask.wanted, of_dz, of_d, of_ds)
+                observe(ask, row, statistics.PREACTIVATION_GRADIENT, l, of_ds, exponent, width)
+                row[columns + ALONG] += blocks.dot(of_ds, stretch(p, np.int64(0), size))
+                if ask.weight_gradients:
+                    keep_totals(row, columns, blocks.totals(of_ds))
+        fan_in = problem.widths[l - 1]
+        if problem.orthogonal and width > fan_in:
+            beyond = -(-fan_in // TILE) * TILE
+            last = beyond + width - fan_in
+            row[columns + BEYOND] += square_of_normals(net, beyond, last, philox.COMPLEMENT, l - 1, part, parts)
+        add_up(row, r.ACTIVATION_GRADIENT, r.WEIGHT_GRADIENT, net.sums[part])
+        add_up(row, r.ACTIVATION_GRADIENT_ZERO, r.WEIGHT_GRADIENT_ZERO, net.sums[part])
+        add_up(row, r.PREACTIVATION_GRADIENT_SHUT, r.PREACTIVATION_GRADIENT_SHUT + 1, net.sums[part])
+        add_up(row, r.COLUMNS, size_of_row, net.sums[part])
+
+    @shim.device
+    def input_back_part(net, l, part, parts):
+        """Sum up the gradient by the input."""
+        ask, width = net.ask, net.problem.widths[0]
+        row = cuda.local.array(size_of_row, draws.float64)
+        z, h, dz = cuda.local.array(words, real), cuda.local.array(words, real), cuda.local.array(words, real)
+        for c in range(size_of_row):
+            row[c] = 0.0
+        for k in range(first_block(width, part, parts), first_block(width, part + 1, parts)):
+            last = min((k + 1) * groups, draws.groups_of(width, words))
+            for group in range(k * groups + cuda.threadIdx.x, last, cuda.blockDim.x):
+                size = units_of(group, width)
+                inputs_of(net, group, size, z)
+                normals(h, group, net, philox.COMPLEMENT, 0, 1.0)
+                gradients(net, 0, k, size, z, h, dz)
+                of_dz = stretch(dz, np.int64(0), size)
+                observe(ask, row, statistics.ACTIVATION_GRADIENT, 0, of_dz, np.int64(net.gradient[2]), width)
+                layer.add_input_gradient(row, ask.wanted, of_dz)
+        add_up(row, r.ACTIVATION_GRADIENT, r.PREACTIVATION_GRADIENT, net.sums[part])
+        add_up(row, r.ACTIVATION_GRADIENT_ZERO, r.PREACTIVATION_GRADIENT_ZERO, net.sums[part])
+        add_up(row, r.COLUMNS, size_of_row, net.sums[part])
+
+    return Steps(
+        Step(scale_part, finish_scale), Step(regime_part, finish_regime), Step(forward_part, finish_forward),
+        Step(back_part, finish_back), Step(input_back_part, finish_input_back),
+    )  # fmt: skip

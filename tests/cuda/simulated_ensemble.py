@@ -1,0 +1,68 @@
+"""Ensembles from one end to the other on a device: the table of the same nets on the CPU, in waves or at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas
+import pytest
+
+import stabsim
+from stabsim.arguments import make_task
+from stabsim.cuda import ensemble, shim
+from stabsim.devices import DeviceError
+from stabsim.plan import Plan
+
+NETWORK = stabsim.Network(widths=(20, 7, 9), activation="relu", weights="he_normal", bias_std=0.1)
+CUBE = stabsim.Quantity("activation", "mean_cube", "value", function=lambda z: z**3)
+
+
+def assert_same_tables(table: pandas.DataFrame, expected: pandas.DataFrame) -> None:
+    named = ["quantity", "layer"]
+    pandas.testing.assert_frame_equal(table[named], expected[named])
+    for column in ("estimate", "std_error", "ci_low", "ci_high", "theory", "nets", "top_share"):
+        np.testing.assert_allclose(table[column], expected[column], rtol=1e-5, atol=1e-6, err_msg=column)
+
+
+def both(**arguments: Any) -> tuple[Any, Any]:
+    """Return the results of the device and of the CPU."""
+    cuda, cpu = (stabsim.simulate(NETWORK, nets=5, seed=3, device=device, **arguments) for device in ("cuda", "cpu"))
+    return cuda, cpu
+
+
+def test_the_table_is_that_of_the_cpu() -> None:
+    cuda, cpu = both(sampler="matrix_free")
+    assert_same_tables(cuda.table, cpu.table)
+    with pytest.raises(AssertionError):
+        assert_same_tables(cuda.table.assign(estimate=1.05 * cuda.table["estimate"]), cpu.table)
+
+
+def test_samples_histograms_and_a_user_statistic() -> None:
+    cuda, cpu = both(
+        sampler="matrix_free",
+        quantities=("activation_mean_square", CUBE),
+        samples=("activation_gradient_log10_norm", CUBE),
+        histograms={"preactivation": (-3.0, 3.0, 12)},
+    )
+    assert_same_tables(cuda.table, cpu.table)
+    for name, values in cpu.samples.items():
+        np.testing.assert_allclose(cuda.samples[name], values, rtol=1e-5, atol=1e-6)
+    for found, expected in zip(cuda.histograms["preactivation"], cpu.histograms["preactivation"], strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_waves_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = Plan(make_task(NETWORK, sampler="matrix_free", device="cuda"))
+    (whole,) = ensemble.run(plan, [(0, 5)])
+    records, a_net = 5 * 8 * plan.blank.size, ensemble.runner(plan).bytes_a_net
+    monkeypatch.setattr(shim, "free_memory", lambda: records + 2 * a_net)
+    (waves,) = ensemble.run(plan, [(0, 5)])
+    for name, array in whole.to_arrays().items():
+        np.testing.assert_array_equal(waves.to_arrays()[name], array)
+
+
+def test_too_little_memory_for_a_net_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shim, "free_memory", lambda: 2**10)
+    with pytest.raises(DeviceError, match=r"has 0 MiB .* one net .* needs \d+ MiB: reduce widths, depth or batch"):
+        stabsim.simulate(NETWORK, nets=5, sampler="matrix_free", device="cuda")
