@@ -81,7 +81,7 @@ def _torch(depth: int, width: int, batch: int, nets: tuple[int, ...], draw: Call
             gradient = torch.matmul(inner, weights[layer].mT)
             results[..., layer, 2] = gradient.var((-2, -1), correction=0)
             results[..., layer, 3] = (inner == 0).float().mean((-2, -1))
-        return results.numpy()
+        return results.cpu().numpy()
 
 
 def jax_vmap(depth: int, width: int, batch: int, nets: int, *, chunk: int) -> Any:
@@ -138,13 +138,13 @@ def torch_orthogonal(depth: int, width: int, batch: int, nets: int) -> Any:
 
 def this_package(
     depth: int, width: int, batch: int, nets: int, *,
-    sampler: str, quantities: tuple[str, ...] | None = QUANTITIES, weights: str = "he_normal",
+    sampler: str, quantities: tuple[str, ...] | None = QUANTITIES, weights: str = "he_normal", device: str = "cpu",
 ) -> Any:  # fmt: skip
     """Run this package, with the same four statistics unless told."""
     import stabsim
 
     network = stabsim.Network(widths=(width,) * (depth + 1), activation="relu", weights=weights)
-    return stabsim.simulate(network, nets=nets, batch=batch, sampler=sampler, quantities=quantities)
+    return stabsim.simulate(network, nets=nets, batch=batch, sampler=sampler, quantities=quantities, device=device)
 
 
 # A name starts with its library. Chunk sizes are peers of their own, so that the best one is the one to beat.

@@ -7,7 +7,7 @@ Golub & LeVeque (1979).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,10 +39,11 @@ class Moments:
     def of(cls, values: Floats, exponents: Integers | None = None) -> Moments:
         """Sum values (nets, layers, k), number p in units of ``2**(exponents * p)``, of nets without NaN and inf."""
         numbers = values.shape[-1]
-        if exponents is None:
-            return _sum_groups(values, {"": (0, numbers, compiled.NO_COLUMN, compiled.NO_COLUMN)}).moments[""]
-        record = np.concatenate([values, np.asarray(exponents, np.float64)[..., None]], axis=-1)
-        return _sum_groups(record, {"": (0, numbers, numbers, compiled.NO_COLUMN)}).moments[""]
+        columns = (0, numbers, compiled.NO_COLUMN, compiled.NO_COLUMN)
+        if exponents is not None:
+            values = np.concatenate([values, np.asarray(exponents, np.float64)[..., None]], axis=-1)
+            columns = (0, numbers, numbers, compiled.NO_COLUMN)
+        return sum_groups(values, {"": columns}, _sum_table).moments[""]
 
     def merge(self, other: Moments) -> Moments:
         """Return the moments of both sets of nets."""
@@ -146,7 +147,7 @@ def _merge_counts(a: Integers, b: Integers) -> Integers:
     return np.column_stack([rows[firsts, :2], np.add.reduceat(rows[:, 2], firsts)])
 
 
-def _log2_mean_square(record: Floats, tensor: int) -> Floats:
+def _log2_mean_square(record: Any, tensor: int) -> Floats:
     """Return log2 of the mean square of a tensor: -inf where it is 0, NaN where it was not recorded."""
     log2 = np.empty(record.shape[:2])
     compiled.log2_mean_squares()(record[..., tensor + r.SQUARE], record[..., tensor + r.EXPONENT], log2)
@@ -168,25 +169,52 @@ def summarize(
     ``sizes[tensor]`` (layers,) is the number of values whose squares add up to the squared norm: the units of a
     row, or all weights of a layer.
     """
-    starts = {name: r.ALL_TENSORS[name] + r.SQUARE for name in sizes}
-    tensors = {} if blank is None else {name: np.isfinite(blank[:, column]) for name, column in starts.items()}
-    exists = {name: layers for name, layers in tensors.items() if layers.any()}
-    found = _sum_groups(record, {name: _tensor_columns(name, 0) for name in exists} | _columns(quantities))
-    groups = {
+    found = sum_groups(record, columns_of_groups(quantities, sizes, blank), _sum_table)
+    norms = {
         q.group: Moments.of(per_net(q, record, sizes=sizes, pivots=pivots)[..., None])
-        if q.log10_norm
-        else found.moments[q.group]
         for q in quantities
+        if q.log10_norm
     }
+    return gather(
+        found, norms, record, quantities, sizes=sizes, pivots=pivots, blank=blank, samples=samples,
+        histograms=histograms,
+    )  # fmt: skip
+
+
+def gather(
+    found: Found,
+    norms: Mapping[str, Moments],
+    record: Any,
+    quantities: tuple[Quantity, ...],
+    *,
+    sizes: Mapping[str, Floats],
+    pivots: Floats,
+    blank: Floats | None,
+    samples: tuple[Quantity, ...],
+    histograms: Mapping[str, Integers] | None,
+) -> Sums:
+    """Return as `Sums` what was found of a record, with ``norms``, the moments of logarithms of norms.
+
+    Of the record, no more is read than its shape, and the columns of samples and of users' own fractions.
+    """
     for q in (*quantities, *samples):
         _check_fraction(q, record)
+    groups = {q.group: norms[q.group] if q.log10_norm else found.moments[q.group] for q in quantities}
     kept = {q.name: np.array(per_net(q, record, sizes=sizes, pivots=pivots)) for q in samples}
+    exists = _existing(sizes, blank)
     lost = {name: np.where(layers, found.lost[name], 0) for name, layers in exists.items()}
     tails = {name: found.tails[name] for name in r.ALL_TENSORS if name in groups}
-    return Sums(len(record), groups, tails, dict(histograms or {}), kept, lost)
+    return Sums(record.shape[0], groups, tails, dict(histograms or {}), kept, lost)
 
 
-def _check_fraction(quantity: Quantity, record: Floats) -> None:
+def _existing(sizes: Mapping[str, Floats], blank: Floats | None) -> dict[str, NDArray[np.bool_]]:
+    """Return the layers where each tensor is recorded, of those that are at any."""
+    starts = {name: r.ALL_TENSORS[name] + r.SQUARE for name in sizes}
+    tensors = {} if blank is None else {name: np.isfinite(blank[:, column]) for name, column in starts.items()}
+    return {name: layers for name, layers in tensors.items() if layers.any()}
+
+
+def _check_fraction(quantity: Quantity, record: Any) -> None:
     """Refuse a user's own fraction that is none."""
     if quantity.function is not None and quantity.kind == "fraction":
         values = record[..., quantity.columns[0]]
@@ -197,12 +225,19 @@ def _check_fraction(quantity: Quantity, record: Floats) -> None:
             )
 
 
-_Columns = tuple[int, int, int, int]  # of a group: see kernels/sums.py
+Columns = tuple[int, int, int, int]  # of a group: see kernels/sums.py
 
 
-def _columns(quantities: tuple[Quantity, ...]) -> dict[str, _Columns]:
+def columns_of_groups(
+    quantities: tuple[Quantity, ...], sizes: Mapping[str, Floats], blank: Floats | None
+) -> dict[str, Columns]:
+    """Return the columns of each group to be summed; of tensors that only exist, for the nets that are lost."""
+    return {name: _tensor_columns(name, 0) for name in _existing(sizes, blank)} | _columns(quantities)
+
+
+def _columns(quantities: tuple[Quantity, ...]) -> dict[str, Columns]:
     """Return the columns of each group that is summed as it was recorded."""
-    columns: dict[str, _Columns] = {}
+    columns: dict[str, Columns] = {}
     for quantity in quantities:
         group = quantity.group
         if quantity.kind not in ("fraction", "value"):
@@ -219,36 +254,62 @@ def numbers_of_groups(quantities: tuple[Quantity, ...]) -> dict[str, int]:
     return norms | {group: columns[compiled.NUMBERS] for group, columns in _columns(quantities).items()}
 
 
-def _tensor_columns(name: str, order: int) -> _Columns:
+def _tensor_columns(name: str, order: int) -> Columns:
     start = r.ALL_TENSORS[name]
     return start, order, start + r.EXPONENT, start + r.SQUARE
 
 
 @dataclass(frozen=True)
-class _Found:
+class Found:
+    """Of the groups of a record: moments; of tensors also tails, and the nets that are lost."""
+
     moments: dict[str, Moments]
     tails: dict[str, Integers]
     lost: dict[str, Integers]
 
 
-def _sum_groups(record: Floats, columns: dict[str, _Columns]) -> _Found:
-    """Return the moments of each group of columns; of a tensor's, also its tail and the nets that are lost."""
-    nets, layers, _ = record.shape
+@dataclass(frozen=True)
+class Parts:
+    """The sums of a record's groups as arrays: what `kernels.sums.sum_record` writes, in its order and shapes.
+
+    Only the rows of tails that are used are here, and there may be more numbers than a group has.
+    """
+
+    count: Integers
+    mean: Floats
+    comoment: Floats
+    exponent: Integers
+    lost: Integers
+    tails: list[Integers]
+
+
+SumTable = Callable[[Any, Integers], Parts]  # of a record and its groups (groups, 4), on the device where it lies
+
+
+def sum_groups(record: Any, columns: Mapping[str, Columns], sum_table: SumTable) -> Found:
+    """Return the sums of each group of columns of a record."""
     columns = dict(sorted(columns.items(), key=lambda item: item[1][compiled.SQUARE] == compiled.NO_COLUMN))
-    table = np.array(list(columns.values()), np.int64).reshape(-1, 4)
+    parts = sum_table(record, np.array(list(columns.values()), np.int64).reshape(-1, 4))
+    found = Found({}, {}, {})
+    for g, (name, (_, numbers, _, square)) in enumerate(columns.items()):
+        mean, comoment = parts.mean[g, :, :numbers].copy(), parts.comoment[g, :, :numbers, :numbers].copy()
+        found.moments[name] = Moments(parts.count[g], mean, comoment, parts.exponent[g])
+        if square != compiled.NO_COLUMN:
+            found.tails[name], found.lost[name] = parts.tails[g], parts.lost[g]
+    return found
+
+
+def _sum_table(record: Floats, table: Integers) -> Parts:
+    """Sum the groups of a record on the processor."""
+    nets, layers, _ = record.shape
     groups, most = len(table), int(table[:, compiled.NUMBERS].max(initial=1))
     count, exponent, lost = np.zeros((3, groups, layers), np.int64)
     mean, comoment = np.zeros((groups, layers, most)), np.zeros((groups, layers, most, most))
     tensors = int((table[:, compiled.SQUARE] != compiled.NO_COLUMN).sum())
     tails, rows = np.empty((tensors, nets * layers, 3), np.int64), np.zeros(tensors, np.int64)
     compiled.sum_record()(record, table, count, mean, comoment, exponent, lost, tails, rows)
-    found = _Found({}, {}, {})
-    for g, (name, (_, numbers, _, square)) in enumerate(columns.items()):
-        part = (count[g], mean[g, :, :numbers].copy(), comoment[g, :, :numbers, :numbers].copy(), exponent[g])
-        found.moments[name] = Moments(*part)
-        if square != compiled.NO_COLUMN:
-            found.tails[name], found.lost[name] = tails[g, : rows[g]].copy(), lost[g]
-    return found
+    used = [tail[:row].copy() for tail, row in zip(tails, rows, strict=True)]
+    return Parts(count, mean, comoment, exponent, lost, used)
 
 
 def pivots_of(quantity: Quantity, pivots: Floats) -> Floats:
@@ -256,13 +317,13 @@ def pivots_of(quantity: Quantity, pivots: Floats) -> Floats:
     return pivots if quantity.tensor == "activation" else np.zeros_like(pivots)
 
 
-def per_net(quantity: Quantity, record: Floats, *, sizes: Mapping[str, Floats], pivots: Floats) -> Floats:
+def per_net(quantity: Quantity, record: Any, *, sizes: Mapping[str, Floats], pivots: Floats) -> Floats:
     """Return a quantity of every net, (nets, layers); what one net's variance or kurtosis is, is within the net."""
     if quantity.log10_norm:
         log2 = _log2_mean_square(record, r.ALL_TENSORS[quantity.tensor])
         return 0.5 * blocks.LOG10_OF_2 * (log2 + np.log2(sizes[quantity.tensor]))
     if quantity.kind in ("fraction", "value"):
-        return record[..., quantity.columns[0]]
+        return np.asarray(record[..., quantity.columns[0]])
     tensor = r.ALL_TENSORS[quantity.tensor]
     exponents = np.nan_to_num(record[..., tensor + r.EXPONENT]).astype(np.int64)
     if quantity.kind == "mean_square":

@@ -1,4 +1,4 @@
-"""Plans run on a device: which it runs, and a chunk of nets after the other, in waves of as many as its memory holds."""
+"""Plans run on a device: which it runs, and chunks of nets in waves of as many as its memory holds."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Runner(Protocol):
         ...
 
     def run(self, first: int, record: Any, ask: Any) -> None:
-        """Write the record (nets, depth + 1, columns) of nets ``first``, ``first + 1``, ...; ``ask`` is the device's."""
+        """Write the record (nets, depth + 1, columns) of nets from ``first`` on; ``ask`` is the device's."""
         ...
 
 
@@ -75,8 +75,9 @@ def run(plan: Plan, chunks: Iterable[tuple[int, int]]) -> Generator[Sums]:
     DeviceError
         If there is no device, or it has no memory for one net.
     """
-    from stabsim.cuda import shim
     from stabsim.cuda.sums import summarize
+
+    from stabsim.cuda import shim
 
     shim.require()
     nets, task = runner(plan), plan.task
@@ -113,7 +114,7 @@ def nets_at_once(bytes_a_net: int, bytes_a_record: int, nets: int, free: int) ->
     if fit < 1:
         needed = bytes_a_net + nets * bytes_a_record
         raise DeviceError(
-            f"device='cuda' has {free / 2**20:.0f} MiB of memory to give, and one net with the records of a chunk needs "
-            f"{needed / 2**20:.0f} MiB: reduce widths, depth or batch"
+            f"device='cuda' has {free / 2**20:.0f} MiB of memory to give, and one net with the records of a chunk "
+            f"needs {needed / 2**20:.0f} MiB: reduce widths, depth or batch"
         )
     return min(nets, fit)

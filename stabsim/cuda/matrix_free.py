@@ -1,8 +1,8 @@
 """The matrix-free sampler for one sample a net, on a device.
 
-Up to `WIDEST` units, a net has a block of threads, which goes through all of its layers by itself. Wider nets have many,
-and each step of a layer is two launches: of the parts, and of what follows from their sums. Which it is depends on the
-widths alone, so that the bits do not depend on how many nets there are, or on the card.
+Up to `WIDEST` units, a net has a block of threads, which goes through all of its layers by itself. Wider nets have
+many, and each step of a layer is two launches: of the parts, and of what follows from their sums. Which it is depends
+on the widths alone, so that the bits do not depend on how many nets there are, or on the card.
 """
 
 from __future__ import annotations
@@ -105,7 +105,6 @@ def _whole_kernel(each: Steps) -> Kernel:
     return simulate_nets
 
 
-
 def _gains_kernel() -> Kernel:
     @shim.kernel
     def record_gains(first, seed, l, problem, given, ask, place):
@@ -160,7 +159,7 @@ class OneSample:
         return 8 * (len(self._plan.widths) * numbers + self._parts * (self._plan.blank.shape[1] + MORE) + 4)
 
     def run(self, first: int, record: shim.Array, ask: Any) -> None:
-        """Write the record (nets, depth + 1, columns) of nets ``first``, ``first + 1``, ...; ``ask`` is the device's."""
+        """Write the record (nets, depth + 1, columns) of nets from ``first`` on; ``ask`` is the device's."""
         place = self._place(record)
         words = draws.words_of(self._plan.task.dtype)
         nets, threads = record.shape[0], threads_for(draws.groups_of(min(self._widest, int(m.BLOCK)), words))

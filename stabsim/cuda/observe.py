@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from stabsim.cuda import shim
-from stabsim.cuda.shim import cuda
-from stabsim.cuda.shim import as_matrix
+from stabsim.cuda.shim import as_matrix, cuda
 
 
 @shim.device

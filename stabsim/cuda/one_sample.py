@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+
 from stabsim.cuda import shim
 from stabsim.kernels import blocks, layer
 from stabsim.kernels import matrix_free as m
@@ -181,4 +182,3 @@ def finish_back(net, l):
 def finish_input_back(net, l):
     """Record what is wanted of the gradient by the input."""
     layer.finish_input_gradient(net.record[0], net.problem.widths[0], np.int64(net.gradient[2]))
-

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
@@ -32,8 +32,9 @@ SPARED = 0.9  # of the free memory is taken at most
 if importlib.util.find_spec("numba_cuda") is None:
     raise DeviceError(f"device='cuda' needs numba-cuda: {INSTALL}")
 
-from numba import cuda  # noqa: E402
+from numba import cuda as cuda  # noqa: E402
 
+_INLINED = {} if SIMULATED else {"forceinline": True}  # an option that the simulator does not know
 Array = Any  # of CuPy, or of NumPy where the device is simulated
 
 
@@ -62,16 +63,22 @@ def require() -> None:
     if xp is None:
         raise DeviceError(f"device='cuda' needs CuPy: {INSTALL}")
     try:
-        found = cuda.current_context().device
-        capability, name = tuple(found.compute_capability), found.name
+        capability = tuple(cuda.current_context().device.compute_capability)
     except Exception as error:  # of the driver, whose classes depend on what is missing
         raise DeviceError(f"device='cuda': no GPU can be used ({' '.join(str(error).split())})") from error
     if capability < OLDEST:
-        named = name.decode() if isinstance(name, bytes) else str(name)
         raise DeviceError(
-            f"device='cuda': {named} has compute capability {capability[0]}.{capability[1]}, and {OLDEST[0]}."
-            f"{OLDEST[1]} is needed"
+            f"device='cuda': {name()} has compute capability {capability[0]}.{capability[1]}, and "
+            f"{OLDEST[0]}.{OLDEST[1]} is needed"
         )
+
+
+def name() -> str:
+    """Return what the device is called."""
+    if SIMULATED:
+        return "simulator"
+    found = cuda.current_context().device.name
+    return found.decode() if isinstance(found, bytes) else str(found)
 
 
 def free_memory() -> int:
@@ -126,8 +133,7 @@ def synchronize() -> None:
 
 def device(function: Callable[..., Any]) -> Any:
     """Make a function that kernels call, and that may call ``cuda``: what calls nothing of it is an `atom`."""
-    options = {} if SIMULATED else {"forceinline": True}
-    return cuda.jit(function, device=True, **options)
+    return cuda.jit(function, device=True, **_INLINED)
 
 
 def compiled(function: Any) -> Any:
@@ -144,8 +150,10 @@ class Kernel:
 
     def __call__(self, blocks: int | tuple[int, int], threads: int, *arguments: Any, shared: int = 0) -> None:
         """Launch it, with so many bytes of shared memory in each block."""
-        if math.prod(np.atleast_1d(blocks)) > 0:
-            self._compiled[blocks, threads, 0, shared](*map(_launched, arguments))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # few nets leave a device idle: so be it
+            configured = self._compiled[blocks, threads, 0, shared]
+        configured(*map(_launched, arguments))
 
 
 def kernel(function: Callable[..., None]) -> Kernel:

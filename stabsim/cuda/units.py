@@ -26,13 +26,12 @@ from stabsim.cuda.one_sample import (
     finish_scale,
     projection_exponent,
 )
-from stabsim.cuda.shim import cuda
+from stabsim.cuda.shim import as_matrix, cuda, stretch
 from stabsim.kernels import blocks, inputs, layer, philox, statistics
 from stabsim.kernels import matrix_free as m
 from stabsim.kernels import record as r
 from stabsim.kernels.compile import atom
 from stabsim.kernels.matrix_free import BLOCK, REGIME, SCALE
-from stabsim.cuda.shim import as_matrix, stretch
 
 TILE = philox.TILE  # positions that start a tile in both precisions are its multiples
 
@@ -64,7 +63,6 @@ def steps(dtype: np.dtype[Any], activation: Any, own: Any, bias_law: str, column
     real, words = draws.real_of(dtype), draws.words_of(dtype)
     groups = np.int64(BLOCK // words)  # of a block
     size_of_row = columns + MORE
-    last_column = columns - r.COLUMNS  # the user's own stand behind
     draw_normals, draw_bias = draws.group_law("normal", dtype), draws.group_law(bias_law, dtype)
     activation, own = shim.compiled(activation), shim.compiled(own)
     observe = observer(own)

@@ -1,0 +1,114 @@
+"""Kernels without a GPU: which ones a run launches, with what, and their PTX as NVVM compiles it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import numba
+import numpy as np
+import pytest
+
+pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
+
+from stabsim.cuda import shim
+
+CAPABILITIES = ((8, 0), (9, 0))  # A100, H100
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A kernel, and what it is launched with."""
+
+    kernel: shim.Kernel
+    arguments: tuple[Any, ...]
+    blocks: int | tuple[int, int]
+    threads: int
+    shared: int
+
+    @property
+    def name(self) -> str:
+        return self.kernel.function.__qualname__
+
+    @property
+    def signature(self) -> tuple[Any, ...]:
+        """Return Numba's types of the arguments, which decide what is compiled."""
+        return tuple(map(numba.typeof, self.arguments))
+
+
+class _NumPy(SimpleNamespace):
+    """NumPy, with what `shim` takes of CuPy besides."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(np, name)
+
+
+def _array_library() -> _NumPy:
+    pool = SimpleNamespace(free_bytes=lambda: 0)
+    runtime = SimpleNamespace(memGetInfo=lambda: (2**30, 2**30))
+    stream = SimpleNamespace(synchronize=lambda: None)
+    return _NumPy(
+        asnumpy=np.array,
+        get_default_memory_pool=lambda: pool,
+        cuda=SimpleNamespace(runtime=runtime, get_current_stream=lambda: stream),
+    )
+
+
+def launches(run: Callable[[], Any]) -> list[Launch]:
+    """Return what a run launches, in its order: NumPy keeps the arrays, and no kernel is executed."""
+    seen: list[Launch] = []
+
+    def record(kernel: shim.Kernel, blocks: Any, threads: int, *arguments: Any, shared: int = 0) -> None:
+        seen.append(Launch(kernel, arguments, blocks, threads, shared))
+
+    with (
+        mock.patch.object(shim, "xp", _array_library()),
+        mock.patch.object(shim, "require"),
+        mock.patch.object(shim.Kernel, "__call__", record),
+    ):
+        run()
+    return seen
+
+
+def each_once(seen: list[Launch]) -> list[Launch]:
+    """Return the launches that differ in what has to be compiled for them."""
+    return list({(id(launch.kernel), launch.signature): launch for launch in seen}.values())
+
+
+def compile_to_ptx(kernel: shim.Kernel, arguments: tuple[Any, ...], capability: tuple[int, int]) -> str:
+    """Return a kernel's PTX for arguments as they are launched, and a compute capability."""
+    signature = tuple(map(numba.typeof, arguments))
+    with _device(capability):
+        text, _ = shim.cuda.compile(kernel.function, signature, device=False, abi="numba", cc=capability, output="ptx")
+    return str(text)
+
+
+@contextlib.contextmanager
+def _device(capability: tuple[int, int]) -> Iterator[None]:
+    """Stand in for the GPU that numba-cuda asks what to compile its device functions for."""
+    found = SimpleNamespace(compute_capability=capability)
+    with mock.patch("numba.cuda.dispatcher.get_current_device", return_value=found):
+        yield
+
+
+@functools.cache
+def reason_against() -> str:
+    """Return why nothing can be compiled here, in one line, or nothing."""
+    try:
+        from numba.cuda.cudadrv import nvvm
+
+        nvvm.NVVM()
+    except Exception as error:  # of the library: whatever its loader says
+        return f"NVVM cannot be loaded ({' '.join(str(error).split())[:200]}): no kernel can be compiled"
+    return ""
+
+
+def require_nvvm() -> None:
+    """Skip the test at hand, with the reason, where nothing can be compiled."""
+    if reason := reason_against():
+        pytest.skip(reason)

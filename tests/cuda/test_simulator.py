@@ -1,0 +1,50 @@
+"""The tests of ``simulated_*.py``: in Numba's simulator, which is asked for before Numba is imported."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+FILES = sorted(path.name for path in HERE.glob("simulated_*.py"))
+LIMIT = 280.0  # seconds
+TAIL = 6000  # characters of what it prints that are shown
+
+pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
+
+
+def simulated(file: Path) -> subprocess.CompletedProcess[str]:
+    """Run a file of tests in the simulator; NumPy warns there where numbers of a device overflow."""
+    command = [
+        sys.executable, "-W", "ignore::RuntimeWarning", "-m", "pytest", "-q", "--color=no",
+        "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "addopts=", "-o", "filterwarnings=",
+        "-o", "python_files=simulated_*.py", f"--rootdir={HERE.parents[1]}", str(file),
+    ]  # fmt: skip
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment["NUMBA_ENABLE_CUDASIM"] = "1"
+    return subprocess.run(
+        command, cwd=HERE.parents[1], env=environment, capture_output=True, text=True, timeout=LIMIT, check=False
+    )
+
+
+def assert_passed(run: subprocess.CompletedProcess[str]) -> None:
+    assert run.returncode == 0 and re.search(r"\b[1-9]\d* passed", run.stdout), (run.stdout + run.stderr)[-TAIL:]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_simulated(name: str) -> None:
+    assert_passed(simulated(HERE / name))
+
+
+@pytest.mark.parametrize("body", ["assert False", "import pytest; pytest.skip('here')"])
+def test_what_fails_or_runs_no_test_is_seen(body: str, tmp_path: Path) -> None:
+    """The twin of the test above."""
+    file = tmp_path / "simulated_wrong.py"
+    file.write_text(f"def test_wrong():\n    {body}\n")
+    with pytest.raises(AssertionError):
+        assert_passed(simulated(file))
