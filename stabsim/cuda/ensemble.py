@@ -75,9 +75,8 @@ def run(plan: Plan, chunks: Iterable[tuple[int, int]]) -> Generator[Sums]:
     DeviceError
         If there is no device, or it has no memory for one net.
     """
-    from stabsim.cuda.sums import summarize
-
     from stabsim.cuda import shim
+    from stabsim.cuda.sums import summarize
 
     shim.require()
     nets, task = runner(plan), plan.task

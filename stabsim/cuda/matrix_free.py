@@ -163,7 +163,8 @@ class OneSample:
         place = self._place(record)
         words = draws.words_of(self._plan.task.dtype)
         nets, threads = record.shape[0], threads_for(draws.groups_of(min(self._widest, int(m.BLOCK)), words))
-        seed, given = np.uint64(self._plan.task.seed), (self._problem, self._given, ask, place)
+        seed = np.uint64(self._plan.task.seed)
+        given = tuple(map(shim.launched, (self._problem, self._given, ask, place)))
         shared = shared_bytes(threads)
         if self._parts == 1:
             self._whole(nets, threads, np.int64(first), seed, *given, shared=shared)

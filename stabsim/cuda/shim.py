@@ -153,7 +153,7 @@ class Kernel:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # few nets leave a device idle: so be it
             configured = self._compiled[blocks, threads, 0, shared]
-        configured(*map(_launched, arguments))
+        configured(*map(launched, arguments))
 
 
 def kernel(function: Callable[..., None]) -> Kernel:
@@ -161,11 +161,11 @@ def kernel(function: Callable[..., None]) -> Kernel:
     return Kernel(function)
 
 
-def _launched(value: Any) -> Any:
-    """Return an argument as numba-cuda takes it."""
-    if not SIMULATED and hasattr(value, "__cuda_array_interface__"):
+def launched(value: Any) -> Any:
+    """Return an argument as kernels take it; `Kernel` does so, too, and what is launched often is better done once."""
+    if not SIMULATED and hasattr(value, "__cuda_array_interface__") and not hasattr(value, "__cuda_ndarray__"):
         return cuda.as_cuda_array(value, sync=False)
-    return _each(_launched, value)
+    return _each(launched, value)
 
 
 def _each(function: Callable[[Any], Any], value: Any) -> Any:

@@ -88,6 +88,30 @@ def compile_to_ptx(kernel: shim.Kernel, arguments: tuple[Any, ...], capability: 
     return str(text)
 
 
+def assemble(text: str, capability: tuple[int, int]) -> str:
+    """Return what the assembler says of a kernel's PTX, which becomes machine code: its stack, and what it spills.
+
+    Raises
+    ------
+    Exception
+        Of the library, if the assembler does not take it.
+    """
+    from cuda.bindings import nvjitlink
+
+    major, minor = capability
+    link = nvjitlink.create(3, [f"-arch=sm_{major}{minor}", "-verbose", "-Xptxas=-v"])
+    try:
+        code = text.encode() + b"\0"
+        nvjitlink.add_data(link, nvjitlink.InputType.PTX, code, len(code), "kernel")
+        nvjitlink.complete(link)
+        said = bytearray(nvjitlink.get_info_log_size(link))
+        nvjitlink.get_info_log(link, said)
+        assert nvjitlink.get_linked_cubin_size(link) > 0
+        return said.decode()
+    finally:
+        nvjitlink.destroy(link)
+
+
 @contextlib.contextmanager
 def _device(capability: tuple[int, int]) -> Iterator[None]:
     """Stand in for the GPU that numba-cuda asks what to compile its device functions for."""

@@ -18,15 +18,15 @@ TAIL = 6000  # characters of what it prints that are shown
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
 
 
-def simulated(file: Path) -> subprocess.CompletedProcess[str]:
-    """Run a file of tests in the simulator; NumPy warns there where numbers of a device overflow."""
+def run_tests(file: Path, *, simulated: bool) -> subprocess.CompletedProcess[str]:
+    """Run a file of tests, in the simulator or on a GPU; NumPy warns there where numbers of a device overflow."""
     command = [
         sys.executable, "-W", "ignore::RuntimeWarning", "-m", "pytest", "-q", "--color=no",
         "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "addopts=", "-o", "filterwarnings=",
         "-o", "python_files=simulated_*.py", f"--rootdir={HERE.parents[1]}", str(file),
     ]  # fmt: skip
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    environment["NUMBA_ENABLE_CUDASIM"] = "1"
+    environment["NUMBA_ENABLE_CUDASIM"] = str(int(simulated))
     return subprocess.run(
         command, cwd=HERE.parents[1], env=environment, capture_output=True, text=True, timeout=LIMIT, check=False
     )
@@ -38,7 +38,7 @@ def assert_passed(run: subprocess.CompletedProcess[str]) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_simulated(name: str) -> None:
-    assert_passed(simulated(HERE / name))
+    assert_passed(run_tests(HERE / name, simulated=True))
 
 
 @pytest.mark.parametrize("body", ["assert False", "import pytest; pytest.skip('here')"])
@@ -47,4 +47,4 @@ def test_what_fails_or_runs_no_test_is_seen(body: str, tmp_path: Path) -> None:
     file = tmp_path / "simulated_wrong.py"
     file.write_text(f"def test_wrong():\n    {body}\n")
     with pytest.raises(AssertionError):
-        assert_passed(simulated(file))
+        assert_passed(run_tests(file, simulated=True))
