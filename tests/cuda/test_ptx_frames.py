@@ -12,7 +12,7 @@ pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
 from stabsim import Initializer, Network
 from stabsim.arguments import make_task
 from stabsim.cuda import frames, orthogonal, outer, shim
-from stabsim.cuda.matrix_free_batch import matrix_free_batch
+from stabsim.cuda.matrix_free_batch import MatrixFreeBatch
 from stabsim.kernels import record as r
 from stabsim.plan import Plan
 from tests.cuda import ptx
@@ -33,7 +33,7 @@ def run_nets(law: str, dtype: Any) -> None:
     network = Network((5, 7, 6), "relu", Initializer(law), 0.0)
     plan = Plan(make_task(network, sampler="matrix_free", batch=3, precision=np.dtype(dtype).name))
     record = shim.empty((2, *plan.blank.shape), np.float64)
-    matrix_free_batch(plan).run(0, record, shim.to_device(plan.ask))
+    MatrixFreeBatch(plan).run(0, record, shim.to_device(plan.ask))
 
 
 def compile_all(seen: list[ptx.Launch], capability: tuple[int, int]) -> None:
@@ -55,7 +55,7 @@ def test_frames_and_zeros_compile(capability: tuple[int, int], dtype: Any) -> No
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("law", ["normal", "orthogonal"])
 def test_what_batches_without_weights_launch_compiles(law: str, dtype: Any) -> None:
-    """But for the kernels of `stabsim.cuda.layers`, which dense batches have too."""
+    """But for the kernels of layers, which dense batches have too."""
     ptx.require_nvvm()
     seen = ptx.each_once(ptx.launches(lambda: run_nets(law, dtype)))
     own = [launch for launch in seen if "<locals>" not in launch.name or "fill" in launch.name]
