@@ -23,6 +23,7 @@ from stabsim.kernels import blocks, philox
 from stabsim.kernels import record as r
 from stabsim.kernels.batch import DS, Z
 from stabsim.kernels.matrix_free_batch import unit_of_frames
+from stabsim.kernels.outer import WORD
 from stabsim.task import Task
 
 TOGETHER = SUMS // 2  # samples, with two sums each
@@ -247,7 +248,7 @@ def bytes_of_weights(plan: Plan) -> int:
     samples, columns, kinds = task.batch, spans(task), 1 + orthogonal(task)
     kept = sum(0 if in_place(task) else below for below, _ in columns) + sum(above for _, above in columns)
     room = (1 + 2 * kinds) * max(map(max, columns)) + samples * (len(columns) + 8 * kinds)
-    of_zeros = 8 * (-(-samples // outer.WORD)) * sum(max(columns)) if task.wanted[r.WEIGHT_GRADIENT_ZERO] else 0
+    of_zeros = 8 * (-(-samples // WORD)) * sum(max(columns)) if task.wanted[r.WEIGHT_GRADIENT_ZERO] else 0
     return task.dtype.itemsize * samples * (kept + room) + of_zeros
 
 
