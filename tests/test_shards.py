@@ -56,7 +56,7 @@ def test_threads_shards_kills_and_rivals_leave_the_same_results(call: Call) -> N
     assert (status, err) == (0, "") and out.splitlines() == [
         "timed: 3 files copied, 0 there already",
         "tiny: 8 files copied, 0 there already",
-        "verdicts and figures are made anew, with the --scale and --seed of the sources, by: "
+        "verdicts and figures are made anew, with the --scale, --seed and --device of the sources, by: "
         "stabsim run timed tiny --out merged",
     ]
     status, out, _ = call("run", "timed", "tiny", "--out", "merged")

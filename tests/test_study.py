@@ -293,7 +293,7 @@ def test_a_run_tells_what_it_does_in_order_and_returns_what_it_leaves(tmp_path: 
         yield note("chunk")
         told.append("end")
 
-    listener = Listener(note("stored"), simulating, note("measuring"), note("drawn"), note("judged"))
+    listener = Listener(note("placed"), note("stored"), simulating, note("measuring"), note("drawn"), note("judged"))
     verdict = Verdict("B06", "holds", 1.0, 0.9, 1.1)
     tiny = dataclasses.replace(
         study([Case(task(), 5000)], claims=("B06",), verdicts=lambda _: [verdict]),
@@ -301,11 +301,11 @@ def test_a_run_tells_what_it_does_in_order_and_returns_what_it_leaves(tmp_path: 
         measure=lambda scale: pandas.DataFrame({"seconds": [0.1]}),
     )
     first = run_study(tiny, out=tmp_path, listener=listener)
-    assert told == ["stored", "begin", "chunk", "chunk", "end", "measuring", "drawn", "judged"]
+    assert told == ["placed", "stored", "begin", "chunk", "chunk", "end", "measuring", "drawn", "judged"]
     assert first.verdicts == [verdict] and len(first.figures) == 4 and all(path.exists() for path in first.figures)
     before, told[:] = tree(tmp_path), []
     again = run_study(tiny, out=tmp_path, listener=listener)
-    assert told == ["stored", "begin", "end", "drawn", "judged"]
+    assert told == ["placed", "stored", "begin", "end", "drawn", "judged"]
     assert again.collected.table.equals(first.collected.table) and tree(tmp_path) == before
 
 

@@ -106,7 +106,7 @@ def in_unit(x, unit, largest, power):
     """Multiply by ``2**((unit - largest) * power)``, in one rounding; a unit is above the largest only where x is 0."""
     shift = min(unit - largest, 0.0) * power
     if shift < LOWEST_NORMAL:
-        return math.ldexp(x, np.int32(max(shift, ALL_BELOW)))
+        return math.ldexp(x, int(max(shift, ALL_BELOW)))
     return x * power_of_two(shift)
 
 
@@ -175,39 +175,43 @@ def add_products(work, g, layer, largest, mean, sums):
                     sums[p * (p + 1) // 2 + q] += apart[p] * apart[q]
 
 
+@shim.device
+def sum_found(work, g, layer, found, largest):
+    """Write the means of numbers in the largest unit, and the sums of their products about them."""
+    mean = cuda.shared.array(MOST, float64)
+    sums, products = cuda.local.array(MOST, float64), cuda.local.array(PAIRS, float64)
+    for p in range(MOST):
+        sums[p] = mean[p] = 0.0
+    add_numbers(work, g, layer, largest, sums)
+    block.add_up(sums, 0, MOST, mean)
+    for p in range(MOST):
+        sums[p] = mean[p] / max(found, 1)
+        if cuda.threadIdx.x == 0:
+            work.mean[g, layer, p] = sums[p]
+    for k in range(PAIRS):
+        products[k] = 0.0
+    add_products(work, g, layer, largest, sums, products)
+    block.add_up(products, 0, PAIRS, work.products[g, layer])
+
+
 @shim.kernel
 def sum_nets(work):
     """Sum a group at a layer: blocks are (layers, groups), groups side by side, since they read the same rows."""
     g, layer = cuda.blockIdx.x % work.groups.shape[0], cuda.blockIdx.x // work.groups.shape[0]
     seen = cuda.shared.array(COUNTS, int64)
-    mean = cuda.shared.array(MOST, float64)
     if cuda.threadIdx.x == 0:
-        for c in range(COUNTS):
-            seen[c] = -NOWHERE if c == UNIT else 0
-        for p in range(MOST):
-            mean[p] = 0.0
+        seen[FOUND] = seen[LOST] = 0
+        seen[UNIT] = -NOWHERE
     cuda.syncthreads()
     look(work, g, layer, seen)
     cuda.syncthreads()
-    largest = float64(seen[UNIT]) if seen[UNIT] > -NOWHERE else 0.0
-    sums = cuda.local.array(MOST, float64)
-    for p in range(MOST):
-        sums[p] = 0.0
-    add_numbers(work, g, layer, largest, sums)
-    block.add_up(sums, 0, MOST, mean)
+    unit = seen[UNIT] if seen[UNIT] > -NOWHERE else int64(0)
     if cuda.threadIdx.x == 0:
-        for p in range(MOST):
-            mean[p] /= float64(max(seen[FOUND], 1))
-            work.mean[g, layer, p] = mean[p]
-        work.counts[FOUND, g, layer] = seen[FOUND] if work.groups[g, NUMBERS] > 0 else 0
         work.counts[LOST, g, layer] = seen[LOST]
-        work.counts[UNIT, g, layer] = int64(largest)
-    cuda.syncthreads()
-    products = cuda.local.array(PAIRS, float64)
-    for k in range(PAIRS):
-        products[k] = 0.0
-    add_products(work, g, layer, largest, mean, products)
-    block.add_up(products, 0, PAIRS, work.products[g, layer])
+    if work.groups[g, NUMBERS] > 0:
+        if cuda.threadIdx.x == 0:
+            work.counts[FOUND, g, layer], work.counts[UNIT, g, layer] = seen[FOUND], unit
+        sum_found(work, g, layer, seen[FOUND], float64(unit))
 
 
 @shim.device
@@ -260,4 +264,6 @@ def write_norms(norms):
     for net in range(cuda.threadIdx.x, norms.record.shape[0], cuda.blockDim.x):
         for g in range(norms.groups.shape[0]):
             square, exponent = norms.groups[g, SQUARE], norms.groups[g, EXPONENT]
-            norms.out[net, layer, g] = log10_norm(norms.record, net, layer, square, exponent, norms.log2_sizes[g, layer])
+            norms.out[net, layer, g] = log10_norm(
+                norms.record, net, layer, square, exponent, norms.log2_sizes[g, layer]
+            )

@@ -75,7 +75,7 @@ def sum_table(record: shim.Array, table: Integers) -> Parts:
 def _blocks(groups: int, record: shim.Array) -> int:
     """Return the blocks for each group at each layer: none where there are no nets."""
     nets, layers, _ = record.shape
-    return groups * layers * min(nets, 1)
+    return int(groups * layers * min(nets, 1))
 
 
 def _tails(record: shim.Array, tensors: Integers) -> list[Integers]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,12 @@ from stabsim.arguments import make_task
 from stabsim.cuda import ensemble, shim
 from stabsim.devices import DeviceError
 from stabsim.plan import Plan
+from stabsim.running import run_study
+from stabsim.study import Case, Study
 
 NETWORK = stabsim.Network(widths=(20, 7, 9), activation="relu", weights="he_normal", bias_std=0.1)
 CUBE = stabsim.Quantity("activation", "mean_cube", "value", function=lambda z: z**3)
+NORMS = ("activation_log10_norm", "activation_gradient_log10_norm")
 
 
 def assert_same_tables(table: pandas.DataFrame, expected: pandas.DataFrame) -> None:
@@ -66,3 +70,14 @@ def test_too_little_memory_for_a_net_is_said(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(shim, "free_memory", lambda: 2**10)
     with pytest.raises(DeviceError, match=r"has 0 MiB .* one net .* needs \d+ MiB: reduce widths, depth or batch"):
         stabsim.simulate(NETWORK, nets=5, sampler="matrix_free", device="cuda")
+
+
+def test_a_study_of_both_devices_has_the_nets_of_one(tmp_path: Path) -> None:
+    normalized = make_task(stabsim.Network((5, 7, 7), "tanh", "glorot_normal", normalization="layer"), quantities=NORMS)
+    plain = make_task(NETWORK, sampler="matrix_free", quantities=NORMS)
+    cases = [Case(normalized, 3, {"kind": "normalized"}), Case(plain, 3, {"kind": "plain"})]
+    study = Study("tiny", "A tiny study", lambda scale: cases, lambda collected: [])
+    cpu, cuda = (run_study(study, out=tmp_path, device=device).collected.table for device in ("cpu", "cuda"))
+    np.testing.assert_allclose(cuda["estimate"], cpu["estimate"], rtol=1e-5, atol=1e-6)
+    same = cuda["estimate"].to_numpy() == cpu["estimate"].to_numpy()
+    assert same[cpu["kind"] == "normalized"].all() and not same[cpu["kind"] == "plain"].all()

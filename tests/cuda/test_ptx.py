@@ -9,8 +9,10 @@ import pytest
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
 
-from stabsim.cuda import shim
+from stabsim.cuda import shim, sums
 from stabsim.cuda.shim import cuda
+from stabsim.kernels import record as r
+from stabsim.quantities import PLAIN
 from tests.cuda import ptx
 
 
@@ -48,3 +50,21 @@ def test_launches_are_seen_and_compiled(capability: tuple[int, int]) -> None:
     (launch,) = ptx.each_once(seen)
     text = ptx.compile_to_ptx(launch.kernel, launch.arguments, capability)
     assert f".target sm_{capability[0]}{capability[1]}" in text and ".entry" in text
+
+
+@pytest.mark.parametrize("capability", ptx.CAPABILITIES)
+def test_sums_of_a_record_compile(capability: tuple[int, int]) -> None:
+    """What a thread adds up stays in its registers."""
+    ptx.require_nvvm()
+    quantities = tuple(q for q in PLAIN.values() if q.columns)
+    sizes = {tensor: np.ones(3) for tensor in r.TENSORS}
+
+    def run() -> None:
+        record = shim.zeros((2, 3, r.COLUMNS), np.float64)
+        sums.summarize(record, quantities, sizes=sizes, pivots=np.zeros(3), samples=quantities[:1])
+
+    seen = ptx.each_once(ptx.launches(run))
+    assert {launch.name for launch in seen} == {"sum_nets", "count_tails", "write_norms"}
+    for launch in seen:
+        text = ptx.compile_to_ptx(launch.kernel, launch.arguments, capability)
+        assert "ld.local" not in text and "st.local" not in text, launch.name
