@@ -155,8 +155,8 @@ def orthonormalize(rows: Array, start: int, c: Array) -> None:
 
 def _orthonormalize_panel(rows: Array, first: int, last: int, start: int, c: Array) -> None:
     threads = block.threads_for(rows.shape[2])
-    again = shim.empty((rows.shape[0], last - first), rows.dtype)
-    _orthonormalize(rows.shape[0], threads, Stack(rows, c, again), first, last, start, shared=block.shared_bytes(threads))
+    stack = Stack(rows, c, again=shim.empty((rows.shape[0], last - first), rows.dtype))
+    _orthonormalize(rows.shape[0], threads, stack, first, last, start, shared=block.shared_bytes(threads))
 
 
 def orthonormalize_random(rows: Array) -> None:

@@ -1,7 +1,7 @@
-"""The matrix-free sampler of batches on the device: what `kernels/matrix_free_batch.py` does net by net, W never formed.
+"""The matrix-free sampler of batches on the device: what `kernels/matrix_free_batch.py` does net by net.
 
-See there for the source, and for what is drawn of W. Frames are made by a block of threads a net, products by the
-library. Frames and projections of all layers are kept.
+W is never formed: see there for the source, and for what is drawn of it. Frames are made by a block of threads a net,
+products by the library. Frames and projections of all layers are kept.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from numba import float64
 from stabsim.cuda import frames, outer, shim
 from stabsim.cuda.batch import Batches, Wave
 from stabsim.cuda.matrices import SUMS, sum_up, total
+from stabsim.cuda.plans import Plan
 from stabsim.cuda.shim import Array, cuda
 from stabsim.cuda.weight_gradients import Factors, record_of_one_sample
 from stabsim.kernels import blocks, philox
 from stabsim.kernels import record as r
 from stabsim.kernels.batch import DS, Z
 from stabsim.kernels.matrix_free_batch import unit_of_frames
-from stabsim.plan import Plan
 from stabsim.task import Task
 
 TOGETHER = SUMS // 2  # samples, with two sums each
@@ -251,7 +251,15 @@ def bytes_of_weights(plan: Plan) -> int:
     return task.dtype.itemsize * samples * (kept + room) + of_zeros
 
 
-def matrix_free_batch(plan: Plan) -> Batches:
-    """Return the nets of a plan, W never formed."""
-    weights = OrthogonalWeights if orthogonal(plan.task) else GaussianWeights
-    return Batches(plan, weights, bytes_of_weights(plan))
+class MatrixFreeBatch(Batches):
+    """Nets of a plan, W never formed.
+
+    Parameters
+    ----------
+    plan : Plan
+        Of a task that the CPU's matrix-free sampler of batches runs, without features.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        weights = OrthogonalWeights if orthogonal(plan.task) else GaussianWeights
+        super().__init__(plan, weights, bytes_of_weights(plan))

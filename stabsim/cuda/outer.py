@@ -1,4 +1,4 @@
-"""What `stabsim.kernels.outer` records of dW = z^T ds of a batch, which is not formed: its zeros, and columns of one sign.
+"""What `stabsim.kernels.outer` records of dW = z^T ds of a batch without forming it: its zeros, and where signs agree.
 
 Which samples have a factor that is not zero is a pattern of bits, in words of 64 samples, for each unit. All counts are
 sums of integers, whatever the order; the signs of sums that nearly cancel depend on it, as they do on the processor.

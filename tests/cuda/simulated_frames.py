@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stabsim.cuda import frames, orthogonal
+from stabsim.cuda import frames, orthogonal, shim
 from stabsim.kernels import frames as cpu
 from stabsim.kernels import laws, philox
 
@@ -34,6 +34,13 @@ def on_processor(rows: np.ndarray, start: int, c: np.ndarray) -> None:
     cpu.orthonormalize(rows, start, c, np.empty(cpu.PANEL * (rows.shape[0] + rows.shape[1]), rows.dtype))
 
 
+def on_device(rows: np.ndarray, start: int, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the frames and C."""
+    stacks = shim.to_device(rows), shim.to_device(c)
+    frames.orthonormalize(stacks[0], start, stacks[1])
+    return shim.to_host(stacks[0]), shim.to_host(stacks[1])
+
+
 def tolerance(kind: str, dtype: type) -> float:
     """Return what may differ: that of nearly parallel rows is their rounding over sin of the angle between them."""
     return (300 if kind != "parallel" else 3e5) * float(np.finfo(dtype).eps)
@@ -54,7 +61,7 @@ def test_frames_are_those_of_the_processor(kind: str, nets: int, count: int, wid
     c = expected_c.copy()
     for net in range(nets):
         on_processor(expected[net], 0, expected_c[net])
-    frames.orthonormalize(rows, 0, c)
+    rows, c = on_device(rows, 0, c)
 
     known = min(count, width)  # of more rows than columns, what is left of the others is rounding
     bound = tolerance(kind, dtype)
@@ -80,7 +87,7 @@ def test_rows_are_added_to_a_frame(dtype: type) -> None:
     on_processor(rows[0, :3], 0, c[0, :3, :3].copy())
     expected, expected_c = rows.copy(), c.copy()
     on_processor(expected[0], 3, expected_c[0])
-    frames.orthonormalize(rows, 3, c)
+    rows, c = on_device(rows, 3, c)
     np.testing.assert_allclose(rows, expected, rtol=0, atol=tolerance("random", dtype))
     np.testing.assert_allclose(c, expected_c, rtol=0, atol=tolerance("random", dtype))
     assert not rows[0, 4].any()
@@ -91,7 +98,7 @@ def test_nothing_else_than_nan_comes_of_nan() -> None:
     rows[0, 1, 2] = np.nan
     expected, c = rows.copy(), np.zeros((1, 4, 4))
     on_processor(expected[0], 0, c[0].copy())
-    frames.orthonormalize(rows, 0, c)
+    rows, c = on_device(rows, 0, c)
     assert np.array_equal(np.isnan(rows), np.isnan(expected))
 
 
@@ -108,6 +115,7 @@ def test_semi_orthogonal_weights_are_those_of_the_processor(
         number = np.uint32(net)
         laws.law("normal", np.dtype(dtype))(weights[net], zero, seed, philox.WEIGHT, layer, number, dtype(1))
         laws.law("orthogonal", np.dtype(dtype))(expected[net], zero, seed, philox.WEIGHT, layer, number, scale)
-    orthogonal.make_semi_orthogonal(weights, float(scale))
+    made = shim.to_device(weights)
+    orthogonal.make_semi_orthogonal(made, float(scale))
     condition = 100 if fan_in == fan_out else 10
-    np.testing.assert_allclose(weights, expected, rtol=0, atol=condition * 100 * float(np.finfo(dtype).eps))
+    np.testing.assert_allclose(shim.to_host(made), expected, rtol=0, atol=condition * 100 * float(np.finfo(dtype).eps))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stabsim.cuda import outer
+from stabsim.cuda import outer, shim
 from stabsim.kernels import outer as cpu
 from stabsim.kernels import record as r
 
@@ -44,6 +44,7 @@ def test_zeros_and_signs_are_those_of_the_processor(
     for net in range(2):
         cpu.record_zeros(expected[net, 1], z[net], ds[net])
         cpu.record_one_signed_columns(expected[net, 1], z[net], ds[net])
-    outer.record_zeros(z, ds, record, 1, True)
+    found = shim.to_device(record)
+    outer.record_zeros(shim.to_device(z), shim.to_device(ds), found, 1, True)
     assert np.isfinite(expected[:, 1, COLUMNS[:3]]).all()
-    assert np.array_equal(record, expected, equal_nan=True)
+    assert np.array_equal(shim.to_host(found), expected, equal_nan=True)
