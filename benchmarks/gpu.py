@@ -77,19 +77,20 @@ def peers() -> dict[str, Peer]:
 def _drawing() -> Any:
     """Return the kernel of the limit: normals that go nowhere but into a sum."""
     from stabsim.cuda import draws, shim
+    from stabsim.cuda.shim import cuda
     from stabsim.kernels import philox
 
     draw = draws.group_law("normal", np.dtype(np.float32))
 
     @shim.kernel
-    def draw_only(sums):
-        out = shim.cuda.local.array(4, float32)
+    def draw_only(sums):  # type: ignore[no-untyped-def] # compiled
+        out = cuda.local.array(4, float32)
         total = float32(0)
-        first = shim.cuda.grid(1) * DRAWS
+        first = cuda.grid(1) * DRAWS
         for group in range(first, first + DRAWS):
             draw(out, group, np.uint64(1), philox.PROJECTION, np.uint32(0), np.uint32(0), float32(1))
             total += out[0] + out[1] + out[2] + out[3]
-        sums.numbers[0, shim.cuda.grid(1)] = total
+        sums.numbers[0, cuda.grid(1)] = total
 
     return draw_only
 
@@ -162,10 +163,9 @@ def main() -> int:
     table.to_csv(arguments.out / "benchmark_gpu.csv", index=False)
     print("| depth, width, batch | contestant | nets a second | over this CPU | over the best peer | of the limit |")
     print("|---|---|---|---|---|---|")
-    for row in table.itertuples():
-        ratios = (row.ratio_to_cpu, row.ratio_to_best_peer, row.share_of_limit)
+    for depth, width, batch, name, rate, *ratios in table.itertuples(index=False, name=None):
         cells = " | ".join("" if math.isnan(ratio) else f"{ratio:.2f}" for ratio in ratios)
-        print(f"| {row.depth}, {row.width}, {row.batch} | {row.contestant} | {row.nets_per_second:.0f} | {cells} |")
+        print(f"| {depth}, {width}, {batch} | {name} | {rate:.0f} | {cells} |")
     return 0
 
 

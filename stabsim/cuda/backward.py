@@ -10,10 +10,10 @@ import numpy as np
 from numba import float64
 
 from stabsim.cuda import shim
-from stabsim.cuda.block import add_up
+from stabsim.cuda.block import add_up, total
 from stabsim.cuda.draws import real_of
 from stabsim.cuda.looking import see_gradient
-from stabsim.cuda.matrices import scale, share_out, total
+from stabsim.cuda.matrices import scale, share_out
 from stabsim.cuda.observe import observer
 from stabsim.cuda.shim import cuda
 from stabsim.kernels import gains, layer, statistics
@@ -54,7 +54,7 @@ def backward_kernel(dtype: np.dtype[Any], own: Any, columns: int) -> shim.Kernel
         add_up(own, r.ACTIVATION_GRADIENT_ZERO, r.WEIGHT_GRADIENT_ZERO, out)
         add_up(own, r.PREACTIVATION_GRADIENT_SHUT, r.PREACTIVATION_GRADIENT_DEAD_SAMPLE, out)
         add_up(own, r.COLUMNS, columns, out)
-        shift = layer.far_from_one(total(squares, place.sums[net]) / dz.size)
+        shift = layer.far_from_one(total(squares) / dz.size)
         if shift != 0:
             scale(ds, -shift)
         if cuda.threadIdx.x == 0:

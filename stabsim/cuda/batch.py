@@ -164,8 +164,8 @@ class Batches:
             regimes=shim.empty((nets, batch), np.int64),
             sums=shim.empty((nets, SUMS), np.float64),
         )
-        place.exponents[:, cpu.Z, 0] = plan.given.input_exponent
-        place.exponents[:, cpu.DZ, layers - 1] = plan.given.gradient_exponent
+        place.exponents[:, int(cpu.Z), 0] = plan.given.input_exponent
+        place.exponents[:, int(cpu.DZ), layers - 1] = plan.given.gradient_exponent
         place.stops[...] = blocking.NOWHERE
         return Wave(
             plan=plan, first=first, nets=nets, problem=self._problem, ask=ask, place=place,

@@ -6,6 +6,7 @@ import numpy as np
 
 from stabsim.cuda import shim
 from stabsim.cuda.batch import Batches, Wave
+from stabsim.cuda.orthogonal import make_semi_orthogonal
 from stabsim.cuda.plans import Plan
 from stabsim.cuda.weight_gradients import Factors, Formed, record_formed, record_of_one_sample
 from stabsim.kernels import philox
@@ -31,7 +32,11 @@ class DenseWeights:
         """Draw W."""
         wave, w = self._wave, self._weights(l)
         law, scale = wave.plan.task.network.weights.law, wave.plan.problem.weight_scale[l]
-        wave.draw(law, w, philox.WEIGHT, l, scale)
+        if law == "orthogonal":
+            wave.draw("normal", w, philox.WEIGHT, l, 1)
+            make_semi_orthogonal(w, float(scale))
+        else:
+            wave.draw(law, w, philox.WEIGHT, l, scale)
 
     def factors(self, l: int) -> tuple[shim.Array, shim.Array]:
         """Return z and W."""
@@ -63,7 +68,8 @@ def bytes_of_weights(plan: Plan, kept: bool) -> int:
     task = plan.task
     sizes = [fan_in * fan_out for fan_in, fan_out in task.network.fans]
     formed = task.weight_gradients and task.batch > 1
-    return task.dtype.itemsize * ((sum(sizes) if kept else max(sizes)) + formed * max(sizes))
+    copied = task.network.weights.law == "orthogonal"
+    return task.dtype.itemsize * ((sum(sizes) if kept else max(sizes)) + (formed + copied) * max(sizes))
 
 
 class Dense(Batches):

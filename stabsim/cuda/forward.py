@@ -14,10 +14,10 @@ import numpy as np
 from numba import float64
 
 from stabsim.cuda import shim
-from stabsim.cuda.block import add_up
+from stabsim.cuda.block import add_up, total
 from stabsim.cuda.draws import real_of
 from stabsim.cuda.looking import finish_z, see_activation, see_derivative
-from stabsim.cuda.matrices import SUMS, TOGETHER, dead_parts, scale, share_out, sum_up, total, write_zeros
+from stabsim.cuda.matrices import SUMS, TOGETHER, dead_parts, scale, share_out, sum_up, write_zeros
 from stabsim.cuda.observe import observer
 from stabsim.cuda.shim import as_matrix, cuda
 from stabsim.kernels import blocks, layer, statistics
@@ -84,17 +84,17 @@ def forward_kernel(dtype: np.dtype[Any], activation: Any, own: Any, columns: int
         own, sums = cuda.local.array(SUMS, float64), place.sums[net]
         samples, width = here.s.shape[1], here.s.shape[2]
         all_squares, all_below, all_above = 0.0, 0.0, 0.0
-        own[SUMS - 1] = 0.0
+        for c in range(SUMS):
+            own[c] = 0.0
         for start in range(0, samples, TOGETHER):
-            for p in range(TOGETHER):
+            for p in range(min(TOGETHER, samples - start)):  # not unrolled, as in `mean_correlation`
                 squares, below, above = 0.0, 0.0, 0.0
-                if start + p < samples:
-                    for j in range(cuda.threadIdx.x, width, cuda.blockDim.x):
-                        load(here, net, start + p, j, biased, exponent, s, b)
-                        seen = blocks.totals(s)
-                        squares += seen[1]
-                        below += seen[3]
-                        above += seen[4]
+                for j in range(cuda.threadIdx.x, width, cuda.blockDim.x):
+                    load(here, net, start + p, j, biased, exponent, s, b)
+                    seen = blocks.totals(s)
+                    squares += seen[1]
+                    below += seen[3]
+                    above += seen[4]
                 own[3 * p] = squares
                 own[3 * p + 1] = below
                 own[3 * p + 2] = above
@@ -148,10 +148,10 @@ def forward_kernel(dtype: np.dtype[Any], activation: Any, own: Any, columns: int
         add_up(own, r.ACTIVATION_ZERO, r.ACTIVATION_GRADIENT_ZERO, out)
         add_up(own, r.COLUMNS, columns, out)
         zeros, zeros_of_d = out[r.ACTIVATION_ZERO], out[r.DERIVATIVE_ZERO]
-        squares = total(squares, place.sums[net])
+        squares = total(squares)
         rows, lines = 0.0, 0.0
         if zeros_of_d > 0:
-            rows, lines = dead_parts(d, place.marks[net], place.sums[net])
+            rows, lines = dead_parts(d, place.marks[net])
         if cuda.threadIdx.x == 0:
             blocks.finish_powers(out, r.PREACTIVATION, z.size, s_exponent)
             blocks.finish_powers(out, r.DERIVATIVE, d.size, np.int64(0))

@@ -34,7 +34,7 @@ def finish_z(net, l, ask, place, z, zeros, exponent):
     if correlated:
         correlation = mean_correlation(z, place.sums[net])
     if zeros > 0:
-        rows, columns = dead_parts(z, place.marks[net], place.sums[net])
+        rows, columns = dead_parts(z, place.marks[net])
     if cuda.threadIdx.x == 0:
         blocks.finish_powers(out, r.ACTIVATION, z.size, exponent)
         if wanted[r.ACTIVATION_ZERO]:
@@ -50,7 +50,7 @@ def see_activation(net, l, place, z):
     mark(z, marks[ROWS], marks[LINES])
     for i in range(cuda.threadIdx.x, z.shape[0], cuda.blockDim.x):
         blocking.note_activation(runs, l, i, marks[ROWS, i] == 0)
-    dead = count_unmarked(marks[ROWS], z.shape[0], place.sums[net])
+    dead = count_unmarked(marks[ROWS], z.shape[0])
     if cuda.threadIdx.x == 0:
         place.record[net, l, r.ACTIVATION_DEAD_NET] += dead == z.shape[0]
 
@@ -58,7 +58,7 @@ def see_activation(net, l, place, z):
 @shim.device
 def see_derivative(net, l, place, d):
     """Record whether a layer's f' is zero everywhere."""
-    rows, _ = dead_parts(d, place.marks[net], place.sums[net])
+    rows, _ = dead_parts(d, place.marks[net])
     if cuda.threadIdx.x == 0:
         place.record[net, l, r.DERIVATIVE_DEAD_NET] += rows == d.shape[0]
 
@@ -74,7 +74,7 @@ def see_gradient(net, l, ask, place, d, ds, row):
     for i in range(cuda.threadIdx.x, ds.shape[0], cuda.blockDim.x):
         blocking.note_gradient(row, runs, stops, l, i, marks[MORE_ROWS, i] == 0, marks[ROWS, i] == 0)
     add_up(row, r.PREACTIVATION_GRADIENT_DEAD_SAMPLE, r.WEIGHT_GRADIENT_GAIN, out)
-    columns = count_unmarked(marks[LINES], ds.shape[1], place.sums[net])
+    columns = count_unmarked(marks[LINES], ds.shape[1])
     if cuda.threadIdx.x == 0:
         blocking.finish_gradient(out, ds.shape[0])
         if ask.wanted[r.PREACTIVATION_GRADIENT_DEAD_UNIT]:

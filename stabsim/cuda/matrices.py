@@ -7,7 +7,7 @@ import math
 from numba import float64
 
 from stabsim.cuda import shim
-from stabsim.cuda.block import COLUMNS, WARP, add_up
+from stabsim.cuda.block import COLUMNS, WARP, add_up, total
 from stabsim.cuda.shim import cuda
 from stabsim.kernels import blocks
 from stabsim.kernels.compile import atom
@@ -44,17 +44,6 @@ def sum_up(own, sums):
 
 
 @shim.device
-def total(value, sums):
-    """Return the sum of a number of each thread, to all threads."""
-    own = cuda.local.array(SUMS, float64)
-    for i in range(SUMS):
-        own[i] = 0.0
-    own[0] = value
-    sum_up(own, sums)
-    return sums[0]
-
-
-@shim.device
 def clear(marks, size):
     """Take away the first marks."""
     cuda.syncthreads()
@@ -80,20 +69,19 @@ def mark(matrix, rows, columns):
 
 
 @shim.device
-def count_unmarked(marks, size, sums):
+def count_unmarked(marks, size):
     """Return how many of the first marks are not set."""
     count = 0.0
     for i in range(cuda.threadIdx.x, size, cuda.blockDim.x):
         count += 1.0 if marks[i] == 0 else 0.0
-    return total(count, sums)
+    return total(count)
 
 
 @shim.device
-def dead_parts(matrix, marks, sums):
+def dead_parts(matrix, marks):
     """Return how many rows and how many columns are all 0."""
     mark(matrix, marks[ROWS], marks[LINES])
-    rows = count_unmarked(marks[ROWS], matrix.shape[0], sums)
-    return rows, count_unmarked(marks[LINES], matrix.shape[1], sums)
+    return count_unmarked(marks[ROWS], matrix.shape[0]), count_unmarked(marks[LINES], matrix.shape[1])
 
 
 @shim.device
@@ -111,16 +99,16 @@ def mean_correlation(matrix, sums):
     own = cuda.local.array(SUMS, float64)
     pairs = matrix.shape[0] // 2
     cosines, number = 0.0, 0
-    own[SUMS - 1] = 0.0
+    for c in range(SUMS):
+        own[c] = 0.0
     for start in range(0, pairs, TOGETHER):
-        for p in range(TOGETHER):
+        for p in range(min(TOGETHER, pairs - start)):  # not unrolled: kernels would become long
             xx, xy, yy = 0.0, 0.0, 0.0
-            if start + p < pairs:
-                for j in range(cuda.threadIdx.x, matrix.shape[1], cuda.blockDim.x):
-                    x, y = float64(matrix[2 * (start + p), j]), float64(matrix[2 * (start + p) + 1, j])
-                    xx += x * x
-                    xy += x * y
-                    yy += y * y
+            for j in range(cuda.threadIdx.x, matrix.shape[1], cuda.blockDim.x):
+                x, y = float64(matrix[2 * (start + p), j]), float64(matrix[2 * (start + p) + 1, j])
+                xx += x * x
+                xy += x * y
+                yy += y * y
             own[3 * p] = xx
             own[3 * p + 1] = xy
             own[3 * p + 2] = yy

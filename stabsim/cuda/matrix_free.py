@@ -156,7 +156,7 @@ class OneSample:
     def bytes_a_net(self) -> int:
         """Return what a net takes beside its record."""
         numbers = m.STATE + m.BUFFERS + 2 * self._blocks + 1
-        return 8 * (len(self._plan.widths) * numbers + self._parts * (self._plan.blank.shape[1] + MORE) + 4)
+        return 8 * int(len(self._plan.widths) * numbers + self._parts * (self._plan.blank.shape[1] + MORE) + 4)
 
     def run(self, first: int, record: shim.Array, ask: Any) -> None:
         """Write the record (nets, depth + 1, columns) of nets from ``first`` on; ``ask`` is the device's."""

@@ -15,7 +15,8 @@ from numba import float64
 
 from stabsim.cuda import frames, outer, shim
 from stabsim.cuda.batch import Batches, Wave
-from stabsim.cuda.matrices import SUMS, sum_up, total
+from stabsim.cuda.block import total
+from stabsim.cuda.matrices import SUMS, sum_up
 from stabsim.cuda.plans import Plan
 from stabsim.cuda.shim import Array, cuda
 from stabsim.cuda.weight_gradients import Factors, record_of_one_sample
@@ -69,7 +70,7 @@ def record_norm(l, place, norm):
     """Record the mean square of dW = z^T ds; its norm is that of C^T M, z and ds being C and M times frames."""
     net = cuda.blockIdx.x
     z, ds, out, sums = norm.z[net], norm.ds[net], place.record[net, l], place.sums[net]
-    squares = total(squares_of(norm.product[net]), sums)
+    squares = total(squares_of(norm.product[net]))
     mean = total_of(z, ds, sums)
     if cuda.threadIdx.x == 0:
         out[r.WEIGHT_GRADIENT + r.M1] = mean

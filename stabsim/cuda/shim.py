@@ -181,11 +181,11 @@ def _each(function: Callable[[Any], Any], value: Any) -> Any:
     return type(value)(*map(function, value)) if isinstance(value, tuple) and hasattr(value, "_fields") else value
 
 
-def _stretch(vector: Array, first: int, size: int) -> Array:
+def _stretch(vector: Array, first: Any, size: Any) -> Array:
     return vector[first : first + size]
 
 
-def _as_matrix(vector: Array, rows: int, columns: int) -> Array:
+def _as_matrix(vector: Array, rows: Any, columns: Any) -> Array:
     return vector.reshape(rows, columns)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba import float64
 
 from stabsim.cuda import draws, shim
 from stabsim.cuda.block import add_up
@@ -34,6 +35,12 @@ from stabsim.kernels.compile import atom
 from stabsim.kernels.matrix_free import BLOCK, REGIME, SCALE
 
 TILE = philox.TILE  # positions that start a tile in both precisions are its multiples
+
+
+@atom
+def front(values, size):
+    """Return the first of a thread's values."""
+    return stretch(values, np.int64(0), size)
 
 
 @atom
@@ -86,8 +93,8 @@ def steps(dtype: np.dtype[Any], activation: Any, own: Any, bias_law: str, column
             s[i] = p[i]
         if net.problem.bias_scale[l] != 0:
             draw_bias(b, group, net.seed, philox.BIAS, np.uint32(l), net.number, net.problem.bias_scale[l])
-            units = as_matrix(stretch(s, np.int64(0), size), np.int64(1), size)
-            layer.add_bias(units, stretch(b, np.int64(0), size), projection_exponent(net, l))
+            units = as_matrix(front(s, size), np.int64(1), size)
+            layer.add_bias(units, front(b, size), projection_exponent(net, l))
 
     @shim.device
     def inputs_of(net, group, size, z):
@@ -111,7 +118,7 @@ def steps(dtype: np.dtype[Any], activation: Any, own: Any, bias_law: str, column
         for group in range(start + part * cuda.blockDim.x + cuda.threadIdx.x, draws.groups_of(last, words), step):
             normals(numbers, group, net, purpose, l, 1.0)
             count = np.int64(draws.count_before(draws.place_of(group, words), last, words))
-            total += blocks.power_sums_2(stretch(numbers, np.int64(0), count), 0.0)[1]
+            total += blocks.power_sums_2(front(numbers, count), 0.0)[1]
         return total
 
     @atom
@@ -126,7 +133,7 @@ def steps(dtype: np.dtype[Any], activation: Any, own: Any, bias_law: str, column
     def scale_part(net, l, part, parts):
         """Sum the squares of all of g that semi-orthogonal W takes."""
         if net.problem.orthogonal:
-            row = cuda.local.array(size_of_row, draws.float64)
+            row = cuda.local.array(size_of_row, float64)
             for c in range(size_of_row):
                 row[c] = 0.0
             longer = max(net.problem.widths[l - 1], net.problem.widths[l])
@@ -138,7 +145,7 @@ def steps(dtype: np.dtype[Any], activation: Any, own: Any, bias_law: str, column
         """Sum up s, where how f is evaluated depends on its size."""
         problem = net.problem
         if net.exponents[m.S, l] != 0 and not problem.homogeneous:
-            row = cuda.local.array(size_of_row, draws.float64)
+            row = cuda.local.array(size_of_row, float64)
             p, s, b = cuda.local.array(words, real), cuda.local.array(words, real), cuda.local.array(words, real)
             for c in range(size_of_row):
                 row[c] = 0.0
@@ -147,15 +154,15 @@ def steps(dtype: np.dtype[Any], activation: Any, own: Any, bias_law: str, column
             for group in range(first + cuda.threadIdx.x, min(last, draws.groups_of(width, words)), cuda.blockDim.x):
                 size = units_of(group, width)
                 preactivations(net, l, group, size, p, s, b)
-                keep_totals(row, columns, blocks.totals(stretch(s, np.int64(0), size)))
+                keep_totals(row, columns, blocks.totals(front(s, size)))
             sum_more(net, part, row)
 
     @shim.device
     def forward_part(net, l, part, parts):
         """Run units forward."""
         problem, ask = net.problem, net.ask
-        row = cuda.local.array(size_of_row, draws.float64)
-        tie = cuda.local.array(2, draws.float64)
+        row = cuda.local.array(size_of_row, float64)
+        tie = cuda.local.array(2, float64)
         p, s, b = cuda.local.array(words, real), cuda.local.array(words, real), cuda.local.array(words, real)
         z, d, h = cuda.local.array(words, real), cuda.local.array(words, real), cuda.local.array(words, real)
         for c in range(size_of_row):
@@ -169,8 +176,8 @@ def steps(dtype: np.dtype[Any], activation: Any, own: Any, bias_law: str, column
             last = min((k + 1) * groups, draws.groups_of(width, words))
             for group in range(k * groups + cuda.threadIdx.x, last, cuda.blockDim.x):
                 size = units_of(group, width)
-                of_s, of_z = stretch(s, np.int64(0), size), stretch(z, np.int64(0), size)
-                of_d, of_h = stretch(d, np.int64(0), size), stretch(h, np.int64(0), size)
+                of_s, of_z = front(s, size), front(z, size)
+                of_d, of_h = front(d, size), front(h, size)
                 if l == 0:
                     inputs_of(net, group, size, z)
                     tie[0] += layer.add_input(row, ask.wanted, of_z, ask.pivots[l], z_exponent)
@@ -203,15 +210,13 @@ def steps(dtype: np.dtype[Any], activation: Any, own: Any, bias_law: str, column
         a, b = net.gradient[0], net.gradient[1]
         if not net.problem.orthogonal:
             a += b * net.ties[l, k, 0]
-        blocks.combine(
-            a, stretch(z, np.int64(0), size), b, stretch(h, np.int64(0), size), stretch(dz, np.int64(0), size)
-        )
+        blocks.combine(a, front(z, size), b, front(h, size), front(dz, size))
 
     @shim.device
     def back_part(net, l, part, parts):
         """Run units back."""
         problem, ask, depth = net.problem, net.ask, net.problem.widths.size - 1
-        row = cuda.local.array(size_of_row, draws.float64)
+        row = cuda.local.array(size_of_row, float64)
         p, s, b = cuda.local.array(words, real), cuda.local.array(words, real), cuda.local.array(words, real)
         z, d, h = cuda.local.array(words, real), cuda.local.array(words, real), cuda.local.array(words, real)
         dz, ds = cuda.local.array(words, real), cuda.local.array(words, real)
@@ -223,11 +228,11 @@ def steps(dtype: np.dtype[Any], activation: Any, own: Any, bias_law: str, column
             last = min((k + 1) * groups, draws.groups_of(width, words))
             for group in range(k * groups + cuda.threadIdx.x, last, cuda.blockDim.x):
                 size = units_of(group, width)
-                of_dz, of_ds = stretch(dz, np.int64(0), size), stretch(ds, np.int64(0), size)
-                of_d = stretch(d, np.int64(0), size)
+                of_dz, of_ds = front(dz, size), front(ds, size)
+                of_d = front(d, size)
                 preactivations(net, l, group, size, p, s, b)
                 layer.evaluate(
-                    regime, activation, problem.shape, stretch(s, np.int64(0), size), stretch(z, np.int64(0), size),
+                    regime, activation, problem.shape, front(s, size), front(z, size),
                     of_d, net.exponents[m.S, l],
                 )  # fmt: skip
                 if l < depth:
@@ -241,7 +246,7 @@ def steps(dtype: np.dtype[Any], activation: Any, own: Any, bias_law: str, column
                 observe(ask, row, statistics.ACTIVATION_GRADIENT, l, of_dz, exponent, width)
                 row[columns + SQUARED] += layer.pass_part_back(row, ask.wanted, of_dz, of_d, of_ds)
                 observe(ask, row, statistics.PREACTIVATION_GRADIENT, l, of_ds, exponent, width)
-                row[columns + ALONG] += blocks.dot(of_ds, stretch(p, np.int64(0), size))
+                row[columns + ALONG] += blocks.dot(of_ds, front(p, size))
                 if ask.weight_gradients:
                     keep_totals(row, columns, blocks.totals(of_ds))
         fan_in = problem.widths[l - 1]
@@ -258,7 +263,7 @@ def steps(dtype: np.dtype[Any], activation: Any, own: Any, bias_law: str, column
     def input_back_part(net, l, part, parts):
         """Sum up the gradient by the input."""
         ask, width = net.ask, net.problem.widths[0]
-        row = cuda.local.array(size_of_row, draws.float64)
+        row = cuda.local.array(size_of_row, float64)
         z, h, dz = cuda.local.array(words, real), cuda.local.array(words, real), cuda.local.array(words, real)
         for c in range(size_of_row):
             row[c] = 0.0
@@ -269,7 +274,7 @@ def steps(dtype: np.dtype[Any], activation: Any, own: Any, bias_law: str, column
                 inputs_of(net, group, size, z)
                 normals(h, group, net, philox.COMPLEMENT, 0, 1.0)
                 gradients(net, 0, k, size, z, h, dz)
-                of_dz = stretch(dz, np.int64(0), size)
+                of_dz = front(dz, size)
                 observe(ask, row, statistics.ACTIVATION_GRADIENT, 0, of_dz, np.int64(net.gradient[2]), width)
                 layer.add_input_gradient(row, ask.wanted, of_dz)
         add_up(row, r.ACTIVATION_GRADIENT, r.PREACTIVATION_GRADIENT, net.sums[part])

@@ -10,9 +10,9 @@ import numpy as np
 from numba import float64
 
 from stabsim.cuda import shim
-from stabsim.cuda.block import add_up
+from stabsim.cuda.block import add_up, total
 from stabsim.cuda.draws import real_of
-from stabsim.cuda.matrices import LINES, MORE_ROWS, ROWS, SUMS, clear, count_unmarked, share_out, sum_up, total
+from stabsim.cuda.matrices import LINES, MORE_ROWS, ROWS, SUMS, clear, count_unmarked, share_out, sum_up
 from stabsim.cuda.shim import cuda
 from stabsim.kernels import blocks, layer
 from stabsim.kernels import record as r
@@ -53,7 +53,7 @@ def mark_signs(dw, marks):
 def write_signs(out, dw, zeros, marks, sums):
     """Write the shares of zeros, of rows and columns of nothing else, and of columns of one sign."""
     mark_signs(dw, marks)
-    rows = count_unmarked(marks[ROWS], dw.shape[0], sums)
+    rows = count_unmarked(marks[ROWS], dw.shape[0])
     own = cuda.local.array(SUMS, float64)
     for c in range(SUMS):
         own[c] = 0.0
@@ -89,7 +89,7 @@ def record_formed(dtype: np.dtype[Any]) -> shim.Kernel:
                 value[0] = dw[i, j]
                 zeros += blocks.add_powers(own, r.WEIGHT_GRADIENT, ask.wanted, value, 0.0)[1]
         add_up(own, r.WEIGHT_GRADIENT, r.ACTIVATION_ZERO, out)
-        zeros = total(zeros, place.sums[net])
+        zeros = total(zeros)
         if cuda.threadIdx.x == 0:
             exponent = place.exponents[net, Z, l - 1] + place.exponents[net, DS, l]
             blocks.finish_powers(out, r.WEIGHT_GRADIENT, dw.size, exponent)

@@ -19,6 +19,7 @@ INPUTS = np.vstack([np.random.default_rng(0).normal(size=(2, 5)), np.zeros((1, 5
 CASES: dict[str, tuple[Network, dict[str, Any]]] = {
     "small weights": (Network((5, 7, 3, 17), "relu", "normal(std=1e-250)"), {"batch": 3, "inputs": INPUTS}),
     "one sample": (Network((5, 17, 7), "relu", "truncated_normal(std=0.5)"), {}),
+    "semi-orthogonal": (Network((5, 17, 7), "relu", "orthogonal"), {}),
 }
 
 

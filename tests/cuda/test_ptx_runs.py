@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
@@ -15,9 +16,16 @@ from stabsim.cuda import ensemble
 from stabsim.plan import Plan
 from tests.cuda import ptx
 
+INPUTS = np.random.default_rng(0).normal(size=(5, 64))
+
 RUNS: dict[str, tuple[Network, dict[str, Any]]] = {
     "matrix_free": (Network((128, 70, 64), "tanh", "glorot_normal", bias_std=0.1), {"sampler": "matrix_free"}),
     "matrix_free, wide": (Network((9000, 64), "gelu", "orthogonal"), {"sampler": "matrix_free"}),
+    "dense": (
+        Network((64, 70), "tanh", "he_uniform", bias_std=0.1),
+        {"sampler": "dense", "batch": 3, "inputs": INPUTS},
+    ),
+    "dense, one sample": (Network((64, 70), "relu", "orthogonal"), {"sampler": "dense"}),
 }
 
 
