@@ -23,9 +23,10 @@ from stabsim.kernels.compile import atom
 from stabsim.kernels.frames import HALF, LITTLE, NOTHING, RANGE
 
 PANEL = 32  # rows of random matrices that are taken off one another by a block of threads; those of others by products
+SHARE = 4  # columns of a thread, at least: with fewer, there is less to do than to wait for
 
 # Stacks of rows (nets, rows, columns); of coefficients (nets, rows, rows); and a place for a row of those (nets, rows).
-Stack = namedtuple("Stack", "rows c again")
+Stack = namedtuple("Stack", "rows c products")
 
 
 @atom
@@ -83,8 +84,8 @@ def multiply(rows, i, out):
         for j in range(thread, rows.shape[1], threads):
             x = rows[i, j]
             for k in range(COLUMNS):
-                if first + k < i:
-                    products[k] += x * rows[first + k, j]
+                if first + k < i:  # unsigned: signed indices may count from the end, which takes 30 more registers
+                    products[k] += x * rows[np.uint64(first + k), np.uint64(j)]
         if thread < COLUMNS:
             sums[thread] = 0.0
         block.add_up(products, 0, COLUMNS, sums)
@@ -107,35 +108,35 @@ def subtract(rows, i, products):
 
 
 @device
-def orthonormalize_row(rows, i, c, again):
-    """Turn row i into what makes it, with those above, a frame."""
-    row = rows[i]
+def orthonormalize_row(rows, i, c, products):
+    """Turn row i into what makes it, with those above, a frame, and write what it was made of."""
+    row, thread, threads = rows[i], cuda.threadIdx.x, cuda.blockDim.x
     found, exponent = length(row)
-    multiply(rows, i, c)
-    left = subtract(rows, i, c)
-    kept = left > NOTHING * blocks.precision(row.itemsize) * found
-    twice = kept and left < LITTLE * found
-    scale(row, 1.0 / left if kept else 0.0)
-    left_again = 1.0 if kept else 0.0
-    if twice:
-        multiply(rows, i, again)
-        left_again = subtract(rows, i, again)
-        left_again = left_again if left_again > HALF else 0.0
-        scale(row, 1.0 / left_again if left_again > 0.0 else 0.0)
+    for j in range(thread, c.size, threads):
+        c[j] = 0
+    size, least, passes = 1.0, NOTHING * blocks.precision(row.itemsize) * found, 0
+    little = LITTLE * found
+    while passes == 0 or (passes == 1 and 0.0 < size < little):
+        multiply(rows, i, products)
+        left = subtract(rows, i, products)
+        for j in range(thread, i, threads):
+            c[j] += size * products[j]
+        kept = left > least
+        scale(row, 1.0 / left if kept else 0.0)
+        size *= left if kept else 0.0
+        least = HALF
+        passes += 1
     first, second = power_of(exponent)
-    for j in range(cuda.threadIdx.x, c.size, cuda.blockDim.x):
-        value = left * left_again if j == i else 0.0
-        if j < i:
-            value = c[j] + left * again[j] if twice else c[j]
-        c[j] = value * first * second
+    for j in range(thread, c.size, threads):
+        c[j] = (size if j == i else float64(c[j])) * first * second
 
 
 @kernel
 def _orthonormalize(stack, first, last, start):
     net = cuda.blockIdx.x
-    rows, c, again = stack.rows[net][first:last], stack.c[net], stack.again[net]
+    rows, c, products = stack.rows[net][first:last], stack.c[net], stack.products[net]
     for i in range(start, last - first):
-        orthonormalize_row(rows, i, c[i], again)
+        orthonormalize_row(rows, i, c[i], products)
 
 
 def orthonormalize(rows: Array, start: int, c: Array) -> None:
@@ -154,8 +155,8 @@ def orthonormalize(rows: Array, start: int, c: Array) -> None:
 
 
 def _orthonormalize_panel(rows: Array, first: int, last: int, start: int, c: Array) -> None:
-    threads = block.threads_for(rows.shape[2])
-    stack = Stack(rows, c, again=shim.empty((rows.shape[0], last - first), rows.dtype))
+    threads = block.threads_for(-(-rows.shape[2] // SHARE))
+    stack = Stack(rows, c, products=shim.empty((rows.shape[0], last - first), rows.dtype))
     _orthonormalize(rows.shape[0], threads, stack, first, last, start, shared=block.shared_bytes(threads))
 
 
