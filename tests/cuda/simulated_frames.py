@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from stabsim.cuda import frames, orthogonal, shim
 from stabsim.kernels import frames as cpu
@@ -12,7 +15,7 @@ from stabsim.kernels import laws, philox
 TYPES = [np.float32, np.float64]
 
 
-def rows_of(kind: str, count: int, width: int, dtype: type) -> np.ndarray:
+def rows_of(kind: str, count: int, width: int, dtype: Any) -> NDArray[Any]:
     """Return rows of a kind."""
     rng = np.random.default_rng(count * width)
     rows = rng.standard_normal((count, width))
@@ -30,18 +33,18 @@ def rows_of(kind: str, count: int, width: int, dtype: type) -> np.ndarray:
     return rows.astype(dtype)
 
 
-def on_processor(rows: np.ndarray, start: int, c: np.ndarray) -> None:
+def on_processor(rows: NDArray[Any], start: int, c: NDArray[Any]) -> None:
     cpu.orthonormalize(rows, start, c, np.empty(cpu.PANEL * (rows.shape[0] + rows.shape[1]), rows.dtype))
 
 
-def on_device(rows: np.ndarray, start: int, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def on_device(rows: NDArray[Any], start: int, c: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the frames and C."""
     stacks = shim.to_device(rows), shim.to_device(c)
     frames.orthonormalize(stacks[0], start, stacks[1])
     return shim.to_host(stacks[0]), shim.to_host(stacks[1])
 
 
-def tolerance(kind: str, dtype: type) -> float:
+def tolerance(kind: str, dtype: Any) -> float:
     """Return what may differ: that of nearly parallel rows is their rounding over sin of the angle between them."""
     return (300 if kind != "parallel" else 3e5) * float(np.finfo(dtype).eps)
 
@@ -55,7 +58,7 @@ def tolerance(kind: str, dtype: type) -> float:
         ("huge", 1, 4, 17), ("tiny", 1, 4, 17),
     ],
 )  # fmt: skip
-def test_frames_are_those_of_the_processor(kind: str, nets: int, count: int, width: int, dtype: type) -> None:
+def test_frames_are_those_of_the_processor(kind: str, nets: int, count: int, width: int, dtype: Any) -> None:
     rows = np.stack([rows_of(kind, count, width + net, dtype)[:, :width] for net in range(nets)])
     given = rows.astype(np.float64)
     expected, expected_c = rows.copy(), np.full((nets, count, count), np.nan, dtype)
@@ -81,7 +84,7 @@ def test_frames_are_those_of_the_processor(kind: str, nets: int, count: int, wid
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-def test_rows_are_added_to_a_frame(dtype: type) -> None:
+def test_rows_are_added_to_a_frame(dtype: Any) -> None:
     rows = np.random.default_rng(1).standard_normal((1, 6, 17)).astype(dtype)
     rows[0, 4] = rows[0, 1]
     c = np.zeros((1, 6, 6), dtype)
@@ -106,7 +109,7 @@ def test_nothing_else_than_nan_comes_of_nan() -> None:
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize(("fan_in", "fan_out"), [(17, 5), (5, 17), (7, 7), (1, 6)])
 def test_semi_orthogonal_weights_are_those_of_the_processor(
-    fan_in: int, fan_out: int, dtype: type, monkeypatch: pytest.MonkeyPatch
+    fan_in: int, fan_out: int, dtype: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(frames, "PANEL", 4)
     nets, seed, layer, scale = 2, np.uint64(7), np.uint32(3), dtype(0.5)

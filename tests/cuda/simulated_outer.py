@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from stabsim.cuda import outer, shim
 from stabsim.kernels import outer as cpu
@@ -16,7 +19,7 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-def factors(kind: str, samples: int, fan_in: int, fan_out: int, dtype: type) -> tuple[np.ndarray, np.ndarray]:
+def factors(kind: str, samples: int, fan_in: int, fan_out: int, dtype: Any) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return z and ds with zeros of a kind."""
     rng = np.random.default_rng(samples * fan_in)
     z, ds = rng.standard_normal((samples, fan_in)), rng.standard_normal((samples, fan_out))
@@ -36,7 +39,7 @@ def factors(kind: str, samples: int, fan_in: int, fan_out: int, dtype: type) -> 
 @pytest.mark.parametrize("kind", ["random", "sparse", "signed", "dead", "tiny"])
 @pytest.mark.parametrize(("samples", "fan_in", "fan_out"), [(3, 5, 17), (12, 17, 5), (13, 35, 5), (70, 7, 33)])
 def test_zeros_and_signs_are_those_of_the_processor(
-    kind: str, samples: int, fan_in: int, fan_out: int, dtype: type
+    kind: str, samples: int, fan_in: int, fan_out: int, dtype: Any
 ) -> None:
     pairs = [factors(kind if net == 0 else "sparse", samples, fan_in, fan_out, dtype) for net in range(2)]
     z, ds = (np.stack(each) for each in zip(*pairs, strict=True))
