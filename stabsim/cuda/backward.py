@@ -10,7 +10,7 @@ import numpy as np
 from numba import float64
 
 from stabsim.cuda import shim
-from stabsim.cuda.block import add_up, total
+from stabsim.cuda.block import REGISTERS, add_up, total
 from stabsim.cuda.draws import real_of
 from stabsim.cuda.looking import see_gradient
 from stabsim.cuda.matrices import scale, share_out
@@ -30,7 +30,6 @@ def backward_kernel(dtype: np.dtype[Any], own: Any, columns: int) -> shim.Kernel
     real = real_of(dtype)
     observe = observer(shim.compiled(own))
 
-    @shim.kernel
     def backward(l, problem, ask, place, here):
         """Write ds = dz f'(s), and record what is wanted of both."""
         net = cuda.blockIdx.x
@@ -65,7 +64,7 @@ def backward_kernel(dtype: np.dtype[Any], own: Any, columns: int) -> shim.Kernel
             cuda.syncthreads()
             see_gradient(net, l, ask, place, d, ds, own)
 
-    return backward
+    return shim.Kernel(backward, registers=REGISTERS)
 
 
 @functools.cache

@@ -14,6 +14,7 @@ COLUMNS = 16  # that are summed at a time; the threads of a block are a multiple
 STRIDE = COLUMNS + 1  # of a thread's numbers in shared memory: with one more, no two threads meet in a bank
 MOST_THREADS = 256
 WARP = 32
+REGISTERS = 128  # of a thread: two blocks of the most threads run at a time on a multiprocessor, which has 65 536
 
 
 def shared_bytes(threads: int) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 from numba import float64
 
 from stabsim.cuda import shim
-from stabsim.cuda.block import add_up, total
+from stabsim.cuda.block import REGISTERS, add_up, total
 from stabsim.cuda.draws import real_of
 from stabsim.cuda.looking import finish_z, see_activation, see_derivative
 from stabsim.cuda.matrices import SUMS, TOGETHER, dead_parts, scale, share_out, sum_up, write_zeros
@@ -112,7 +112,6 @@ def forward_kernel(dtype: np.dtype[Any], activation: Any, own: Any, columns: int
         mean_square = all_squares / (samples * width)
         return layer.regime_of(mean_square, all_below, all_above, s.itemsize, problem.shape, s_exponent)
 
-    @shim.kernel
     def forward(l, problem, ask, place, here):
         """Run a layer forward from its products, and record what is wanted of it."""
         net = cuda.blockIdx.x
@@ -172,4 +171,4 @@ def forward_kernel(dtype: np.dtype[Any], activation: Any, own: Any, columns: int
             see_activation(net, l, place, z)
             see_derivative(net, l, place, d)
 
-    return forward
+    return shim.Kernel(forward, registers=REGISTERS)

@@ -150,11 +150,15 @@ def compiled(function: Any) -> Any:
 
 
 class Kernel:
-    """A function that the device runs, a net or a part of one in each block of threads."""
+    """A function that the device runs, a net or a part of one in each block of threads.
 
-    def __init__(self, function: Callable[..., None]) -> None:
+    ``registers`` is how many of them a thread may take, so that several blocks run at a time: 255 unless told.
+    """
+
+    def __init__(self, function: Callable[..., None], registers: int | None = None) -> None:
         self.function = function
-        self._compiled = cuda.jit(function)
+        options = {} if SIMULATED or registers is None else {"max_registers": registers}
+        self._compiled = cuda.jit(**options)(function)
 
     def __call__(self, blocks: int | tuple[int, int], threads: int, *arguments: Any, shared: int = 0) -> None:
         """Launch it, with so many bytes of shared memory in each block."""
