@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,6 @@ from numba import float64
 
 from stabsim.cuda import draws, shim
 from stabsim.cuda.block import add_up
-from stabsim.cuda.observe import observer
 from stabsim.cuda.one_sample import (
     ALONG,
     BEYOND,
@@ -45,15 +45,18 @@ def keep_totals(row, columns, seen):
         row[columns + SEEN + i] += seen[i]
 
 
-def steps(dtype: np.dtype[Any], activation: Any, own: Any, bias_law: str, columns: int, full: bool) -> Steps:
+@functools.cache
+def steps(dtype: np.dtype[Any], activation: Any, observe: Any, bias_law: str, columns: int, full: bool) -> Steps:
     """Return the steps of nets with that activation, law of biases and statistics.
 
     Parameters
     ----------
     dtype : dtype
         float32 or float64.
-    activation, own
-        Compiled functions of the CPU, as `plan.functions` has them.
+    activation
+        Compiled for the CPU, as `plan.functions` has it.
+    observe
+        What sees values: `observe.observer`.
     bias_law : str
         Of the biases.
     columns : int
@@ -66,8 +69,7 @@ def steps(dtype: np.dtype[Any], activation: Any, own: Any, bias_law: str, column
     groups = np.int64(BLOCK // words)  # of a block
     size_of_row = columns + MORE
     draw_normals, draw_bias = draws.group_law("normal", dtype), draws.group_law(bias_law, dtype)
-    activation, own = shim.compiled(activation), shim.compiled(own)
-    observe = observer(own)
+    activation = shim.compiled(activation)
 
     @atom
     def units_of(group, width):
