@@ -14,7 +14,6 @@ from stabsim.cuda.block import REGISTERS, add_up, total
 from stabsim.cuda.draws import real_of
 from stabsim.cuda.looking import see_gradient
 from stabsim.cuda.matrices import scale, share_out
-from stabsim.cuda.observe import observer
 from stabsim.cuda.shim import cuda
 from stabsim.kernels import gains, layer, statistics
 from stabsim.kernels import record as r
@@ -25,10 +24,9 @@ Gradient = namedtuple("Gradient", "dz")
 
 
 @functools.cache
-def backward_kernel(dtype: np.dtype[Any], own: Any, columns: int) -> shim.Kernel:
-    """Return the kernel of nets with these statistics, as `plan.functions` has them; ``columns`` are the record's."""
+def backward_kernel(dtype: np.dtype[Any], observe: Any, columns: int) -> shim.Kernel:
+    """Return the kernel of nets whose values ``observe`` sees (`observe.observer`); ``columns`` are the record's."""
     real = real_of(dtype)
-    observe = observer(shim.compiled(own))
 
     def backward(l, problem, ask, place, here):
         """Write ds = dz f'(s), and record what is wanted of both."""
@@ -68,10 +66,9 @@ def backward_kernel(dtype: np.dtype[Any], own: Any, columns: int) -> shim.Kernel
 
 
 @functools.cache
-def input_gradient_kernel(dtype: np.dtype[Any], own: Any, columns: int) -> shim.Kernel:
+def input_gradient_kernel(dtype: np.dtype[Any], observe: Any, columns: int) -> shim.Kernel:
     """Return the kernel that records what is wanted of the gradient by the input; the arguments are the same."""
     real = real_of(dtype)
-    observe = observer(shim.compiled(own))
 
     @shim.kernel
     def record_input_gradient(ask, place, here):

@@ -20,6 +20,7 @@ from stabsim.cuda.forward import Forward, forward_kernel, input_kernel
 from stabsim.cuda.inputs import Choice, choose_rows
 from stabsim.cuda.looking import Place
 from stabsim.cuda.matrices import MARKS, SUMS
+from stabsim.cuda.observe import observer
 from stabsim.cuda.plans import Plan
 from stabsim.kernels import batch as cpu
 from stabsim.kernels import blocking, philox, ranks
@@ -117,7 +118,8 @@ class Batches:
     def __init__(self, plan: Plan, weights: Callable[[Wave], Weights], bytes_of_weights: int) -> None:
         self._plan, self._weights, self._bytes_of_weights = plan, weights, bytes_of_weights
         self._problem, self._given = shim.to_device(plan.problem), shim.to_device(plan.given)
-        dtype, activation, seen = plan.task.dtype, plan.functions[1], (plan.functions[4], plan.blank.shape[1])
+        dtype, activation = plan.task.dtype, plan.functions[1]
+        seen = observer(plan.functions[-1], plan.ask.observing), plan.blank.shape[1]
         self._record_inputs, self._forward = input_kernel(dtype, *seen), forward_kernel(dtype, activation, *seen)
         self._backward, self._record_end = backward_kernel(dtype, *seen), input_gradient_kernel(dtype, *seen)
 

@@ -18,7 +18,6 @@ from stabsim.cuda.block import REGISTERS, add_up, total
 from stabsim.cuda.draws import real_of
 from stabsim.cuda.looking import finish_z, see_activation, see_derivative
 from stabsim.cuda.matrices import SUMS, TOGETHER, dead_parts, scale, share_out, sum_up, write_zeros
-from stabsim.cuda.observe import observer
 from stabsim.cuda.shim import as_matrix, cuda
 from stabsim.kernels import blocks, layer, statistics
 from stabsim.kernels import record as r
@@ -28,10 +27,9 @@ Forward = namedtuple("Forward", "s b z d")  # of one layer (nets, samples, units
 
 
 @functools.cache
-def input_kernel(dtype: np.dtype[Any], own: Any, columns: int) -> shim.Kernel:
+def input_kernel(dtype: np.dtype[Any], observe: Any, columns: int) -> shim.Kernel:
     """Return the kernel that records what is wanted of the inputs; for the arguments see `forward_kernel`."""
     real = real_of(dtype)
-    observe = observer(shim.compiled(own))
 
     @shim.kernel
     def record_inputs(ask, place, here):
@@ -60,14 +58,13 @@ def input_kernel(dtype: np.dtype[Any], own: Any, columns: int) -> shim.Kernel:
 
 
 @functools.cache
-def forward_kernel(dtype: np.dtype[Any], activation: Any, own: Any, columns: int) -> shim.Kernel:
-    """Return the kernel of nets with that activation and statistics, both as `plan.functions` has them.
+def forward_kernel(dtype: np.dtype[Any], activation: Any, observe: Any, columns: int) -> shim.Kernel:
+    """Return the kernel of nets with that activation, as `plan.functions` has it, whose values ``observe`` sees.
 
     ``columns`` are those of the record.
     """
     real, curve, one = real_of(dtype), np.int64(layer.CURVE), np.int64(1)
     activation = shim.compiled(activation)
-    observe = observer(shim.compiled(own))
 
     @shim.device
     def load(here, net, i, j, biased, exponent, s, b):

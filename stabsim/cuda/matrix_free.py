@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stabsim.cuda import draws, shim
-from stabsim.cuda.block import shared_bytes, threads_for
+from stabsim.cuda.block import WARP, shared_bytes, threads_for
+from stabsim.cuda.observe import observer
 from stabsim.cuda.one_sample import MORE, Place, Step, Steps, net_of
 from stabsim.cuda.shim import Kernel, cuda
 from stabsim.cuda.units import steps
@@ -63,6 +64,7 @@ def _whole(step: Step) -> Any:
     return run
 
 
+@functools.cache
 def _launches(step: Step) -> tuple[Kernel, Kernel]:
     """Return a step as two kernels, of the parts and of the end."""
     part, finish = step
@@ -83,6 +85,7 @@ def _launches(step: Step) -> tuple[Kernel, Kernel]:
     return parts, end
 
 
+@functools.cache
 def _whole_kernel(each: Steps) -> Kernel:
     scale, regime, forward, back, input_back = map(_whole, each)
 
@@ -105,14 +108,10 @@ def _whole_kernel(each: Steps) -> Kernel:
     return simulate_nets
 
 
-def _gains_kernel() -> Kernel:
-    @shim.kernel
-    def record_gains(first, seed, l, problem, given, ask, place):
-        net = net_of(cuda.blockIdx.x, first, seed, problem, given, ask, place)
-        if ask.looking and cuda.threadIdx.x == 0:
-            gains.record_gains(net.record, ask.wanted, problem.widths, np.int64(1))
-
-    return record_gains
+@shim.kernel
+def _record_gains(problem, ask, place):
+    if ask.looking and cuda.threadIdx.x == 0:
+        gains.record_gains(place.record[cuda.blockIdx.x], ask.wanted, problem.widths, np.int64(1))
 
 
 class OneSample:
@@ -130,17 +129,10 @@ class OneSample:
         self._widest = max(task.network.widths)
         tile = draws.LANES * draws.words_of(task.dtype)
         self._steps = steps(
-            task.dtype, plan.functions[1], plan.functions[-1], task.network.weights.bias_law, plan.blank.shape[1],
+            task.dtype, plan.functions[1], observer(plan.functions[-1], plan.ask.observing),
+            task.network.weights.bias_law, plan.blank.shape[1],
             full=all(width % tile == 0 for width in task.network.widths),
         )  # fmt: skip
-
-    @functools.cached_property
-    def _whole(self) -> Kernel:
-        return _whole_kernel(self._steps)
-
-    @functools.cached_property
-    def _launches(self) -> dict[Step, tuple[Kernel, Kernel]]:
-        return {step: _launches(step) for step in self._steps}
 
     @property
     def _parts(self) -> int:
@@ -167,11 +159,11 @@ class OneSample:
         given = tuple(map(shim.launched, (self._problem, self._given, ask, place)))
         shared = shared_bytes(threads)
         if self._parts == 1:
-            self._whole(nets, threads, np.int64(first), seed, *given, shared=shared)
+            _whole_kernel(self._steps)(nets, threads, np.int64(first), seed, *given, shared=shared)
             return
 
         def step(each: Step, l: int) -> None:
-            parts, end = self._launches[each]
+            parts, end = _launches(each)
             parts((nets, self._parts), threads, np.int64(first), seed, np.int64(l), *given, shared=shared)
             end(nets, threads, np.int64(first), seed, np.int64(l), *given)
 
@@ -184,7 +176,7 @@ class OneSample:
             for l in range(depth, 0, -1):
                 step(back, l)
             step(input_back, 0)
-            _gains_kernel()(nets, 32, np.int64(first), seed, np.int64(0), *given)
+            _record_gains(nets, WARP, self._problem, ask, place)
 
     def _place(self, record: shim.Array) -> Place:
         nets, layers, columns = record.shape

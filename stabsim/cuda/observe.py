@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from stabsim.cuda import shim
 from stabsim.cuda.shim import as_matrix, cuda
+from stabsim.kernels.compile import atom
 
 
 @shim.device
@@ -29,16 +31,25 @@ def add_to_histogram(counts, values, exponent, bins):
         cuda.atomic.add(counts, place, 1)
 
 
-def observer(own: Any) -> Any:
+@functools.cache
+def observer(own: Any, observing: bool) -> Any:
     """Return the function that shows a few values of a tensor to what wants to see them.
 
-    ``own`` is the user's statistics, which add to columns of the row what they say of values times ``share``.
+    ``own`` is the user's statistics, as `plan.functions` has them, which add to columns of the row what they say of
+    values times ``share``. Where nothing is ``observing``, it does nothing, and takes no time to compile.
     """
+    statistics = shim.compiled(own)
+    if not observing:
+
+        @atom
+        def ignore(ask, row, tensor, l, values, exponent, size):
+            """Do nothing."""
+
+        return ignore
 
     @shim.device
     def observe(ask, row, tensor, l, values, exponent, size):
-        if ask.observing:
-            add_to_histogram(ask.counts[tensor, l], values, exponent, ask.bins[tensor])
-            own(tensor, as_matrix(values, np.int64(1), np.int64(values.size)), exponent, 1.0 / size, row)
+        add_to_histogram(ask.counts[tensor, l], values, exponent, ask.bins[tensor])
+        statistics(tensor, as_matrix(values, np.int64(1), np.int64(values.size)), exponent, 1.0 / size, row)
 
     return observe

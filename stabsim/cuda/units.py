@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,6 @@ from numba import float64
 
 from stabsim.cuda import draws, shim
 from stabsim.cuda.block import add_up
-from stabsim.cuda.observe import observer
 from stabsim.cuda.one_sample import (
     ALONG,
     BEYOND,
@@ -34,13 +34,8 @@ from stabsim.kernels import record as r
 from stabsim.kernels.compile import atom
 from stabsim.kernels.matrix_free import BLOCK, REGIME, SCALE
 
+ZERO = np.int64(0)
 TILE = philox.TILE  # positions that start a tile in both precisions are its multiples
-
-
-@atom
-def front(values, size):
-    """Return the first of a thread's values."""
-    return stretch(values, np.int64(0), size)
 
 
 @atom
@@ -50,15 +45,18 @@ def keep_totals(row, columns, seen):
         row[columns + SEEN + i] += seen[i]
 
 
-def steps(dtype: np.dtype[Any], activation: Any, own: Any, bias_law: str, columns: int, full: bool) -> Steps:
+@functools.cache
+def steps(dtype: np.dtype[Any], activation: Any, observe: Any, bias_law: str, columns: int, full: bool) -> Steps:
     """Return the steps of nets with that activation, law of biases and statistics.
 
     Parameters
     ----------
     dtype : dtype
         float32 or float64.
-    activation, own
-        Compiled functions of the CPU, as `plan.functions` has them.
+    activation
+        Compiled for the CPU, as `plan.functions` has it.
+    observe
+        What sees values: `observe.observer`.
     bias_law : str
         Of the biases.
     columns : int
@@ -71,8 +69,7 @@ def steps(dtype: np.dtype[Any], activation: Any, own: Any, bias_law: str, column
     groups = np.int64(BLOCK // words)  # of a block
     size_of_row = columns + MORE
     draw_normals, draw_bias = draws.group_law("normal", dtype), draws.group_law(bias_law, dtype)
-    activation, own = shim.compiled(activation), shim.compiled(own)
-    observe = observer(own)
+    activation = shim.compiled(activation)
 
     @atom
     def units_of(group, width):
@@ -93,8 +90,8 @@ def steps(dtype: np.dtype[Any], activation: Any, own: Any, bias_law: str, column
             s[i] = p[i]
         if net.problem.bias_scale[l] != 0:
             draw_bias(b, group, net.seed, philox.BIAS, np.uint32(l), net.number, net.problem.bias_scale[l])
-            units = as_matrix(front(s, size), np.int64(1), size)
-            layer.add_bias(units, front(b, size), projection_exponent(net, l))
+            units = as_matrix(stretch(s, ZERO, size), np.int64(1), size)
+            layer.add_bias(units, stretch(b, ZERO, size), projection_exponent(net, l))
 
     @shim.device
     def inputs_of(net, group, size, z):
@@ -118,7 +115,7 @@ def steps(dtype: np.dtype[Any], activation: Any, own: Any, bias_law: str, column
         for group in range(start + part * cuda.blockDim.x + cuda.threadIdx.x, draws.groups_of(last, words), step):
             normals(numbers, group, net, purpose, l, 1.0)
             count = np.int64(draws.count_before(draws.place_of(group, words), last, words))
-            total += blocks.power_sums_2(front(numbers, count), 0.0)[1]
+            total += blocks.power_sums_2(stretch(numbers, ZERO, count), 0.0)[1]
         return total
 
     @atom
@@ -154,7 +151,7 @@ def steps(dtype: np.dtype[Any], activation: Any, own: Any, bias_law: str, column
             for group in range(first + cuda.threadIdx.x, min(last, draws.groups_of(width, words)), cuda.blockDim.x):
                 size = units_of(group, width)
                 preactivations(net, l, group, size, p, s, b)
-                keep_totals(row, columns, blocks.totals(front(s, size)))
+                keep_totals(row, columns, blocks.totals(stretch(s, ZERO, size)))
             sum_more(net, part, row)
 
     @shim.device
@@ -176,8 +173,8 @@ def steps(dtype: np.dtype[Any], activation: Any, own: Any, bias_law: str, column
             last = min((k + 1) * groups, draws.groups_of(width, words))
             for group in range(k * groups + cuda.threadIdx.x, last, cuda.blockDim.x):
                 size = units_of(group, width)
-                of_s, of_z = front(s, size), front(z, size)
-                of_d, of_h = front(d, size), front(h, size)
+                of_s, of_z = stretch(s, ZERO, size), stretch(z, ZERO, size)
+                of_d, of_h = stretch(d, ZERO, size), stretch(h, ZERO, size)
                 if l == 0:
                     inputs_of(net, group, size, z)
                     tie[0] += layer.add_input(row, ask.wanted, of_z, ask.pivots[l], z_exponent)
@@ -210,7 +207,7 @@ def steps(dtype: np.dtype[Any], activation: Any, own: Any, bias_law: str, column
         a, b = net.gradient[0], net.gradient[1]
         if not net.problem.orthogonal:
             a += b * net.ties[l, k, 0]
-        blocks.combine(a, front(z, size), b, front(h, size), front(dz, size))
+        blocks.combine(a, stretch(z, ZERO, size), b, stretch(h, ZERO, size), stretch(dz, ZERO, size))
 
     @shim.device
     def back_part(net, l, part, parts):
@@ -228,11 +225,11 @@ def steps(dtype: np.dtype[Any], activation: Any, own: Any, bias_law: str, column
             last = min((k + 1) * groups, draws.groups_of(width, words))
             for group in range(k * groups + cuda.threadIdx.x, last, cuda.blockDim.x):
                 size = units_of(group, width)
-                of_dz, of_ds = front(dz, size), front(ds, size)
-                of_d = front(d, size)
+                of_dz, of_ds = stretch(dz, ZERO, size), stretch(ds, ZERO, size)
+                of_d = stretch(d, ZERO, size)
                 preactivations(net, l, group, size, p, s, b)
                 layer.evaluate(
-                    regime, activation, problem.shape, front(s, size), front(z, size),
+                    regime, activation, problem.shape, stretch(s, ZERO, size), stretch(z, ZERO, size),
                     of_d, net.exponents[m.S, l],
                 )  # fmt: skip
                 if l < depth:
@@ -246,7 +243,7 @@ def steps(dtype: np.dtype[Any], activation: Any, own: Any, bias_law: str, column
                 observe(ask, row, statistics.ACTIVATION_GRADIENT, l, of_dz, exponent, width)
                 row[columns + SQUARED] += layer.pass_part_back(row, ask.wanted, of_dz, of_d, of_ds)
                 observe(ask, row, statistics.PREACTIVATION_GRADIENT, l, of_ds, exponent, width)
-                row[columns + ALONG] += blocks.dot(of_ds, front(p, size))
+                row[columns + ALONG] += blocks.dot(of_ds, stretch(p, ZERO, size))
                 if ask.weight_gradients:
                     keep_totals(row, columns, blocks.totals(of_ds))
         fan_in = problem.widths[l - 1]
@@ -274,7 +271,7 @@ def steps(dtype: np.dtype[Any], activation: Any, own: Any, bias_law: str, column
                 inputs_of(net, group, size, z)
                 normals(h, group, net, philox.COMPLEMENT, 0, 1.0)
                 gradients(net, 0, k, size, z, h, dz)
-                of_dz = front(dz, size)
+                of_dz = stretch(dz, ZERO, size)
                 observe(ask, row, statistics.ACTIVATION_GRADIENT, 0, of_dz, np.int64(net.gradient[2]), width)
                 layer.add_input_gradient(row, ask.wanted, of_dz)
         add_up(row, r.ACTIVATION_GRADIENT, r.PREACTIVATION_GRADIENT, net.sums[part])

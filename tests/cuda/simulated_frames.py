@@ -113,7 +113,7 @@ def test_semi_orthogonal_weights_are_those_of_the_processor(
 ) -> None:
     monkeypatch.setattr(frames, "PANEL", 4)
     nets, seed, layer, scale = 2, np.uint64(7), np.uint32(3), dtype(0.5)
-    weights, expected = np.empty((2, nets, fan_in, fan_out), dtype)
+    weights, expected = (np.empty((nets, fan_in, fan_out), dtype) for _ in range(2))
     zero = np.uint64(0)
     for net in range(nets):
         number = np.uint32(net)
