@@ -161,7 +161,11 @@ class Kernel:
         self._compiled = cuda.jit(**options)(function)
 
     def __call__(self, blocks: int | tuple[int, int], threads: int, *arguments: Any, shared: int = 0) -> None:
-        """Launch it, with so many bytes of shared memory in each block."""
+        """Launch it, with so many bytes of shared memory in each block; no blocks, which a device refuses, do nothing."""
+        if np.all(np.greater(blocks, 0)):
+            self._launch(blocks, threads, arguments, shared)
+
+    def _launch(self, blocks: int | tuple[int, int], threads: int, arguments: tuple[Any, ...], shared: int) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # few nets leave a device idle: so be it
             configured = self._compiled[blocks, threads, 0, shared]

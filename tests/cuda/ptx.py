@@ -64,13 +64,16 @@ def launches(run: Callable[[], Any]) -> list[Launch]:
     """Return what a run launches, in its order: NumPy keeps the arrays, and no kernel is executed."""
     seen: list[Launch] = []
 
-    def record(kernel: shim.Kernel, blocks: Any, threads: int, *arguments: Any, shared: int = 0) -> None:
+    def record(kernel: shim.Kernel, blocks: Any, threads: int, arguments: tuple[Any, ...], shared: int) -> None:
+        grid = np.atleast_1d(blocks)
+        assert (grid > 0).all() and grid[1:].max(initial=0) < 2**16, f"a device refuses a grid of {blocks}"
+        assert threads % 32 == 0 and 0 < threads <= 1024 and 0 <= shared <= 48 * 1024
         seen.append(Launch(kernel, arguments, blocks, threads, shared))
 
     with (
         mock.patch.object(shim, "xp", _array_library()),
         mock.patch.object(shim, "require"),
-        mock.patch.object(shim.Kernel, "__call__", record),
+        mock.patch.object(shim.Kernel, "_launch", record),
     ):
         run()
     return seen
