@@ -161,7 +161,7 @@ class Kernel:
         self._compiled = cuda.jit(**options)(function)
 
     def __call__(self, blocks: int | tuple[int, int], threads: int, *arguments: Any, shared: int = 0) -> None:
-        """Launch it, with so many bytes of shared memory in each block; no blocks, which a device refuses, do nothing."""
+        """Launch it, with so many bytes of shared memory in each block; without a block, do nothing."""
         if np.all(np.greater(blocks, 0)):
             self._launch(blocks, threads, arguments, shared)
 
