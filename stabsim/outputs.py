@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from stabsim.checks import brief, reason
 from stabsim.chunk import StoreError, one_line, read_file, write_atomically
 from stabsim.datasets import mnist_at_hand
+from stabsim.devices import CPU
 from stabsim.sealing import sealed_document, sealed_table, unsealed_table
 from stabsim.study import Collected, Study, Verdict
 
@@ -76,10 +77,14 @@ def save_figures(study: Study, collected: Collected, directory: Path) -> list[Pa
     return [path for group in files for path in group]
 
 
-def save_verdicts(study: Study, verdicts: Iterable[Verdict], scale: str, seed: int, path: Path) -> None:
-    """Write the verdicts as JSON, numbers that are not finite as null."""
+def save_verdicts(
+    study: Study, verdicts: Iterable[Verdict], scale: str, seed: int, path: Path, device: str = CPU
+) -> None:
+    """Write the verdicts as JSON, numbers that are not finite as null, with the device of the run where it is a GPU."""
     rows = [{key: _plain(value) for key, value in asdict(verdict).items()} for verdict in verdicts]
     document = {"study": study.name, "title": study.title, "scale": scale, "seed": seed, "verdicts": rows}
+    if device != CPU:
+        document["device"] = device
     write_atomically(path, sealed_document(document))
 
 

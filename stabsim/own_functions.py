@@ -45,7 +45,7 @@ def compile_function(function: Callable[..., Any], arguments: tuple[Any, ...], w
     try:
         compiled.compile(arguments)
     except Exception as error:
-        raise ValueError(f"Numba cannot compile {what}: {_reason(error)}") from error
+        raise ValueError(f"Numba cannot compile {what}: {sentence(error)}") from error
     returned = compiled.nopython_signatures[0].return_type
     if not isinstance(returned, types.Integer | types.Float | types.Boolean):
         raise ValueError(f"{what} must return a number or a truth value, not {returned}")
@@ -116,8 +116,8 @@ def _names(code: CodeType, *kinds: str) -> set[str]:
     return {step.argval for step in dis.get_instructions(code) if step.opname in kinds}.union(*inner)
 
 
-def _reason(error: Exception) -> str:
-    """Numba's own sentence out of its many lines."""
+def sentence(error: Exception) -> str:
+    """Return Numba's own sentence out of the many lines of its error."""
     lines = [line.strip(" >") for line in str(error).splitlines()]
     told = [line for line in lines if line and not line.startswith("Failed in")]
     return " ".join(itertools.takewhile(lambda line: not line.startswith(("File ", "There are", "During")), told))

@@ -139,7 +139,7 @@ def run_study(
         with _calls("verdicts", path):
             verdicts = study.checked_verdicts(collected)
         listener.judged(verdicts)
-        save_verdicts(study, verdicts, scale, seed, out / "results" / study.name / "verdicts.json")
+        save_verdicts(study, verdicts, scale, seed, out / "results" / study.name / "verdicts.json", device)
     if failure is not None:
         raise failure
     return Run(collected, figures, verdicts)

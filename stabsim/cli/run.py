@@ -174,13 +174,14 @@ def run(chosen: Chosen, out: Path, engine: Engine, threads: int | None, shard: S
 
 
 def print_placed(start: str, device: str, cases: Sequence[Case]) -> None:
-    """Print how many cases are left to the CPU, if any, and why the first of them is."""
+    """Print how many cases are left to the CPU, if any, and why: of several reasons, one."""
     from stabsim.cuda import ensemble
 
     left = [case for case in cases if case.task.device != device]
     if left:
         told = f"{len(left)} of {counted(len(cases), 'case')} {'is' if len(left) == 1 else 'are'} for the CPU"
-        click.echo(f"{start} {told}: {ensemble.refuses(left[0].task)}")
+        more = ", for one" if len({ensemble.refuses(case.task) for case in left}) > 1 else ""
+        click.echo(f"{start} {told}: {ensemble.refuses(left[0].task)}{more}")
 
 
 def print_stored(study: str, found: Progress, damaged: Iterable[tuple[Path, str]]) -> None:

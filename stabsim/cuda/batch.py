@@ -26,8 +26,6 @@ from stabsim.kernels import batch as cpu
 from stabsim.kernels import blocking, philox, ranks
 from stabsim.kernels import record as r
 
-RANKS = r.ACTIVATION_RANK, r.PREACTIVATION_GRADIENT_RANK, r.WEIGHT_GRADIENT_RANK
-
 
 @dataclass(frozen=True)
 class Wave:

@@ -68,7 +68,7 @@ def bytes_of_weights(plan: Plan, kept: bool) -> int:
     task = plan.task
     sizes = [fan_in * fan_out for fan_in, fan_out in task.network.fans]
     formed = task.weight_gradients and task.batch > 1
-    copied = task.network.weights.law == "orthogonal"
+    copied = 2 * (task.network.weights.law == "orthogonal")  # as rows of frames, and by the library again
     return task.dtype.itemsize * ((sum(sizes) if kept else max(sizes)) + (formed + copied) * max(sizes))
 
 

@@ -25,6 +25,9 @@ SAMPLERS = (
 )
 
 
+WAVE_BYTES = 2**32  # of the nets that are run together
+
+
 class Runner(Protocol):
     """The nets of a plan on a device."""
 
@@ -73,47 +76,61 @@ def run(plan: Plan, chunks: Iterable[tuple[int, int]]) -> Generator[Sums]:
     Raises
     ------
     DeviceError
-        If there is no device, or it has no memory for one net.
+        If there is no device, it cannot compile a user's function, or it has no memory for one net.
     """
+    from stabsim.cuda import shim
+
+    shim.require()
+    with shim.one_stream():
+        nets, ask = runner(plan), shim.to_device(plan.ask)
+    for first, last in chunks:
+        with shim.one_stream():
+            sums = run_chunk(plan, nets, ask, first, last)
+        yield sums
+
+
+def run_chunk(plan: Plan, nets: Runner, ask: Any, first: int, last: int) -> Sums:
+    """Return the sums of nets ``first`` .. ``last - 1``."""
     from stabsim.cuda import shim
     from stabsim.cuda.sums import summarize
 
-    shim.require()
-    nets, task = runner(plan), plan.task
-    ask = shim.to_device(plan.ask)
-    for first, last in chunks:
-        wave = nets_at_once(nets.bytes_a_net, 8 * plan.blank.size, last - first, shim.free_memory())
-        ask = ask._replace(counts=shim.to_device(plan.no_counts()))
-        with shim.memory_errors(f"{wave} nets at a time"):
-            record = shim.empty((last - first, *plan.blank.shape), np.float64)
-            for start in range(first, last, wave):
-                nets.run(start, record[start - first : min(start + wave, last) - first], ask)
-            counts = shim.to_host(ask.counts)
-            yield summarize(
-                record, task.table_quantities, sizes=plan.sizes, pivots=plan.pivots, blank=plan.blank,
-                samples=task.sample_quantities,
-                histograms={tensor: counts[r.OBSERVED.index(tensor)] for tensor, _ in task.histograms},
-            )  # fmt: skip
+    wave = nets_at_once(nets.bytes_a_net, 8 * plan.blank.size, last - first, shim.free_memory())
+    ask = ask._replace(counts=shim.to_device(plan.no_counts()))
+    with shim.memory_errors(f"{wave} nets at a time"):
+        record = shim.empty((last - first, *plan.blank.shape), np.float64)
+        for start in range(first, last, wave):
+            nets.run(start, record[start - first : min(start + wave, last) - first], ask)
+        counts = shim.to_host(ask.counts)
+        return summarize(
+            record, plan.task.table_quantities, sizes=plan.sizes, pivots=plan.pivots, blank=plan.blank,
+            samples=plan.task.sample_quantities,
+            histograms={tensor: counts[r.OBSERVED.index(tensor)] for tensor, _ in plan.task.histograms},
+        )  # fmt: skip
 
 
 def nets_at_once(bytes_a_net: int, bytes_a_record: int, nets: int, free: int) -> int:
-    """Return how many of a chunk's nets fit into the memory that is free, beside the chunk's record.
+    """Return how many of a chunk's nets are run together, beside the chunk's record.
+
+    As many as `WAVE_BYTES` holds, whatever card it is; where less is free, half of that, a quarter, ... The number may
+    change bits: the library multiplies more matrices at once in another way.
 
     Raises
     ------
     DeviceError
-        If not one does.
+        If one net does not fit.
 
     Examples
     --------
-    >>> nets_at_once(1000, 10, 64, free=8640)
-    8
+    >>> nets_at_once(1000, 10, 64, free=2**33), nets_at_once(1000, 10, 64, free=20_000)
+    (64, 16)
     """
-    fit = (free - nets * bytes_a_record) // bytes_a_net
-    if fit < 1:
-        needed = bytes_a_net + nets * bytes_a_record
-        raise DeviceError(
-            f"device='cuda' has {free / 2**20:.0f} MiB of memory to give, and one net with the records of a chunk "
-            f"needs {needed / 2**20:.0f} MiB: reduce widths, depth or batch"
-        )
-    return min(nets, fit)
+    wave = max(1, min(nets, WAVE_BYTES // bytes_a_net))
+    while wave * bytes_a_net + nets * bytes_a_record > free:
+        if wave == 1:
+            needed = bytes_a_net + nets * bytes_a_record
+            raise DeviceError(
+                f"device='cuda' has {free / 2**20:.0f} MiB of memory to give, and one net with the records of a chunk "
+                f"needs {needed / 2**20:.0f} MiB: reduce widths, depth or batch"
+            )
+        wave = -(-wave // 2)
+    return wave

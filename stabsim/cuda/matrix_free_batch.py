@@ -249,7 +249,7 @@ def bytes_of_weights(plan: Plan) -> int:
     samples, columns, kinds = task.batch, spans(task), 1 + orthogonal(task)
     kept = sum(0 if in_place(task) else below for below, _ in columns) + sum(above for _, above in columns)
     room = (1 + 2 * kinds) * max(map(max, columns)) + samples * (len(columns) + 8 * kinds)
-    of_zeros = 8 * (-(-samples // WORD)) * sum(max(columns)) if task.wanted[r.WEIGHT_GRADIENT_ZERO] else 0
+    of_zeros = 8 * (-(-samples // WORD)) * max(map(sum, columns)) if task.wanted[r.WEIGHT_GRADIENT_ZERO] else 0
     return task.dtype.itemsize * samples * (kept + room) + of_zeros
 
 

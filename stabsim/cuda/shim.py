@@ -11,6 +11,7 @@ compiled for the processor can be called with them.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from stabsim.devices import DeviceError
 from stabsim.kernels import views
+from stabsim.own_functions import sentence
 
 SIMULATED = bool(numba.config.ENABLE_CUDASIM)
 INSTALL = "pip install 'stabsim[cuda]'"
@@ -41,17 +43,17 @@ Array = Any  # of CuPy, or of NumPy where the device is simulated
 def _array_library() -> ModuleType | None:
     if SIMULATED:
         return np
-    try:
+    with contextlib.suppress(ImportError):
         return importlib.import_module("cupy")
-    except ImportError:
-        return None
+    return None
 
 
 xp: Any = _array_library()
 
 
+@functools.cache
 def require() -> None:
-    """Raise an error if there is no device that can be used.
+    """Raise an error if there is no device that can be used: something small of each library is tried, once a process.
 
     Raises
     ------
@@ -64,6 +66,8 @@ def require() -> None:
         raise DeviceError(f"device='cuda' needs CuPy: {INSTALL}")
     try:
         capability = tuple(cuda.current_context().device.compute_capability)
+        one = xp.ones((1, 1, 1), np.float32)
+        multiply(one, one, xp.zeros_like(one))
     except Exception as error:  # of the driver, whose classes depend on what is missing
         raise DeviceError(f"device='cuda': no GPU can be used ({' '.join(str(error).split())})") from error
     if capability < OLDEST:
@@ -133,6 +137,11 @@ def multiply_by_transposed(left: Array, right: Array, out: Array) -> None:
     out[...] = xp.matmul(right, left.transpose(0, 2, 1)).transpose(0, 2, 1)
 
 
+def one_stream() -> contextlib.AbstractContextManager[Any]:
+    """Let CuPy work where kernels are launched, whatever stream is the user's: one thing after the other."""
+    return contextlib.nullcontext() if SIMULATED else xp.cuda.Stream.null
+
+
 def synchronize() -> None:
     """Wait for the device."""
     if not SIMULATED:
@@ -156,7 +165,7 @@ class Kernel:
     """
 
     def __init__(self, function: Callable[..., None], registers: int | None = None) -> None:
-        self.function = function
+        self.function, self.registers = function, registers
         options = {} if SIMULATED or registers is None else {"max_registers": registers}
         self._compiled = cuda.jit(**options)(function)
 
@@ -169,7 +178,13 @@ class Kernel:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # few nets leave a device idle: so be it
             configured = self._compiled[blocks, threads, 0, shared]
-        configured(*map(launched, arguments))
+        try:
+            configured(*map(launched, arguments))
+        except Exception as error:
+            if any(each.__name__ == "NumbaError" for each in type(error).__mro__):  # numba-cuda has its own
+                said = f"device='cuda' cannot compile {self.function.__name__}, or what it calls: {sentence(error)}"
+                raise DeviceError(said) from error
+            raise
 
 
 def kernel(function: Callable[..., None]) -> Kernel:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -52,11 +53,12 @@ def _array_library() -> _NumPy:
     pool = SimpleNamespace(free_bytes=lambda: 0)
     runtime = SimpleNamespace(memGetInfo=lambda: (2**30, 2**30))
     stream = SimpleNamespace(synchronize=lambda: None)
+    streams = SimpleNamespace(null=contextlib.nullcontext())
     return _NumPy(
         empty=np.zeros,  # numbers that nothing computes could overflow in products
         asnumpy=np.array,
         get_default_memory_pool=lambda: pool,
-        cuda=SimpleNamespace(runtime=runtime, get_current_stream=lambda: stream),
+        cuda=SimpleNamespace(runtime=runtime, get_current_stream=lambda: stream, Stream=streams),
     )
 
 
@@ -92,8 +94,8 @@ def compile_to_ptx(kernel: shim.Kernel, arguments: tuple[Any, ...], capability: 
     return str(text)
 
 
-def assemble(text: str, capability: tuple[int, int]) -> str:
-    """Return what the assembler says of a kernel's PTX, which becomes machine code: its stack, and what it spills.
+def spilled_bytes(text: str, capability: tuple[int, int], registers: int | None = None) -> int:
+    """Return how much a thread of a kernel has to put aside once its PTX is machine code, with so many registers.
 
     Raises
     ------
@@ -103,7 +105,9 @@ def assemble(text: str, capability: tuple[int, int]) -> str:
     from cuda.bindings import nvjitlink
 
     major, minor = capability
-    link = nvjitlink.create(3, [f"-arch=sm_{major}{minor}", "-verbose", "-Xptxas=-v"])
+    options = [f"-arch=sm_{major}{minor}", "-verbose", "-Xptxas=-v"]
+    options += [] if registers is None else [f"-maxrregcount={registers}"]
+    link = nvjitlink.create(len(options), options)
     try:
         code = text.encode() + b"\0"
         nvjitlink.add_data(link, nvjitlink.InputType.PTX, code, len(code), "kernel")
@@ -111,7 +115,7 @@ def assemble(text: str, capability: tuple[int, int]) -> str:
         said = bytearray(nvjitlink.get_info_log_size(link))
         nvjitlink.get_info_log(link, said)
         assert nvjitlink.get_linked_cubin_size(link) > 0
-        return said.decode()
+        return sum(map(int, re.findall(r"(\d+) bytes spill stores", said.decode())))
     finally:
         nvjitlink.destroy(link)
 

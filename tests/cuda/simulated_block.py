@@ -34,7 +34,7 @@ def test_sums_over_threads_are_added_and_nan_stays(threads: int) -> None:
     values = np.random.default_rng(threads).integers(-50, 50, (threads, LAST)).astype(float)
     before = np.arange(LAST, dtype=float)
     before[7] = np.nan
-    arrays = Arrays(values, before.copy())
+    arrays = shim.to_device(Arrays(values, before))
     summed(1, threads, arrays, shared=block.shared_bytes(threads))
     expected = before + np.where(np.arange(LAST) >= FIRST, values.sum(axis=0), 0.0)
-    assert np.array_equal(arrays.out, expected, equal_nan=True)
+    assert np.array_equal(shim.to_host(arrays.out), expected, equal_nan=True)

@@ -9,9 +9,9 @@ import pytest
 
 from stabsim import Network
 from stabsim.arguments import make_task
-from stabsim.cuda import matrix_free, shim
+from stabsim.cuda import matrix_free
 from stabsim.plan import Plan
-from tests.cuda.records import assert_same, record_of_cpu
+from tests.cuda.records import assert_nets_are_those_of_the_cpu, assert_same, record_of_cpu, record_of_device
 
 GIVEN = np.random.default_rng(0).normal(size=(5, 40))
 
@@ -36,38 +36,19 @@ CASES: dict[str, tuple[Network, dict[str, Any]]] = {
 }
 
 
-def record_of_device(plan: Plan, nets: int, first: int = 0) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Return the record of some nets, and the counts of their histograms."""
-    ask = shim.to_device(plan.ask._replace(counts=plan.no_counts()))
-    record = shim.empty((nets, *plan.blank.shape), np.float64)
-    matrix_free.OneSample(plan).run(first, record, ask)
-    return shim.to_host(record), shim.to_host(ask.counts)
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_a_block_a_net(name: str) -> None:
     network, arguments = CASES[name]
     plan = Plan(make_task(network, seed=2**40 + 3, sampler="matrix_free", **arguments))
-    record, counts = record_of_device(plan, 2, first=7)
-    expected, expected_counts = record_of_cpu(plan, 2, first=7)
-    assert_same(record, expected, plan.task.precision)
-    np.testing.assert_array_equal(counts, expected_counts)
-    with pytest.raises(AssertionError):
-        assert_same(record, record_of_cpu(plan, 2, first=6)[0], plan.task.precision)
+    assert_nets_are_those_of_the_cpu(matrix_free.OneSample(plan), plan)
 
 
-@pytest.mark.parametrize("law", ["he_normal", "orthogonal"])
-def test_many_blocks_a_net(law: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("weights", "precision"), [("orthogonal", "float32"), ("he_normal", "float64"), ("normal(std=1e12)", "float32")]
+)
+def test_many_blocks_a_net(weights: str, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As above, of nets that are cut into parts: also of layers with fewer blocks of units than there are parts."""
     monkeypatch.setattr(matrix_free, "WIDEST", 1024)
-    plan = Plan(make_task(Network((20, 2100, 33), "tanh", law), sampler="matrix_free"))
-    record, _ = record_of_device(plan, 1)
-    assert_same(record, record_of_cpu(plan, 1)[0], plan.task.precision)
-
-
-def test_a_user_statistic_of_values() -> None:
-    from stabsim import Quantity
-
-    cubes = Quantity.own("activation", "cube", lambda value: value**3) if hasattr(Quantity, "own") else None
-    if cubes is None:
-        pytest.skip("to be written")
+    plan = Plan(make_task(Network((20, 2100, 33), "tanh", weights), sampler="matrix_free", precision=precision))
+    record, _ = record_of_device(matrix_free.OneSample(plan), 1, 0, plan)
+    assert_same(record, record_of_cpu(plan, 1)[0], precision)

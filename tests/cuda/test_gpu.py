@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cuda.test_simulator import FILES, HERE, assert_passed, run_tests
+from tests.cuda.test_simulator import FILES, HERE, LIMIT_ON_A_GPU, assert_passed, run_tests
 
 
 def reason_against() -> str:
@@ -21,6 +21,7 @@ def reason_against() -> str:
 
 
 @pytest.mark.gpu
+@pytest.mark.timeout(LIMIT_ON_A_GPU + 20)
 @pytest.mark.parametrize("name", FILES)
 def test_on_a_gpu(name: str) -> None:
     if reason := reason_against():
