@@ -147,10 +147,10 @@ def tell_total(total: Cost, missing: str, on_gpu: int, threads: int | None) -> N
     click.echo(f"  {missing} chunks missing, each up to about a second of one core{' or GPU' if on_gpu else ''}")
     if on_gpu:
         click.echo(f"  {on_gpu} of them for a GPU, whose time is not predicted")
-    click.echo(
-        f"  about {spelled_seconds(total.seconds)} of one core of an AMD EPYC, {spelled_bytes(total.bytes)} of files"
-    )
-    if threads is not None:
+    for_cores = total.seconds > 0 or not on_gpu
+    core = f"{spelled_seconds(total.seconds)} of one core of an AMD EPYC, " * for_cores
+    click.echo(f"  about {core}{spelled_bytes(total.bytes)} of files")
+    if threads is not None and for_cores:
         click.echo(f"  about {spelled_seconds(total.seconds / threads)} on {counted(threads, 'thread')}, a core each")
 
 

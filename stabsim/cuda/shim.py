@@ -69,7 +69,8 @@ def require() -> None:
         one = xp.ones((1, 1, 1), np.float32)
         multiply(one, one, xp.zeros_like(one))
     except Exception as error:  # of the driver, whose classes depend on what is missing
-        raise DeviceError(f"device='cuda': no GPU can be used ({' '.join(str(error).split())})") from error
+        said = " ".join(str(error).split()).rstrip(" .:") or type(error).__name__
+        raise DeviceError(f"device='cuda': no GPU can be used ({said})") from error
     if capability < OLDEST:
         raise DeviceError(
             f"device='cuda': {name()} has compute capability {capability[0]}.{capability[1]}, and "
