@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cuda.test_simulator import FILES, HERE, LIMIT_ON_A_GPU, assert_passed, run_tests
+from tests.cuda.test_simulator import GROUPS, LIMIT, assert_passed, run_tests
 
 
 def reason_against() -> str:
@@ -21,9 +21,9 @@ def reason_against() -> str:
 
 
 @pytest.mark.gpu
-@pytest.mark.timeout(LIMIT_ON_A_GPU + 20)
-@pytest.mark.parametrize("name", FILES)
-def test_on_a_gpu(name: str) -> None:
+@pytest.mark.timeout(LIMIT)
+@pytest.mark.parametrize("group", GROUPS)
+def test_on_a_gpu(group: str) -> None:
     if reason := reason_against():
         pytest.skip(reason)
-    assert_passed(run_tests(HERE / name, simulated=False))
+    assert_passed(run_tests(GROUPS[group], simulated=False))
