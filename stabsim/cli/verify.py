@@ -95,12 +95,17 @@ def simulate(found: Mapping[str, Checked], number: int, seed: int, out: Path) ->
         with calling("cases", chosen.path):
             known = known_chunks(chosen.study, seed, Store(chunks_directory(out, name)), found[name].chunks)
         again.known += len(known)
-        for path in SystemRandom().sample(sorted(known), min(number, len(known))):
+        done, absent = again.done, set[str]()
+        for path in SystemRandom().sample(sorted(known), len(known)):
+            chunk, work = known[path]
+            if again.done == done + number or work.case.task.device in absent:
+                continue
             say_if_compiling()
             try:
-                problem = simulate_again(path, *known[path], count_threads(None))
+                problem = simulate_again(path, chunk, work, count_threads(None))
             except DeviceError as error:
-                click.echo(f"{path}: checked, not simulated again: {error}")
+                absent.add(work.case.task.device)
+                click.echo(f"{name}: chunks of a GPU are checked, not simulated again: {error}")
                 continue
             again.done += 1
             if problem:

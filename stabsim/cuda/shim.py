@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.util
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
@@ -35,6 +34,9 @@ if importlib.util.find_spec("numba_cuda") is None:
     raise DeviceError(f"device='cuda' needs numba-cuda: {INSTALL}")
 
 from numba import cuda as cuda  # noqa: E402
+from numba.cuda.core import config  # noqa: E402
+
+config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # of few nets, which leave a device idle: so be it
 
 _INLINED = {} if SIMULATED else {"forceinline": True}  # an option that the simulator does not know
 Array = Any  # of CuPy, or of NumPy where the device is simulated
@@ -43,11 +45,19 @@ Array = Any  # of CuPy, or of NumPy where the device is simulated
 def _array_library() -> ModuleType | None:
     if SIMULATED:
         return np
-    with contextlib.suppress(ImportError):
+    try:
         return importlib.import_module("cupy")
-    return None
+    except Exception as error:  # of whatever CuPy finds broken
+        _missing.append(_words(error))
+        return None
 
 
+def _words(error: Exception) -> str:
+    """Return what a library says, in one line."""
+    return " ".join(str(error).split()).rstrip(" .:") or type(error).__name__
+
+
+_missing: list[str] = []  # why CuPy cannot be imported
 xp: Any = _array_library()
 
 
@@ -62,15 +72,17 @@ def require() -> None:
     """
     if SIMULATED:
         return
-    if xp is None:
-        raise DeviceError(f"device='cuda' needs CuPy: {INSTALL}")
     try:
         capability = tuple(cuda.current_context().device.compute_capability)
+    except Exception as error:  # of the driver, whose classes depend on what is missing
+        raise DeviceError(f"device='cuda': no GPU can be used ({_words(error)})") from error
+    if xp is None:
+        raise DeviceError(f"device='cuda' needs CuPy ({', '.join(_missing)}): {INSTALL}")
+    try:
         one = xp.ones((1, 1, 1), np.float32)
         multiply(one, one, xp.zeros_like(one))
-    except Exception as error:  # of the driver, whose classes depend on what is missing
-        said = " ".join(str(error).split()).rstrip(" .:") or type(error).__name__
-        raise DeviceError(f"device='cuda': no GPU can be used ({said})") from error
+    except Exception as error:
+        raise DeviceError(f"device='cuda': CuPy cannot be used ({_words(error)})") from error
     if capability < OLDEST:
         raise DeviceError(
             f"device='cuda': {name()} has compute capability {capability[0]}.{capability[1]}, and "
@@ -176,11 +188,8 @@ class Kernel:
             self._launch(blocks, threads, arguments, shared)
 
     def _launch(self, blocks: int | tuple[int, int], threads: int, arguments: tuple[Any, ...], shared: int) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # few nets leave a device idle: so be it
-            configured = self._compiled[blocks, threads, 0, shared]
         try:
-            configured(*map(launched, arguments))
+            self._compiled[blocks, threads, 0, shared](*map(launched, arguments))
         except Exception as error:
             if any(each.__name__ == "NumbaError" for each in type(error).__mro__):  # numba-cuda has its own
                 said = f"device='cuda' cannot compile {self.function.__name__}, or what it calls: {sentence(error)}"

@@ -1,7 +1,7 @@
 """The tests of ``simulated_*.py``: in Numba's simulator, which is asked for before Numba is imported.
 
-There, the CPU's functions that kernels call are compiled for each process anew, so files share processes: those that run
-nets, and those that look at parts.
+There, the CPU's functions that kernels call are compiled in each process anew, so files share processes: those that
+run nets, and those that look at parts.
 """
 
 from __future__ import annotations
