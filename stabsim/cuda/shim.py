@@ -34,7 +34,7 @@ if importlib.util.find_spec("numba_cuda") is None:
     raise DeviceError(f"device='cuda' needs numba-cuda: {INSTALL}")
 
 from numba import cuda as cuda  # noqa: E402
-from numba.cuda.core import config  # noqa: E402
+from numba.cuda.core import config  # type: ignore[import-not-found] # noqa: E402 # only numba-cuda has it
 
 config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # of few nets, which leave a device idle: so be it
 

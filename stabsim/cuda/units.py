@@ -10,6 +10,7 @@ from numba import float64
 
 from stabsim.cuda import draws, shim
 from stabsim.cuda.block import add_up
+from stabsim.cuda.drawing import ZERO, Drawing, drawing
 from stabsim.cuda.one_sample import (
     ALONG,
     BEYOND,
@@ -25,16 +26,14 @@ from stabsim.cuda.one_sample import (
     finish_input_back,
     finish_regime,
     finish_scale,
-    projection_exponent,
 )
-from stabsim.cuda.shim import as_matrix, cuda, stretch
-from stabsim.kernels import blocks, inputs, layer, philox, statistics
+from stabsim.cuda.shim import cuda, stretch
+from stabsim.kernels import blocks, layer, philox, statistics
 from stabsim.kernels import matrix_free as m
 from stabsim.kernels import record as r
 from stabsim.kernels.compile import atom
-from stabsim.kernels.matrix_free import BLOCK, REGIME, SCALE
+from stabsim.kernels.matrix_free import BLOCK, REGIME
 
-ZERO = np.int64(0)
 TILE = philox.TILE  # positions that start a tile in both precisions are its multiples
 
 
@@ -45,82 +44,16 @@ def keep_totals(row, columns, seen):
         row[columns + SEEN + i] += seen[i]
 
 
-@functools.cache
-def steps(dtype: np.dtype[Any], activation: Any, observe: Any, bias_law: str, columns: int, full: bool) -> Steps:
-    """Return the steps of nets with that activation, law of biases and statistics.
+@atom
+def first_block(width, part, parts):
+    """Return the first block of units of a part."""
+    return -(-width // BLOCK) * part // parts
 
-    Parameters
-    ----------
-    dtype : dtype
-        float32 or float64.
-    activation
-        Compiled for the CPU, as `plan.functions` has it.
-    observe
-        What sees values: `observe.observer`.
-    bias_law : str
-        Of the biases.
-    columns : int
-        Of the record.
-    full : bool
-        Whether every group of random numbers of every layer is one of units: all widths are multiples of a tile. Then
-        all is done with constant numbers of them, in registers.
-    """
-    real, words = draws.real_of(dtype), draws.words_of(dtype)
-    groups = np.int64(BLOCK // words)  # of a block
+
+def _forward_steps(of: Drawing, activation: Any, observe: Any, columns: int) -> tuple[Step, Step, Step]:
+    """Return the steps forward; for the arguments see `steps`."""
+    real, words, groups, units_of, normals, preactivations, inputs_of, square_of_normals = of
     size_of_row = columns + MORE
-    draw_normals, draw_bias = draws.group_law("normal", dtype), draws.group_law(bias_law, dtype)
-    activation = shim.compiled(activation)
-
-    @atom
-    def units_of(group, width):
-        """Return how many units a group has."""
-        if full:
-            return np.int64(words)
-        return np.int64(draws.count_before(draws.place_of(group, words), width, words))
-
-    @atom
-    def normals(out, group, net, purpose, l, scale):
-        draw_normals(out, group, net.seed, purpose, np.uint32(l), net.number, real(scale))
-
-    @shim.device
-    def preactivations(net, l, group, size, p, s, b):
-        """Draw p = z W of a group, and write s = p + b."""
-        normals(p, group, net, philox.PROJECTION, l, net.states[l, SCALE])
-        for i in range(words):
-            s[i] = p[i]
-        if net.problem.bias_scale[l] != 0:
-            draw_bias(b, group, net.seed, philox.BIAS, np.uint32(l), net.number, net.problem.bias_scale[l])
-            units = as_matrix(stretch(s, ZERO, size), np.int64(1), size)
-            layer.add_bias(units, stretch(b, ZERO, size), projection_exponent(net, l))
-
-    @shim.device
-    def inputs_of(net, group, size, z):
-        """Draw or copy the inputs of a group."""
-        given = net.given.inputs
-        if given.shape[0] == 0:
-            normals(z, group, net, philox.INPUT, 0, 1.0)
-        else:
-            sample = inputs.choice(0, given.shape[0], net.seed, net.number, 0, philox.SAMPLE_CHOICE)
-            place = draws.place_of(group, words)
-            for i in range(size):
-                z[i] = given[sample, place + i * draws.LANES]
-
-    @shim.device
-    def square_of_normals(net, first, last, purpose, l, part, parts):
-        """Return a thread's share of the squares of the normals at positions ``first`` (of a tile) .. ``last - 1``."""
-        numbers = cuda.local.array(words, real)
-        total = 0.0
-        start = first // draws.LANES // words * draws.LANES
-        step = parts * cuda.blockDim.x
-        for group in range(start + part * cuda.blockDim.x + cuda.threadIdx.x, draws.groups_of(last, words), step):
-            normals(numbers, group, net, purpose, l, 1.0)
-            count = np.int64(draws.count_before(draws.place_of(group, words), last, words))
-            total += blocks.power_sums_2(stretch(numbers, ZERO, count), 0.0)[1]
-        return total
-
-    @atom
-    def first_block(width, part, parts):
-        return -(-width // BLOCK) * part // parts
 
     @shim.device
     def sum_more(net, part, row):
@@ -201,6 +134,14 @@ def steps(dtype: np.dtype[Any], activation: Any, observe: Any, bias_law: str, co
         add_up(row, r.ACTIVATION_ZERO, r.ACTIVATION_GRADIENT_ZERO, net.sums[part])
         add_up(row, r.COLUMNS, size_of_row, net.sums[part])
 
+    return Step(scale_part, finish_scale), Step(regime_part, finish_regime), Step(forward_part, finish_forward)
+
+
+def _back_steps(of: Drawing, activation: Any, observe: Any, columns: int) -> tuple[Step, Step]:
+    """Return the steps back; for the arguments see `steps`."""
+    real, words, groups, units_of, normals, preactivations, inputs_of, square_of_normals = of
+    size_of_row = columns + MORE
+
     @shim.device
     def gradients(net, l, k, size, z, h, dz):
         """Write dz = a z + b h of some units of block k."""
@@ -278,7 +219,27 @@ def steps(dtype: np.dtype[Any], activation: Any, observe: Any, bias_law: str, co
         add_up(row, r.ACTIVATION_GRADIENT_ZERO, r.PREACTIVATION_GRADIENT_ZERO, net.sums[part])
         add_up(row, r.COLUMNS, size_of_row, net.sums[part])
 
-    return Steps(
-        Step(scale_part, finish_scale), Step(regime_part, finish_regime), Step(forward_part, finish_forward),
-        Step(back_part, finish_back), Step(input_back_part, finish_input_back),
-    )  # fmt: skip
+    return Step(back_part, finish_back), Step(input_back_part, finish_input_back)
+
+
+@functools.cache
+def steps(dtype: np.dtype[Any], activation: Any, observe: Any, bias_law: str, columns: int, full: bool) -> Steps:
+    """Return the steps of nets with that activation, law of biases and statistics.
+
+    Parameters
+    ----------
+    dtype : dtype
+        float32 or float64.
+    activation
+        Compiled for the CPU, as `plan.functions` has it.
+    observe
+        What sees values: `observe.observer`.
+    bias_law : str
+        Of the biases.
+    columns : int
+        Of the record.
+    full : bool
+        Whether every group of random numbers is one of units: see `drawing`.
+    """
+    of, activation = drawing(dtype, bias_law, full), shim.compiled(activation)
+    return Steps(*_forward_steps(of, activation, observe, columns), *_back_steps(of, activation, observe, columns))
