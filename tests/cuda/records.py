@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,11 @@ from stabsim.plan import Plan
 
 # Relative to `sizes`: sums of cancelling terms are as far off as their terms.
 TOLERANCE = {"float32": 3e-6, "float64": 1e-13}
+
+
+def with_slow(names: Iterable[str], *slow: str) -> list[Any]:
+    """Return names as parameters of a test, some of which are slow."""
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name in slow)) for name in names]
 
 
 def record_of_cpu(plan: Plan, nets: int, first: int = 0) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

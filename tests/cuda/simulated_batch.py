@@ -13,7 +13,7 @@ from stabsim.cuda import dense
 from stabsim.kernels import record as r
 from stabsim.plan import Plan
 from stabsim.quantities import QUANTITIES
-from tests.cuda.records import assert_nets_are_those_of_the_cpu
+from tests.cuda.records import assert_nets_are_those_of_the_cpu, with_slow
 
 NORMALS = np.random.default_rng(0).normal(size=(7, 17))
 ABOVE_ONE = Quantity("activation", "share_above_one", "fraction", function=lambda value: value > 1.0)
@@ -47,7 +47,7 @@ CASES: dict[str, tuple[Network, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", with_slow(CASES, "biased, chosen inputs, own statistics", "no gradient, cut off"))
 def test_nets_are_those_of_the_cpu(name: str) -> None:
     network, arguments = CASES[name]
     plan = Plan(make_task(network, seed=2**40 + 3, sampler="dense", **arguments))

@@ -26,4 +26,4 @@ def reason_against() -> str:
 def test_on_a_gpu(group: str) -> None:
     if reason := reason_against():
         pytest.skip(reason)
-    assert_passed(run_tests(GROUPS[group], simulated=False))
+    assert_passed(run_tests(GROUPS[group], simulated=False, chosen="slow or not slow"))

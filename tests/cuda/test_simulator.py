@@ -25,12 +25,12 @@ TAIL = 6000  # characters of what it prints that are shown
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
 
 
-def run_tests(files: Sequence[Path], *, simulated: bool) -> subprocess.CompletedProcess[str]:
+def run_tests(files: Sequence[Path], *, simulated: bool, chosen: str = "not slow") -> subprocess.CompletedProcess[str]:
     """Run files of tests, in the simulator or on a GPU; NumPy warns there where numbers of a device overflow."""
     command = [
         sys.executable, "-W", "ignore::RuntimeWarning", "-m", "pytest", "-q", "--color=no",
         "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "addopts=", "-o", "filterwarnings=",
-        "-o", "python_files=simulated_*.py", "--timeout", str(LIMIT), f"--rootdir={HERE.parents[1]}",
+        "-o", "python_files=simulated_*.py", "--timeout", str(LIMIT), "-m", chosen, f"--rootdir={HERE.parents[1]}",
         *map(str, files),
     ]  # fmt: skip
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
@@ -47,6 +47,13 @@ def assert_passed(run: subprocess.CompletedProcess[str]) -> None:
 @pytest.mark.parametrize("group", GROUPS)
 def test_simulated(group: str) -> None:
     assert_passed(run_tests(GROUPS[group], simulated=True))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(LIMIT)
+def test_more_cases_simulated() -> None:
+    """Of other pairs of an activation and a precision: each compiles anew what takes them."""
+    assert_passed(run_tests(OF_NETS, simulated=True, chosen="slow"))
 
 
 @pytest.mark.parametrize("body", ["assert False", "import pytest; pytest.skip('here')"])
