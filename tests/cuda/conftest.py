@@ -32,7 +32,7 @@ if numba.config.ENABLE_CUDASIM:
     # five times as long (17 s instead of 3).
     sys.setswitchinterval(2e-4)
 
-    from numba.cuda.simulator import kernelapi  # type: ignore[import-not-found] # only numba-cuda has it
+    from numba.cuda.simulator import kernelapi
 
     _start = kernelapi.FakeCUDAShared.__init__
 
