@@ -40,7 +40,7 @@ class Wave:
     nets : int
         How many there are.
     problem, ask : group of arrays
-        Of the plan, on the device.
+        Of the plan, on the device, as kernels take them.
     place : Place
         What each net has.
     z, d : list of array (nets, samples, units)
@@ -146,9 +146,9 @@ class Batches:
             weights.recall(l)
             self._pass_back(wave, weights, l)
         dz = wave.samples_of(wave.gradients, 0)
-        wave.launch(self._record_end, dz[0].size, ask, wave.place, Gradient(dz))
+        wave.launch(self._record_end, dz[0].size, wave.ask, wave.place, Gradient(dz))
         if self._plan.ask.looking:
-            record_gains(-(-wave.nets // WARP), WARP, wave.problem, ask, wave.place)
+            record_gains(-(-wave.nets // WARP), WARP, wave.problem, wave.ask, wave.place)
 
     def _wave(self, first: int, record: shim.Array, ask: Any) -> Wave:
         plan, dtype = self._plan, self._plan.task.dtype
@@ -168,7 +168,8 @@ class Batches:
         place.exponents[:, int(cpu.DZ), layers - 1] = plan.given.gradient_exponent
         place.stops[...] = blocking.NOWHERE
         return Wave(
-            plan=plan, first=first, nets=nets, problem=self._problem, ask=ask, place=place,
+            plan=plan, first=first, nets=nets, place=place,
+            problem=shim.launched(self._problem), ask=shim.launched(ask),  # once: every launch takes them
             z=[shim.empty((nets, batch, width), dtype) for width in widths],
             d=[shim.empty((nets, batch, width if l > 0 else 0), dtype) for l, width in enumerate(widths)],
             products=shim.empty(nets * batch * most, dtype), gradients=shim.empty(nets * batch * most, dtype),

@@ -6,9 +6,12 @@ shuffles, of which a number of 64 bits takes two, and which the simulator does n
 
 from __future__ import annotations
 
+from typing import Any
+
 from numba import float64
 
 from stabsim.cuda.shim import cuda, device
+from stabsim.kernels.compile import atom
 
 COLUMNS = 16  # that are summed at a time; the threads of a block are a multiple of them
 STRIDE = COLUMNS + 1  # of a thread's numbers in shared memory: with one more, no two threads meet in a bank
@@ -62,41 +65,39 @@ def add_up(values, first, last, out):
         cuda.syncthreads()
 
 
-@device
-def total(value):
-    """Return the sum of a number of each thread, to all of them."""
-    shared = cuda.shared.array(0, float64)
-    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    shared[thread] = value
-    cuda.syncthreads()
-    if thread < COLUMNS:
-        part = 0.0
-        for t in range(thread, threads, COLUMNS):
-            part += shared[t]
-        shared[threads + thread] = part
-    cuda.syncthreads()
-    found = 0.0
-    for p in range(COLUMNS):
-        found += shared[threads + p]
-    cuda.syncthreads()
-    return found
+def _of_all(combine: Any) -> Any:
+    """Return the function that combines a number of each thread, and gives all threads what comes out."""
+
+    @device
+    def found_by_all(value):
+        shared = cuda.shared.array(0, float64)
+        thread, threads = cuda.threadIdx.x, cuda.blockDim.x
+        shared[thread] = value
+        cuda.syncthreads()
+        if thread < COLUMNS:
+            part = shared[thread]
+            for t in range(thread + COLUMNS, threads, COLUMNS):
+                part = combine(part, shared[t])
+            shared[threads + thread] = part
+        cuda.syncthreads()
+        found = shared[threads]
+        for p in range(1, COLUMNS):
+            found = combine(found, shared[threads + p])
+        cuda.syncthreads()
+        return found
+
+    return found_by_all
 
 
-@device
-def greatest(value):
-    """Return the greatest of a number of each thread, to all of them."""
-    shared = cuda.shared.array(0, float64)
-    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    shared[thread] = value
-    cuda.syncthreads()
-    if thread < COLUMNS:
-        part = shared[thread]
-        for t in range(thread, threads, COLUMNS):
-            part = max(part, shared[t])
-        shared[threads + thread] = part
-    cuda.syncthreads()
-    found = shared[threads]
-    for p in range(1, COLUMNS):
-        found = max(found, shared[threads + p])
-    cuda.syncthreads()
-    return found
+@atom
+def _add(x, y):
+    return x + y
+
+
+@atom
+def _larger(x, y):
+    return max(x, y)
+
+
+total = _of_all(_add)
+greatest = _of_all(_larger)

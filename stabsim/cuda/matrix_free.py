@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stabsim.cuda import draws, shim
+from stabsim.cuda.backward import record_gains
 from stabsim.cuda.block import WARP, shared_bytes, threads_for
 from stabsim.cuda.observe import observer
 from stabsim.cuda.one_sample import MORE, Place, Step, Steps, net_of
@@ -108,12 +109,6 @@ def _whole_kernel(each: Steps) -> Kernel:
     return simulate_nets
 
 
-@shim.kernel
-def _record_gains(problem, ask, place):
-    if ask.looking and cuda.threadIdx.x == 0:
-        gains.record_gains(place.record[cuda.blockIdx.x], ask.wanted, problem.widths, np.int64(1))
-
-
 class OneSample:
     """Nets of a plan through which one sample goes.
 
@@ -152,6 +147,7 @@ class OneSample:
 
     def run(self, first: int, record: shim.Array, ask: Any) -> None:
         """Write the record (nets, depth + 1, columns) of nets from ``first`` on; ``ask`` is the device's."""
+        record[...] = ask.blank
         place = self._place(record)
         words = draws.words_of(self._plan.task.dtype)
         nets, threads = record.shape[0], threads_for(draws.groups_of(min(self._widest, int(m.BLOCK)), words))
@@ -176,11 +172,12 @@ class OneSample:
             for l in range(depth, 0, -1):
                 step(back, l)
             step(input_back, 0)
-            _record_gains(nets, WARP, self._problem, ask, place)
+            if self._plan.ask.looking:
+                problem, _, *asked = given
+                record_gains(-(-nets // WARP), WARP, problem, *asked)
 
     def _place(self, record: shim.Array) -> Place:
         nets, layers, columns = record.shape
-        record[...] = shim.to_device(self._plan.blank)
         place = Place(
             record=record,
             states=shim.zeros((nets, layers, m.STATE), np.float64),

@@ -140,6 +140,7 @@ class MatrixFreeWeights:
         """Do nothing: all is kept."""
 
     def _draw_projection(self, l: int, g: Array) -> None:
+        """Draw G: each law in its own way."""
         raise NotImplementedError
 
     def _make_complement(self, l: int, scale: Any) -> Array:
