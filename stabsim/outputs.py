@@ -73,7 +73,10 @@ def save_figures(study: Study, collected: Collected, directory: Path) -> list[Pa
         if len(set(names)) < len(names):
             raise ValueError(f"two figures of study {study.name!r} have the same part: {', '.join(names)}")
         with one_line(f"cannot write figures into {directory}"):
-            files = [save(each.figure, name, directory, each.table) for each, name in zip(drawings, names, strict=True)]
+            files = [
+                save(each.figure, name, directory, each.table, each.caption)
+                for each, name in zip(drawings, names, strict=True)
+            ]
     return [path for group in files for path in group]
 
 

@@ -144,11 +144,15 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure and the rows that it was drawn from; saved as <study> or, with a part, <study>_<part>."""
+    """A figure and the rows that it was drawn from; saved as <study> or, with a part, <study>_<part>.
+
+    The caption says what is drawn, panel by panel, as below a figure in a paper; it is kept inside the files.
+    """
 
     figure: Figure
     table: pandas.DataFrame
     part: str = ""
+    caption: str = ""
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,7 @@ _METADATA: dict[str, dict[str, None]] = {
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     "svg": {"Date": None, "Creator": None},
 }
+_CAPTION = {"png": "Description", "pdf": "Subject", "svg": "Description"}  # the keys that these formats have for it
 
 
 @contextlib.contextmanager
@@ -150,7 +151,7 @@ def panels(
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def save(figure: Figure, name: str, directory: str | Path, table: pandas.DataFrame) -> list[Path]:
+def save(figure: Figure, name: str, directory: str | Path, table: pandas.DataFrame, caption: str = "") -> list[Path]:
     """Write NAME.png, NAME.pdf, NAME.svg and NAME.csv, each whole or not at all; the same figure gives the same bytes.
 
     Parameters
@@ -163,6 +164,8 @@ def save(figure: Figure, name: str, directory: str | Path, table: pandas.DataFra
         Where they go; made if it is not there.
     table : DataFrame
         What the figure was drawn from; floats are written so that they read back exactly.
+    caption : str
+        What is drawn; it goes into the metadata of the PNG, PDF and SVG.
     """
     if not name or Path(name).name != name:
         raise ValueError(f"name={name!r} is not a file name: no folders, and at least one character")
@@ -172,16 +175,17 @@ def save(figure: Figure, name: str, directory: str | Path, table: pandas.DataFra
         # Settled once: each file would lay the figure out a little differently, starting from the last one.
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
-        files = {f"{name}.{kind}": _rendered(figure, kind) for kind in _METADATA}
+        files = {f"{name}.{kind}": _rendered(figure, kind, caption) for kind in _METADATA}
     files[f"{name}.csv"] = table.to_csv(index=False, lineterminator="\n").encode()
     for file, data in files.items():
         write_atomically(directory / file, data)
     return [directory / file for file in files]
 
 
-def _rendered(figure: Figure, kind: str) -> bytes:
+def _rendered(figure: Figure, kind: str, caption: str) -> bytes:
     # fontTools remarks that the dates of matplotlib's own fonts are old.
     logging.getLogger("fontTools").setLevel(logging.ERROR)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, metadata=_METADATA[kind])
+    captioned = {_CAPTION[kind]: caption} if caption else {}
+    figure.savefig(buffer, format=kind, metadata=_METADATA[kind] | captioned)
     return buffer.getvalue()

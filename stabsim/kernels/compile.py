@@ -18,6 +18,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import logging
+import os
+import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -45,11 +49,43 @@ def source_hash() -> str:
 
 @functools.cache
 def cache_directory() -> Path:
-    """Return where compiled kernels are kept: below ``NUMBA_CACHE_DIR`` or the user's cache folder."""
+    """Return where compiled kernels are kept: below ``NUMBA_CACHE_DIR`` or the user's cache folder.
+
+    Where neither can be written (a read-only home), it is a temporary folder, and one line on stderr says so.
+    """
     import platformdirs
 
-    base = numba.config.CACHE_DIR or platformdirs.user_cache_dir("stabsim", appauthor=False)
-    return Path(base) / f"stabsim-{source_hash()}"
+    base = Path(numba.config.CACHE_DIR or platformdirs.user_cache_dir("stabsim", appauthor=False))
+    problem = _not_writable(base)
+    if problem:
+        wished, base = base, _temporary_folder()
+        logging.getLogger("stabsim").warning(
+            "stabsim: %s cannot be written (%s): what is compiled is kept in %s; NUMBA_CACHE_DIR names another folder",
+            wished, problem, base,
+        )  # fmt: skip
+    return base / f"stabsim-{source_hash()}"
+
+
+def _not_writable(folder: Path) -> str:
+    """Say why no file can be made in a folder; nothing if one can."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def _temporary_folder() -> Path:
+    """Return a folder that later processes find again; if it could be another user's, one of this process alone.
+
+    What lies in a cache is run, so nobody else may have written it.
+    """
+    folder = Path(tempfile.gettempdir()) / f"stabsim-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+    return folder if own else Path(tempfile.mkdtemp(prefix="stabsim-"))
 
 
 @contextlib.contextmanager
