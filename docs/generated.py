@@ -46,13 +46,13 @@ def arrows(diagram: re.Match[str]) -> str:
 
 
 def escape(_app: Sphinx, _what: str, _name: str, _it: object, _options: object, lines: list[str]) -> None:
-    """Leave |x| in docstrings as it is, an absolute value: to reStructuredText it is the name of a substitution."""
+    """Leave |x| and f(x, *parameters) in docstrings as they are: in reStructuredText both signs begin something else."""
     example = False
     for place, line in enumerate(lines):
         example = bool(line.strip()) and (example or line.lstrip().startswith(">>>"))
         if not example:
             parts = line.split("`")  # every second one is code
-            lines[place] = "`".join(part.replace("|", r"\|") if k % 2 == 0 else part for k, part in enumerate(parts))
+            lines[place] = "`".join(re.sub(r"\||\*(?=\w)", r"\\\g<0>", part) if k % 2 == 0 else part for k, part in enumerate(parts))
 
 
 def named(_app: Sphinx, _env: object, node: Element, content: Element) -> Element | None:

@@ -66,7 +66,7 @@ def test_a_wrong_block_fails(mutant: str, tmp_path: Path) -> None:
     page.write_text(f"# Page\n\n{MUTANTS[mutant]}\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
-        with pytest.raises(BlockError, match="line [345]|unknown|nothing"):
+        with pytest.raises(BlockError, match=r"line \d"):
             run_page(page)
 
 
@@ -127,9 +127,7 @@ def test_a_right_page_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_what_runs_elsewhere_is_run_there() -> None:
     for name, (languages, test) in ELSEWHERE.items():
         assert {block.language for block in blocks((ROOT / name).read_text())} <= set(languages), name
-        assert name in (ROOT / test).read_text().replace('ROOT / "docs" / "', '"docs/').replace(
-            '"docs" / "', '"docs/'
-        )
+        assert f'"docs" / "{Path(name).name}"' in (ROOT / test).read_text(), test
     wanting = [name for name in NAMES for block in blocks((ROOT / name).read_text()) if CARDS in block.text]
     assert wanting == ["docs/gpu.md"] and CARDS in (ROOT / "tests" / "test_cluster.py").read_text()
 
