@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stabsim.cli.text import counted, echo_wrapped, rests_on
+from stabsim.cli import completing
+from stabsim.cli.text import counted, echo_wrapped, examples, rests_on
 from stabsim.cli.usage import usage
 
 if TYPE_CHECKING:
@@ -19,8 +20,14 @@ INDENT = " " * 5
 KINDS = ("holds", "holds when", "fails")
 
 
-@click.command()
-@click.argument("claims", nargs=-1, metavar="[CLAIM]...")
+@click.command(
+    epilog=examples(
+        "stabsim claims",
+        "stabsim claims A17 B",
+        "stabsim claims --out . --csv mine.csv",
+    )
+)
+@click.argument("claims", nargs=-1, metavar="[CLAIM]...", shell_complete=completing.claim)
 @click.option(
     "--out",
     type=click.Path(exists=True, file_okay=False, path_type=Path),

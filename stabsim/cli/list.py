@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import click
 
-from stabsim.cli.text import echo_columns
+from stabsim.cli.text import echo_columns, examples
 
 Rows = list[tuple[str, str]]
 
@@ -119,7 +119,12 @@ KINDS: dict[str, Callable[[], Rows]] = {
 }
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "stabsim list",
+        "stabsim list activations initializers",
+    )
+)
 @click.argument("kinds", nargs=-1, metavar="[KIND]...", type=click.Choice(list(KINDS)))
 def command(kinds: tuple[str, ...]) -> None:
     """List what there is to choose from.

@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING
 import click
 
 from stabsim.cli.selection import naming, out_option
-from stabsim.cli.text import counted
+from stabsim.cli.text import counted, examples
 from stabsim.cli.usage import usage
 
 if TYPE_CHECKING:
     from stabsim.merging import Merged
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "stabsim merge shards/1 shards/2 --out .",
+    )
+)
 @click.argument(
     "sources",
     nargs=-1,

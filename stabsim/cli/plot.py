@@ -11,13 +11,19 @@ import click
 
 from stabsim.cli.run import print_figures
 from stabsim.cli.selection import Chosen, for_each, naming, study_options
+from stabsim.cli.text import examples
 from stabsim.devices import CPU
 
 if TYPE_CHECKING:
     from stabsim.study import Study
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "stabsim plot",
+        "stabsim plot zero_fractions --out paper --scale paper",
+    )
+)
 @study_options
 @click.pass_obj
 def command(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -19,11 +20,16 @@ if TYPE_CHECKING:
 HEADLINES = ("activation_gradient_log10_norm", "activation_log10_norm")
 
 
+def attended() -> bool:
+    """Return whether stderr is a terminal on which what is printed can be replaced, and no file or log."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("", "dumb", "unknown")
+
+
 class LiveProgress:
     """Shows how many nets are done, and one estimate with its interval."""
 
     def __init__(self) -> None:
-        self.terminal = sys.stderr.isatty()
+        self.terminal = attended()
         self.seconds = 0.25 if self.terminal else 60.0
         self.shown = time.monotonic()
 
@@ -68,7 +74,7 @@ class Counter:
     def __init__(self, noun: str) -> None:
         self.noun = noun
         self.number = 0
-        self.terminal = sys.stderr.isatty()
+        self.terminal = attended()
         self.shown = time.monotonic()
 
     def __enter__(self) -> Self:

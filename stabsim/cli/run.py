@@ -11,7 +11,7 @@ import click
 
 from stabsim.cli.group import interrupted
 from stabsim.cli.selection import Chosen, for_each, naming, study_options
-from stabsim.cli.text import counted, echo_columns, echo_wrapped, rests_on, spelled_bytes, spelled_seconds
+from stabsim.cli.text import counted, echo_columns, echo_wrapped, examples, rests_on, spelled_bytes, spelled_seconds
 from stabsim.cli.usage import between, usage
 from stabsim.devices import CPU
 from stabsim.engines import ENGINES, Engine, engine
@@ -40,7 +40,14 @@ def shard_of(_context: click.Context, _option: click.Parameter, text: str | None
         return Shard.of(text)
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "stabsim run zero_fractions",
+        "stabsim run --all --scale paper --out paper",
+        "stabsim run gains --scale paper --dry-run --threads 8",
+        "stabsim run rank --shard 2/8 --out shards/2",
+    )
+)
 @study_options
 @click.option(
     "--engine", callback=by_name, metavar="|".join(ENGINES), default="local", show_default=True, help="Where it is run."
@@ -147,7 +154,7 @@ def tell_total(total: Cost, missing: str, on_gpu: int, threads: int | None) -> N
     click.echo(f"  {missing} chunks missing, each up to about a second of one core{' or GPU' if on_gpu else ''}")
     if on_gpu:
         click.echo(f"  {on_gpu} of them for a GPU, whose time is not predicted")
-    for_cores = total.seconds > 0 or not on_gpu
+    for_cores = bool(total.seconds > 0) or not on_gpu
     core = f"{spelled_seconds(total.seconds)} of one core of an AMD EPYC, " * for_cores
     click.echo(f"  about {core}{spelled_bytes(total.bytes)} of files")
     if threads is not None and for_cores:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stabsim.cli import completing
 from stabsim.cli.usage import between
 from stabsim.devices import CPU, DEVICES, DeviceError
 
@@ -81,7 +82,7 @@ def study_options(function: Function) -> Function:
             "--scale", type=click.Choice(["quick", "paper"]), default="quick", show_default=True, help="How many nets."
         ),
         click.option("--all", "everything", is_flag=True, help="Every study."),
-        click.argument("studies", nargs=-1, metavar="[STUDY]..."),
+        click.argument("studies", nargs=-1, metavar="[STUDY]...", shell_complete=completing.study),
     ):
         function = option(function)
     return function

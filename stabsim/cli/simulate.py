@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stabsim.cli import completing
 from stabsim.cli.selection import device_option, mnist_dir_option
-from stabsim.cli.text import counted, echo_columns, interval, number
+from stabsim.cli.text import counted, echo_columns, examples, interval, number
 from stabsim.cli.usage import usage
 
 if TYPE_CHECKING:
     from stabsim.result import Result
+    from stabsim.task import Task
+
+FIGURES = (".png", ".pdf", ".svg")
 
 
 def whole_numbers(_context: click.Context, _option: click.Parameter, text: str | None) -> tuple[int, ...] | None:
@@ -41,56 +45,108 @@ def words(_context: click.Context, _option: click.Parameter, text: str | None) -
     return found
 
 
-def writable(_context: click.Context, _option: click.Parameter, path: Path | None) -> Path | None:
+def writable(_context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
     """Refuse, before anything is simulated, a file that cannot be written."""
     if path is None:
         return None
+    name = option.opts[0]
     if not path.name:
-        raise click.UsageError("--output='' must be the name of a file")
+        raise click.UsageError(f"{name}='' must be the name of a file")
     if not path.absolute().parent.is_dir():
-        raise click.UsageError(f"--output={path}: there is no folder {path.parent}")
+        raise click.UsageError(f"{name}={path}: there is no folder {path.parent}")
     if not path.exists():
         try:
             path.touch()
             path.unlink()
         except OSError as error:
-            raise click.UsageError(f"--output={path} cannot be written: {error.strerror or error}") from error
+            raise click.UsageError(f"{name}={path} cannot be written: {error.strerror or error}") from error
     return path
 
 
-@click.command()
+def drawable(context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
+    """Refuse, before anything is simulated, a file that no figure can be written to."""
+    if path is not None and path.suffix.lower() not in FIGURES:
+        raise click.UsageError(f"{option.opts[0]}={path} must end with {', '.join(FIGURES)}")
+    return writable(context, option, path)
+
+
+@click.command(
+    epilog=examples(
+        "stabsim simulate --depth 50 --width 256 --activation tanh --weights glorot_normal \\",
+        "  --nets 1000 --figure tanh.png",
+        "stabsim simulate --widths 784,512,512,10 --activation relu --weights he_normal \\",
+        "  --nets 500 --inputs mnist5k --batch 32 --output relu.csv",
+        "stabsim simulate --depth 100 --width 64 --activation tanh --weights glorot_normal \\",
+        "  --nets 100 --cell 'lstm(forget_bias=1)'",
+    )
+)
 @click.option("--depth", type=int, help="Layers; with --width.")
 @click.option("--width", type=int, help="Units of every layer, the input too.")
 @click.option("--widths", callback=whole_numbers, metavar="N,N,...", help="Units of each layer, input first.")
-@click.option("--activation", required=True, help="Such as tanh or 'leaky_relu(slope=0.2)'; see stabsim list.")
-@click.option("--weights", required=True, help="Such as glorot_normal or 'normal(std=0.01)'; see stabsim list.")
+@click.option(
+    "--activation",
+    required=True,
+    shell_complete=completing.activation,
+    help="Such as tanh or 'leaky_relu(slope=0.2)'; see stabsim list.",
+)
+@click.option(
+    "--weights",
+    required=True,
+    shell_complete=completing.weights,
+    help="Such as glorot_normal or 'normal(std=0.01)'; see stabsim list.",
+)
 @click.option("--bias-std", type=float, default=0.0, show_default=True, help="Standard deviation of the biases.")
-@click.option("--normalization", callback=unless_none, help="batch, layer or rms, such as 'batch(epsilon=0)'.")
+@click.option(
+    "--normalization",
+    callback=unless_none,
+    shell_complete=completing.normalization,
+    help="batch, layer or rms, such as 'batch(epsilon=0)'.",
+)
 @click.option(
     "--skip",
     callback=unless_none,
     help="Residual connections: skip, or such as 'skip(branch=0.1, layers=2, activation=between)'.",
 )
-@click.option("--cell", default="feedforward", show_default=True, help="rnn, gru, or such as 'lstm(forget_bias=1)'.")
+@click.option(
+    "--cell",
+    default="feedforward",
+    shell_complete=completing.cell,
+    show_default=True,
+    help="rnn, gru, or such as 'lstm(forget_bias=1)'.",
+)
 @click.option("--nets", type=int, required=True, help="How many nets to draw.")
 @click.option("--batch", type=int, default=1, show_default=True, help="Samples that go through each net together.")
-@click.option("--inputs", help="A data set; standard normal inputs unless given. See stabsim list datasets.")
+@click.option(
+    "--inputs",
+    shell_complete=completing.dataset,
+    help="A data set; standard normal inputs unless given. See stabsim list datasets.",
+)
 @mnist_dir_option
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same bits.")
 @click.option(
-    "--sampler", default="auto", show_default=True, help="How nets are drawn; auto: the cheaper way. See stabsim list."
+    "--sampler",
+    shell_complete=completing.sampler,
+    default="auto",
+    show_default=True,
+    help="How nets are drawn; auto: the cheaper way. See stabsim list.",
 )
 @click.option(
-    "--precision", default="float32", show_default=True, help="Or float64, or a format to simulate: float16, ..."
+    "--precision",
+    shell_complete=completing.precision,
+    default="float32",
+    show_default=True,
+    help="Or float64, or a format to simulate: float16, ...",
 )
 @click.option("--loss-scale", type=float, default=1.0, show_default=True, help="Of a simulated format: a power of 2.")
 @click.option(
     "--clipping",
+    shell_complete=completing.clipping,
     callback=unless_none,
     help="Of gradients by the weights, such as 'value(bound=1)'; norm, global_norm, adaptive.",
 )
 @click.option(
     "--quantities",
+    shell_complete=completing.quantities,
     callback=words,
     metavar="NAME,...",
     help="All but ranks and singular values unless given: see stabsim list.",
@@ -108,6 +164,12 @@ def writable(_context: click.Context, _option: click.Parameter, path: Path | Non
     callback=writable,
     help="CSV file for the whole table.",
 )
+@click.option(
+    "--figure",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    callback=drawable,
+    help="PNG, PDF or SVG file: signals, gradients and shares of zeros against depth.",
+)
 def command(
     depth: int | None,
     width: int | None,
@@ -123,6 +185,7 @@ def command(
     threads: int | None,
     target_rel_error: float | None,
     output: Path | None,
+    figure: Path | None,
     **options: Any,
 ) -> None:
     """Simulate one ensemble and print estimates with 95% intervals."""
@@ -144,6 +207,8 @@ def command(
             check_target(target_rel_error, task)
         whole_number("nets", nets, 1, LARGEST_NET)
         count_threads(threads, device)
+        if figure is not None:
+            check_drawn(task)
     say_if_compiling()
     label = f"{activation}, {weights}"
     caught = warnings.catch_warnings(record=True, action="always", category=RuntimeWarning)
@@ -158,6 +223,8 @@ def command(
     report(result)
     if output is not None:
         write(result, output)
+    if figure is not None:
+        draw(result, figure)
 
 
 def write(result: Result, output: Path) -> None:
@@ -167,6 +234,30 @@ def write(result: Result, output: Path) -> None:
     except OSError as error:
         raise click.ClickException(f"--output={output} cannot be written: {error.strerror or error}") from error
     click.echo(f"the table of all layers is in {output}")
+
+
+def check_drawn(task: Task) -> None:
+    """Refuse, before anything is simulated, a figure of quantities that none of its panels has."""
+    from stabsim.figures.one_ensemble import DRAWN
+
+    if not DRAWN & {quantity.name for quantity in task.table_quantities}:
+        raise ValueError(f"--figure draws {', '.join(sorted(DRAWN))}: --quantities must have one of them")
+
+
+def draw(result: Result, path: Path) -> None:
+    """Draw the ensemble."""
+    from stabsim import figures
+    from stabsim.chunk import StoreError
+    from stabsim.figures.captions import BANDS, LIMIT, THEORY
+
+    ensemble = f"{counted(result.nets, 'net')} of {result.network!r}, batch {result.task.batch}."
+    caption = " ".join((ensemble, BANDS, THEORY, LIMIT))
+    try:
+        with figures.style():
+            figures.save_file(figures.overview(result.table), path, caption)
+    except StoreError as error:
+        raise click.ClickException(f"--figure: {error}") from error
+    click.echo(f"the figure is in {path}")
 
 
 def chosen_widths(depth: int | None, width: int | None, widths: tuple[int, ...] | None) -> tuple[int, ...]:

@@ -7,15 +7,21 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stabsim.cli import completing
 from stabsim.cli.selection import Chosen, device_option, existing_out_option, for_each, naming, seed_option
-from stabsim.cli.text import echo_columns
+from stabsim.cli.text import echo_columns, examples
 
 if TYPE_CHECKING:
     from stabsim.study import Study
 
 
-@click.command()
-@click.argument("studies", nargs=-1, metavar="[STUDY]...")
+@click.command(
+    epilog=examples(
+        "stabsim status",
+        "stabsim status rank --out paper",
+    )
+)
+@click.argument("studies", nargs=-1, metavar="[STUDY]...", shell_complete=completing.study)
 @seed_option
 @device_option
 @existing_out_option

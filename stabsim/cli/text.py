@@ -14,6 +14,15 @@ if TYPE_CHECKING:
 COLUMNS = 100  # of a paragraph
 
 
+def examples(*lines: str) -> str:
+    r"""Return the end of a help text: commands to copy, which are not wrapped.
+
+    >>> examples("stabsim list", "stabsim claims A17")
+    '\x08\nExamples:\n  stabsim list\n  stabsim claims A17'
+    """
+    return "\n  ".join(("\b\nExamples:", *lines))
+
+
 def echo_columns(rows: Iterable[Sequence[object]], *, indent: str = "") -> None:
     """Print rows with their columns aligned; the last column is as long as it is.
 

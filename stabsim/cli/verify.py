@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stabsim.cli.selection import Chosen, existing_out_option, for_each, seed_option
-from stabsim.cli.text import counted
+from stabsim.cli.text import counted, examples
 from stabsim.cli.usage import between
 from stabsim.devices import CPU, DeviceError
 
@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 MOST = 1_000_000  # chunks of a study that are simulated again
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "stabsim verify",
+        "stabsim verify --out paper --resimulate 5",
+    )
+)
 @click.option(
     "--resimulate",
     type=int,

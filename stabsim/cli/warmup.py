@@ -11,6 +11,8 @@ from pathlib import Path
 
 import click
 
+from stabsim.cli.text import examples
+
 COMPILED = ("float32", "float64")  # precisions of kernels; numbers of narrow formats are held as float32
 STUDIED = {  # samplers that studies need, for their cases and to trace nets
     "float32": (
@@ -22,7 +24,11 @@ STUDIED = {  # samplers that studies need, for their cases and to trace nets
 }  # fmt: skip
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "stabsim warmup",
+    )
+)
 def command() -> None:
     """Compile ahead of use.
 

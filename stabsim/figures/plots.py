@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, cast
 
@@ -138,10 +139,25 @@ def set_scale(axes: Axes, scale: str) -> None:
             axes.yaxis.set_minor_locator(ticker.LogLocator(subs="auto", numticks=7))
             axes.yaxis.set_minor_formatter(ticker.NullFormatter())
     elif scale == "exponent":
-        axes.yaxis.set_major_locator(ticker.MaxNLocator(6, integer=True))
-        axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"$10^{{{value:.0f}}}$"))
+        low, high = axes.get_ylim()
+        if 10 ** min(high - low, 2.0) < 30:  # as above
+            axes.set_yticks(*_numbers_between(low, high))
+        else:
+            axes.yaxis.set_major_locator(ticker.MaxNLocator(6, integer=True))
+            axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"$10^{{{value:.0f}}}$"))
     elif scale != "linear":
         raise ValueError(f"scale={scale!r} is not known: linear, log or exponent")
+
+
+def _numbers_between(low: float, high: float) -> tuple[list[float], list[str]]:
+    """Return log10 of a few round numbers between two powers of ten, and how they are written."""
+    power = math.floor(high)
+    rounded = ticker.MaxNLocator(5).tick_values(10 ** (low - power), 10 ** (high - power))
+    found = {power + math.log10(value): value for value in rounded if value > 0}
+    places = [place for place in found if low <= place <= high]
+    if -4 <= power <= 4:
+        return places, [f"{10.0**place:.3g}" for place in places]
+    return places, [rf"${found[place]:.3g} \cdot 10^{{{power}}}$" for place in places]
 
 
 def heat_map(

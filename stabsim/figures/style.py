@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from cycler import cycler
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 
+from stabsim.checks import brief
 from stabsim.chunk import write_atomically
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ _METADATA: dict[str, dict[str, None]] = {
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     "svg": {"Date": None, "Creator": None},
 }
+KINDS = tuple(_METADATA)
 _CAPTION = {"png": "Description", "pdf": "Subject", "svg": "Description"}  # the keys that these formats have for it
 
 
@@ -171,21 +173,48 @@ def save(figure: Figure, name: str, directory: str | Path, table: pandas.DataFra
         raise ValueError(f"name={name!r} is not a file name: no folders, and at least one character")
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    with style():
-        # Settled once: each file would lay the figure out a little differently, starting from the last one.
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
-        files = {f"{name}.{kind}": _rendered(figure, kind, caption) for kind in _METADATA}
+    files = {f"{name}.{kind}": data for kind, data in _rendered(figure, KINDS, caption).items()}
     files[f"{name}.csv"] = table.to_csv(index=False, lineterminator="\n").encode()
     for file, data in files.items():
         write_atomically(directory / file, data)
     return [directory / file for file in files]
 
 
-def _rendered(figure: Figure, kind: str, caption: str) -> bytes:
+def save_file(figure: Figure, path: str | Path, caption: str = "") -> None:
+    """Write one file, whole or not at all, of the kind that its name ends with.
+
+    Parameters
+    ----------
+    figure : Figure
+        Drawn inside ``style()``.
+    path : str or path
+        Its folder is there; the name ends with .png, .pdf or .svg.
+    caption : str
+        What is drawn; it goes into the metadata.
+
+    Raises
+    ------
+    ValueError
+        If the name ends with nothing of that.
+    """
+    path = Path(path)
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in KINDS:
+        raise ValueError(f"{brief(str(path))} must end with {', '.join(f'.{kind}' for kind in KINDS)}")
+    write_atomically(path, _rendered(figure, [kind], caption)[kind])
+
+
+def _rendered(figure: Figure, kinds: Iterable[str], caption: str) -> dict[str, bytes]:
     # fontTools remarks that the dates of matplotlib's own fonts are old.
     logging.getLogger("fontTools").setLevel(logging.ERROR)
-    buffer = io.BytesIO()
-    captioned = {_CAPTION[kind]: caption} if caption else {}
-    figure.savefig(buffer, format=kind, metadata=_METADATA[kind] | captioned)
-    return buffer.getvalue()
+    found = {}
+    with style():
+        # Settled once: each file would lay the figure out a little differently, starting from the last one.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        for kind in kinds:
+            buffer = io.BytesIO()
+            captioned = {_CAPTION[kind]: caption} if caption else {}
+            figure.savefig(buffer, format=kind, metadata=_METADATA[kind] | captioned)
+            found[kind] = buffer.getvalue()
+    return found
