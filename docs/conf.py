@@ -48,6 +48,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Register what is made when the pages are read."""
     app.add_lexer("slurm", BashLexer)
     app.connect("source-read", generated.fill)
-    app.connect("autodoc-process-docstring", generated.escape)
+    app.connect("autodoc-process-docstring", generated.escape, priority=400)  # before napoleon adds marks of its own
     app.connect("missing-reference", generated.named)
     return {"parallel_read_safe": True}

@@ -52,7 +52,8 @@ def escape(_app: Sphinx, _what: str, _name: str, _it: object, _options: object, 
         example = bool(line.strip()) and (example or line.lstrip().startswith(">>>"))
         if not example:
             parts = line.split("`")  # every second one is code
-            lines[place] = "`".join(re.sub(r"\||\*(?=\w)", r"\\\g<0>", part) if k % 2 == 0 else part for k, part in enumerate(parts))
+            parts[::2] = [re.sub(r"\||\*(?=\w+\))", r"\\\g<0>", part) for part in parts[::2]]
+            lines[place] = "`".join(parts)
 
 
 def named(_app: Sphinx, _env: object, node: Element, content: Element) -> Element | None:
