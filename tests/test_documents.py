@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -136,7 +135,7 @@ def test_what_runs_elsewhere_is_run_there() -> None:
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the pages."""
     for package in ("sphinx", "furo", "myst_parser"):
         if importlib.util.find_spec(package) is None:
