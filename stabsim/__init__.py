@@ -50,9 +50,9 @@ _HOMES = {
 }
 
 __all__ = [
-    "Activation", "Cell", "Clipping", "Gate", "Initializer", "Model", "Network", "Normalization", "Quantity", "Result", "Skip",
-    "Stops", "Trace", "__version__", "datasets", "from_keras", "from_torch", "landscape", "make_task", "simulate", "theory", "trace", "training",
-    "what_stops",
+    "Activation", "Cell", "Clipping", "Gate", "Initializer", "Model", "Network", "Normalization", "Quantity", "Result",
+    "Skip", "Stops", "Trace", "__version__", "datasets", "from_keras", "from_torch", "landscape", "make_task",
+    "simulate", "theory", "trace", "training", "what_stops",
 ]  # fmt: skip
 
 

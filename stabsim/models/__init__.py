@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from stabsim.models.keras_layers import from_keras
 from stabsim.models.model import Model
 from stabsim.models.torch_modules import from_torch
 
-__all__ = ["Model", "from_torch"]
+__all__ = ["Model", "from_keras", "from_torch"]

@@ -146,7 +146,7 @@ class Model:
         Notes
         -----
         The last layer is left out where it has another activation or normalization than the others, as readouts
-        mostly have; ``reading.notes`` of what is read says so (`Model.left_out`).
+        mostly have; `left_out` says so.
         """
         from stabsim.models import ensemble
 
@@ -248,9 +248,10 @@ class Model:
     ) -> pandas.DataFrame:
         """Return where the given net stands within its ensemble, a row a quantity and layer.
 
-        Columns: quantity, layer, ``value`` of the net; ``low``, ``median`` and ``high``, between the first and the last
-        of which 95% of the ensemble's nets lie; ``percentile``, of the nets that are below, ties being halved. All get
-        the same inputs and the same gradient at the last layer of the ensemble: a readout that this has not is left out.
+        Columns: quantity, layer, ``value`` of the net; ``low``, ``median`` and ``high``, between the first and the
+        last of which 95% of the ensemble's nets lie; ``percentile``, the share of nets that are below, ties being
+        halved. All get the same inputs and the same gradient at the last layer of the ensemble: a readout that this
+        has not is left out.
 
         Parameters
         ----------
@@ -277,28 +278,34 @@ class Model:
         if not self.weighted:
             raise ValueError(f"{what}: the model was read from a description, which has laws but no weights")
 
-    def _drawn(
-        self, inputs: Any, output_gradient: Any, batch: int, steps: int | None, seed: int
-    ) -> tuple[Floats, Floats]:
-        """Return inputs and the gradient at the end, in the precision of the weights, drawn unless given."""
+    def inputs(self, inputs: Any = None, batch: int = 1, steps: int | None = None, seed: int = 0) -> Floats:
+        """Return inputs as `trace` takes them, checked or drawn, in the precision of the weights."""
         recurrent = [layer for layer in self.layers if isinstance(layer, Recurrent)]
         if len(recurrent) > 1 or (recurrent and len(self.layers) > 1):
             raise ValueError(
                 f"{self.layers[1].place} follows the recurrent layer {self.layers[0].place}: one recurrent layer "
                 f"alone is run"
             )
-        rng = np.random.default_rng(checks.whole_number("seed", seed, 0, 2**64 - 1))
-        width = self.widths[0]
+        seed = checks.whole_number("seed", seed, 0, 2**64 - 1)
         if inputs is None:
-            shape = [checks.whole_number("batch", batch), width]
+            shape = [checks.whole_number("batch", batch), self.widths[0]]
             if recurrent:
                 if steps is None:
-                    raise ValueError("steps must say how many time steps, where inputs are not given")
+                    raise ValueError("steps must say how many time steps there are, where inputs are not given")
                 shape.insert(1, checks.whole_number("steps", steps))
-            x = rng.standard_normal(shape)
+            x = np.random.default_rng([seed, 0]).standard_normal(shape)
         else:
-            x = _rows(inputs, width, bool(recurrent))
+            x = _rows(inputs, self.widths[0], bool(recurrent))
         self._check_samples(len(x))
+        with np.errstate(over="ignore"):
+            return x.astype(self.precision)
+
+    def _drawn(
+        self, inputs: Any, output_gradient: Any, batch: int, steps: int | None, seed: int
+    ) -> tuple[Floats, Floats]:
+        """Return inputs and the gradient at the end, in the precision of the weights, drawn unless given."""
+        x = self.inputs(inputs, batch, steps, seed)
+        rng = np.random.default_rng([seed, 1])
         if output_gradient is None:
             gradient = rng.standard_normal((len(x), self.widths[-1]))
         else:
@@ -306,7 +313,7 @@ class Model:
             if len(gradient) != len(x):
                 raise ValueError(f"output_gradient must have a row for each of {len(x)} samples, not {len(gradient)}")
         with np.errstate(over="ignore"):
-            return x.astype(self.precision), gradient.astype(self.precision)
+            return x, gradient.astype(self.precision)
 
     def _check_samples(self, samples: int) -> None:
         for layer in self.layers:

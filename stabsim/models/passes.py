@@ -157,12 +157,14 @@ def run(stages: tuple[Stage, ...], inputs: Floats, gradient: Floats) -> ModelTra
         activations=[each.name for each in passed],
         seen=[None, *(_wide(each.seen) for each in passed[1:])],
         value=[None, *(_wide(each.made) for each in passed[1:])],
-        beside={
-            "normalization": f"{layer.kind} normalization at {layer.place}"
-            for stage in stages
-            for layer in stage.normalizers
-        },
+        beside=_beside(stages),
     )
+
+
+def _beside(stages: tuple[Stage, ...]) -> dict[str, str]:
+    """Return what there is beside plain layers."""
+    found = [f"{layer.kind} normalization at {layer.place}" for stage in stages for layer in stage.normalizers]
+    return {"normalization": found[0]} if found else {}
 
 
 def _wide(values: Floats) -> Floats:

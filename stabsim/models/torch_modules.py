@@ -14,7 +14,7 @@ from stabsim.models.tensors import array
 from stabsim.names import format_name, unknown
 
 HEADS = ("Softmax", "LogSoftmax")  # with what a loss does to the outputs
-FEWEST_THRESHOLD = 17.0  # from which on softplus(x) is x in float32
+LEAST_THRESHOLD = 17.0  # from which on softplus(x) is x in float32
 
 
 def from_torch(module: Any) -> Model:
@@ -96,8 +96,8 @@ def _known(place: str, module: Any) -> str:
     if module._modules and not _of_torch(type(module)):
         instead = f"; pass a Sequential in it: {', '.join(inside)}" if inside else ""
         raise ValueError(
-            f"{place} ({name}) has a forward of its own, which cannot be inspected: from_torch reads torch.nn.Sequential "
-            f"and single layers{instead}"
+            f"{place} ({name}) has a forward of its own, which cannot be inspected: from_torch reads "
+            f"torch.nn.Sequential and single layers{instead}"
         )
     raise unknown(f"torch layer at {place}:", name, [*READERS, "Sequential"])
 
@@ -274,10 +274,10 @@ def _hardtanh(place: str, module: Any, notes: list[str]) -> list[Layer]:
 
 
 def _softplus(place: str, module: Any, notes: list[str]) -> list[Layer]:
-    if module.beta != 1 or module.threshold < FEWEST_THRESHOLD:
+    if module.beta != 1 or module.threshold < LEAST_THRESHOLD:
         raise ValueError(
-            f"{place} (Softplus) must have beta=1 and a threshold >= {FEWEST_THRESHOLD:g}, where it makes no difference, "
-            f"not {module.beta:g} and {module.threshold:g}"
+            f"{place} (Softplus) must have beta=1 and a threshold >= {LEAST_THRESHOLD:g}, where it makes no "
+            f"difference, not {module.beta:g} and {module.threshold:g}"
         )
     return [Nonlinearity(place, "softplus")]
 
