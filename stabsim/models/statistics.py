@@ -46,7 +46,7 @@ def quantities(seen: ModelTrace) -> tuple[Quantity, ...]:
 
 def by_layer(seen: ModelTrace) -> dict[str, Floats]:
     """Return every quantity of a net by layer, NaN where it does not exist."""
-    tensors = _tensors(seen)
+    tensors = tensors_of(seen)
     own = dict(_of_several(seen, tensors))
     found = {}
     with np.errstate(all="ignore"):
@@ -61,7 +61,7 @@ def by_layer(seen: ModelTrace) -> dict[str, Floats]:
     return found
 
 
-def _tensors(seen: ModelTrace) -> dict[str, list[Any]]:
+def tensors_of(seen: ModelTrace) -> dict[str, list[Any]]:
     """Return tensors by their names in quantities; dW of a recurrent net is that of all gates, at step 1."""
     names = ("activation", "preactivation", "derivative", "activation_gradient", "preactivation_gradient")
     found: dict[str, list[Any]] = {name: getattr(seen, name) for name in names}

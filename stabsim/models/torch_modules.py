@@ -206,8 +206,9 @@ def _layer(place: str, module: Any, notes: list[str]) -> list[Layer]:
 
 
 def _rms(place: str, module: Any, notes: list[str]) -> list[Layer]:
-    epsilon = float(np.finfo(np.float32).eps) if module.eps is None else float(module.eps)
-    return [_of_samples(place, module, "rms", epsilon)]
+    scale = _optional(place, module, "weight")
+    epsilon = np.finfo(np.float32 if scale is None else scale.dtype).eps if module.eps is None else module.eps
+    return [_of_samples(place, module, "rms", float(epsilon))]
 
 
 def _of_samples(place: str, module: Any, kind: str, epsilon: float) -> Normalizer:
