@@ -40,7 +40,7 @@ def module(name: str, *children: Any, **attributes: Any) -> Any:
     """Return a module of such a class: arrays among its attributes are parameters."""
     made = kind(name)()
     tensors = {key: Tensor(value) for key, value in attributes.items() if isinstance(value, np.ndarray)}
-    vars(made).update(training=True, **attributes | tensors)
+    vars(made).update({"training": True} | attributes | tensors)
     made._parameters, made._buffers, made._forward_pre_hooks = tensors, {}, {}
     made._modules = {str(number): child for number, child in enumerate(children)}
     return made

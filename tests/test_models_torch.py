@@ -127,7 +127,7 @@ def test_weights_that_hooks_make_are_refused() -> None:
             lambda: nn.Sequential(nn.Linear(3, 4), nn.Sequential(nn.Linear(4, 4), nn.Mish())),
             r"module\[1\]\[1\]: 'Mish'",
         ),
-        (lambda: nn.Transformer(8, 2, 1, 1), "forward of its own|unknown torch layer"),
+        (lambda: nn.MultiheadAttention(8, 2), "unknown torch layer at module: 'MultiheadAttention'"),
         (lambda: nn.Sequential(nn.Linear(3, 4), nn.GRU(4, 4)), "recurrent behind"),
     ],
 )

@@ -191,10 +191,10 @@ def _pooled(fits: Sequence[Fit]) -> str:
     bad = next((fit for fit in fits if fit.law == NONE), None)
     if bad is not None:
         largest = max(bad.p_values.values())
-        why = f"p = {largest:.2g}" if largest < LEVEL else "their largest singular value is not that of random ones"
+        why = f"p = {largest:.2g}" if largest < LEVEL else "their values depend on each other"
         raise ValueError(
-            f"weights of {bad.place} fit no law of the registry ({why}), as where a net is trained: name the law of the "
-            f"ensemble, model.ensemble(weights='he_normal'), say"
+            f"weights of {bad.place} fit no law of the registry ({why}), as where a net is trained: name the law of "
+            f"the ensemble, model.ensemble(weights='he_normal'), say"
         )
     level = LEVEL / len(fits)
     kept = [law for law in fits[0].likelihoods if all(not fit.p_values[law] < level for fit in fits)]

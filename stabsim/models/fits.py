@@ -1,14 +1,14 @@
 """Which law of the registry given weights and biases come from, at which gain, and how well they fit it.
 
-The law is the most likely one of those that are not rejected at `LEVEL`, by the values or by the largest singular
-value (`stabsim.models.goodness`); "none" where all are, as of trained nets. Weights that are all equal, a multiple of
+The law is the most likely one of those that are not rejected at `LEVEL`, by the values, the largest singular value
+or the variances of rows and columns (`stabsim.models.goodness`); "none" where all are, as of trained nets. Weights that are all equal, a multiple of
 the identity, or of an orthogonal matrix, are so to within rounding: there is nothing to test, and no p-value.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -75,9 +75,17 @@ class Fit:
     @cached_property
     def p_spectra(self) -> dict[str, float]:
         """Return the p-value of the largest singular value, by law; NaN of biases and small matrices."""
+        return self._of_matrix(goodness.p_spectrum)
+
+    @cached_property
+    def p_scales(self) -> dict[str, float]:
+        """Return the p-value of one variance in all rows and columns, by law; NaN of biases and small matrices."""
+        return self._of_matrix(goodness.p_scale)
+
+    def _of_matrix(self, p_value: Callable[[str, Floats], float]) -> dict[str, float]:
         if self._wide.ndim != 2:
             return dict.fromkeys(goodness.FAMILIES, math.nan)
-        return {law: goodness.p_spectrum(law, self._wide) for law in goodness.FAMILIES}
+        return {law: p_value(law, self._wide) for law in goodness.FAMILIES}
 
     @cached_property
     def likelihoods(self) -> dict[str, float]:
@@ -100,7 +108,8 @@ class Fit:
 
     def fits(self, law: str) -> bool:
         """Return whether a law of independent values is not rejected."""
-        return self.p_values[law] >= LEVEL and not self.p_spectra[law] < LEVEL
+        rejected = self.p_spectra[law] < LEVEL or self.p_scales[law] < LEVEL  # NaN does not
+        return self.p_values[law] >= LEVEL and not rejected
 
     @property
     def _is_identity(self) -> bool:
@@ -147,11 +156,13 @@ class Fit:
             elif self.tensor.endswith("bias") and law.bias_law == self.law and law.bias_gain:
                 yield name, law.bias_std(self.fans[0], 0.0)
 
+    def _known(self, by_law: dict[str, float]) -> float:
+        """Return a p-value of its law, of none the largest."""
+        return by_law.get(self.law, max(by_law.values()) if self.law == NONE else math.nan)
+
     def row(self) -> dict[str, object]:
         """Return its row of the table."""
         name, ratio = self.nearest
-        known = self.p_values.get(self.law, max(self.p_values.values()) if self.law == NONE else math.nan)
-        spectrum = self.p_spectra.get(self.law, max(self.p_spectra.values()) if self.law == NONE else math.nan)
         spread = math.exp(1.96 * self.relative_error)
         return {
             "place": self.place,
@@ -167,8 +178,9 @@ class Fit:
             "gain_high": self.gain * spread,
             "initializer": name,
             "ratio": ratio,
-            "p_value": known,
-            "p_spectrum": spectrum,
+            "p_value": self._known(self.p_values),
+            "p_spectrum": self._known(self.p_spectra),
+            "p_scale": self._known(self.p_scales),
             **{f"p_{law}": p for law, p in self.p_values.items()},
             "orthogonality": self.orthogonality,
         }

@@ -7,7 +7,9 @@ that of the scale sqrt(mean square). The tail of the sum is a saddlepoint approx
 
 Independence: the largest singular value of a matrix of independent values of one variance follows the Tracy-Widom law
 (Johnstone 2001, Annals of Statistics 29, 295), here as a shifted gamma law (Chiani 2014, Journal of Multivariate
-Analysis 129, 69). What training has added stands out of it, and an orthogonal matrix stays below.
+Analysis 129, 69). What training has added stands out of it, and an orthogonal matrix stays below. Mean squares of rows
+(and columns) of such a matrix differ by chance alone: their variance, next to a multiple of chi-squared with the mean and
+variance that sums of independent squares have.
 """
 
 from __future__ import annotations
@@ -54,6 +56,13 @@ class Family:
     partial_square: Callable[[Floats], Floats]
     kurtosis: float
     log_likelihood: Callable[[Floats], float]
+
+    @functools.cached_property
+    def excess(self) -> float:
+        """Return the excess kurtosis of y^2."""
+        squares = self.quantile((np.arange(10 * NODES) + 0.5) / (10 * NODES)) ** 2
+        centered = squares - squares.mean()
+        return float(np.mean(centered**4) / np.mean(centered**2) ** 2) - 3
 
 
 def _phi(x: Floats) -> Floats:
@@ -194,3 +203,27 @@ def p_spectrum(law: str, matrix: Floats) -> float:
     above = float(gammaincc(shape, max(x + shift, 0) / unit))
     below = float(gammainc(shape, max(x + shift, 0) / unit))
     return min(2 * min(above, below), 1.0)
+
+
+def p_scale(law: str, matrix: Floats) -> float:
+    """Return the p-value of one variance in all rows, and in all columns; NaN of matrices that are too small.
+
+    Examples
+    --------
+    >>> matrix = np.random.default_rng(0).normal(size=(60, 40))
+    >>> p_scale("normal", matrix) > 0.01, p_scale("normal", matrix * np.linspace(0.8, 1.2, 40)) < 1e-6
+    (True, True)
+    """
+    square = float(np.mean(matrix * matrix))
+    if min(matrix.shape) < 2 * FEWEST or square == 0:
+        return math.nan
+    family = FAMILIES[law]
+    found = []
+    for each in (matrix, matrix.T):
+        rows, values = each.shape
+        sums = np.sum(each * each, axis=1) / square
+        spread = float(np.sum((sums - values) ** 2)) / (values * (family.kurtosis - 1))
+        mean = rows - 1
+        variance = 2 * mean + rows * family.excess / values
+        found.append(float(gammaincc(mean * mean / variance, spread * mean / variance)))
+    return min(2 * min(found), 1.0)

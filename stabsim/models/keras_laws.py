@@ -133,8 +133,8 @@ def _of_gates(
     if given.law == "orthogonal":
         if notes is not None:
             notes.append(
-                f"{argument}: Keras makes all gates together orthogonal, of which one gate's part is not; normal weights of "
-                f"the same size stand for it"
+                f"{argument}: Keras makes all gates together orthogonal, of which one gate's part is not; normal "
+                f"weights of the same size stand for it"
             )
         return Initializer("normal", std, "none")
     return Initializer(given.law, math.copysign(std, given.gain), "none")

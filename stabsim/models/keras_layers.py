@@ -56,7 +56,8 @@ def from_keras(description: str | os.PathLike[str] | Mapping[str, Any]) -> Model
 
     Examples
     --------
-    >>> dense = {"class_name": "Dense", "config": {"units": 64, "activation": "tanh", "kernel_initializer": "he_normal"}}
+    >>> options = {"units": 64, "activation": "tanh", "kernel_initializer": "he_normal"}
+    >>> dense = {"class_name": "Dense", "config": options}
     >>> inputs = {"class_name": "InputLayer", "config": {"batch_shape": [None, 32]}}
     >>> from_keras({"class_name": "Sequential", "config": {"layers": [inputs, dense, dense]}}).network.weights
     Initializer(law='truncated_normal', gain=1.4142135623730951, fan='in', bias_law='normal', bias_gain=None)

@@ -95,7 +95,7 @@ class Model:
         registry, the most likely one that fits, or "none"; ``gain``, std times sqrt(fan_in), with its 95% interval
         ``gain_low``, ``gain_high``; ``initializer``, of that law, whose standard deviation is nearest, and
         ``ratio`` of the two; ``p_value`` of that law (of "none", the largest); ``p_spectrum``, of the largest
-        singular value if values are independent; ``p_normal``, ``p_uniform``, ``p_truncated_normal``;
+        singular value, and ``p_scale``, of one variance in all rows and columns, if values are independent; ``p_normal``, ``p_uniform``, ``p_truncated_normal``;
         ``orthogonality``, how far singular values are from equal ones. See `stabsim.models.fits`.
         """
         from stabsim.models import fits
