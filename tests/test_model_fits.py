@@ -17,7 +17,7 @@ from stabsim.models.fits import Fit
 from stabsim.models.layers import Dense, Layer, Nonlinearity, Normalizer
 from tests.checks import WRONG
 
-MATRICES, FANS = 300, (40, 60)
+MATRICES, FANS = 300, (60, 70)
 LIMIT = 1e-6  # p-values of the checks themselves
 
 

@@ -1,9 +1,9 @@
 """Which law of the registry given weights and biases come from, at which gain, and how well they fit it.
 
 The law is the most likely one of those that are not rejected at `LEVEL`, by the values, the largest singular value or
-the variances of rows and columns (`stabsim.models.goodness`); "none" where all are, as of trained nets. Weights that are
-all equal, a multiple of the identity, or of an orthogonal matrix, are so to within rounding: there is nothing to test,
-and no p-value.
+the variances of rows and columns (`stabsim.models.goodness`); "none" where all are, as of trained nets. Weights that
+are all equal, a multiple of the identity, or of an orthogonal matrix, are so to within rounding: there is nothing to
+test, and no p-value.
 """
 
 from __future__ import annotations
