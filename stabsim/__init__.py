@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from stabsim.arguments import make_task
     from stabsim.clipping import Clipping
     from stabsim.initializers import Initializer
+    from stabsim.models import Model, from_keras, from_torch
     from stabsim.network import Network
     from stabsim.quantities import Quantity
     from stabsim.result import Result
@@ -28,6 +29,9 @@ _HOMES = {
     "Clipping": "stabsim.clipping",
     "Gate": "stabsim.structures",
     "Initializer": "stabsim.initializers",
+    "Model": "stabsim.models",
+    "from_keras": "stabsim.models",
+    "from_torch": "stabsim.models",
     "Network": "stabsim.network",
     "Normalization": "stabsim.structures",
     "Quantity": "stabsim.quantities",
@@ -46,9 +50,9 @@ _HOMES = {
 }
 
 __all__ = [
-    "Activation", "Cell", "Clipping", "Gate", "Initializer", "Network", "Normalization", "Quantity", "Result", "Skip",
-    "Stops", "Trace", "__version__", "datasets", "landscape", "make_task", "simulate", "theory", "trace", "training",
-    "what_stops",
+    "Activation", "Cell", "Clipping", "Gate", "Initializer", "Model", "Network", "Normalization", "Quantity", "Result",
+    "Skip", "Stops", "Trace", "__version__", "datasets", "from_keras", "from_torch", "landscape", "make_task",
+    "simulate", "theory", "trace", "training", "what_stops",
 ]  # fmt: skip
 
 
