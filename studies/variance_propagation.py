@@ -86,6 +86,15 @@ PANELS = (  # part, quantity, scale, name of the axis
 )
 
 
+CAPTION = (
+    "Signals (upper row) and gradients (lower row) in linear nets. (a), (d) Typical norm through 1,000 layers of "
+    "width 100, by the factor nγ on the variance, a layer: it vanishes or explodes unless nγ is near 1. (b), (e) Mean "
+    f"square through widths from {max(FUNNEL)} down to {min(FUNNEL)} and up again: weights scaled by fan in keep "
+    "signals, by fan out gradients, and Xavier's are between. (c) Mean square where activations are α s + β. (f) Nets "
+    f"of one unit a layer, all weights w: a power of w. {figures.THEORY} {figures.BANDS}"
+)
+
+
 def draw(collected: Collected) -> Iterator[Drawing]:
     """Draw norms to depth 1000, mean squares through a funnel of widths, alpha and beta, and single weights."""
     import pandas
@@ -95,7 +104,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     for panel, rows, (_, _, scale, name) in zip(axes.flat, parts, PANELS, strict=True):
         figures.against_depth(panel, rows, by="setting", scale=scale, ylabel=name)
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat(parts))
+    yield Drawing(figure, pandas.concat(parts), caption=CAPTION)
 
 
 def verdicts(collected: Collected) -> Iterator[Verdict]:
