@@ -65,14 +65,13 @@ NETS_DRAWN = (
 CAPTION = (
     f"Activations of {NETS_DRAWN}: sigmoid, tanh and ReLU from top to bottom, normal weights of standard deviation "
     f"{', '.join(SPREADS)} from left to right, n being the inputs of a unit. Each line is a layer's histogram over all "
-    f"nets, in {BINS} equal bins; where many values of the last layer are beyond them, the panel says how many. Large "
-    "weights push activations to the ends of their range or out of it, small ones draw them together at f(0)."
+    f"nets, in {BINS} equal bins; where many values of the last layer are beyond them, the panel says how many. Piles "
+    "at the ends of the range are saturated units; all near f(0), units carry no signal."
 )
 CAPTION_OF_GRADIENTS = (
     f"Histograms of (a), (c) activations and (b), (d) back-propagated gradients of tanh {NETS_DRAWN}, as in Glorot and "
-    "Bengio (2010), figures 6 and 7. Weights are uniform on ±1/√n in (a), (b) and Xavier's in (c), (d). With the "
-    "first, activations narrow from layer to layer, and gradients on their way back; with Xavier's weights they do so "
-    "less."
+    "Bengio (2010), figures 6 and 7. Weights are uniform on ±1/√n in (a), (b) and Xavier's in (c), (d). What to "
+    "compare is how wide the histograms stay from layer to layer."
 )
 
 

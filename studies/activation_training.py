@@ -286,20 +286,19 @@ DIGITS = f"handwritten digits of {PIXELS} pixels, {WIDTH} units a hidden layer, 
 CAPTION = (
     f"Test accuracy of nets after training on {DIGITS}, by activation (rows), start of the weights (columns) and "
     "number of hidden layers (blocks): means over nets, each at the learning rate that fits the training data best. "
-    f"Chance is {1 / CLASSES:g}. Batch normalization is tried on weights of standard deviation 0.01; a dash: not "
-    "trained."
+    f"Chance is {1 / CLASSES:g}. Batch normalization is tried on weights of {SMALL}; a dash: not trained."
 )
 CAPTION_OF_SPEEDS = (
-    "The speed of layers in training of sigmoid nets with three hidden layers, from four starts of their weights: "
-    f"{DIGITS}, learning rate {RATES['sigmoid']:g}. (a) Relative change of the weights by a step in the hidden layer "
-    "next to the output, divided by that in the one next to the input: above 1 (line) the layer near the input is the "
-    f"slower one. (b) Training loss. {figures.BANDS}"
+    f"The speed of layers in training of sigmoid nets with {NEXT_TO_OUTPUT} hidden layers, by the start of their "
+    f"weights: {DIGITS}, learning rate {RATES['sigmoid']:g}. (a) Relative change of the weights by a step in the "
+    "hidden layer next to the output, divided by that in the one next to the input: above 1 (line) the layer near the "
+    f"input is the slower one. (b) Training loss. {figures.BANDS}"
 )
 CAPTION_OF_DEATHS = (
-    f"Units of ReLU nets that are off for all digits, and whether they come back, in training on {DIGITS}, three "
-    f"hidden layers. (a) Share of units that are dead, by layer, with {PLAIN}: they also leave this state. (b) Share "
-    "of the dead units that recover, mean over nets, by optimizer; with weight decay and random biases; and with "
-    f"leaky ReLU, whose units count as dead while they are below 0 for all digits. {figures.BANDS} {figures.BARS}"
+    f"Units of ReLU nets that are off for all digits, and whether they come back, in training on {DIGITS}, "
+    f"{len(HIDDEN)} hidden layers. (a) Share of units that are dead, by layer, with {PLAIN}. (b) Share of the dead "
+    "units that recover, mean over nets, by optimizer; with weight decay and random biases; and with leaky ReLU, "
+    f"whose units count as dead while they are below 0 for all digits. {figures.BANDS} {figures.BARS}"
 )
 
 

@@ -125,18 +125,17 @@ def rates(collected: Collected) -> DataFrame:
 CAPTION = (
     "Gradients and signals of nets with and without batch normalization, before training. (a) Factor a layer on the "
     f"mean square of the gradient, with batch normalization, against the batch: width {RATE_WIDTH}. (b) Norm of the "
-    f"gradient on its way back (geometric mean) in nets of {DEPTH} layers of {WIDTH} units, weights of standard "
-    f"deviation 0.01, batch {BATCH}: it vanishes without batch normalization, and grows with it. (c) Norm of the last "
-    f"activation and (d) of the gradient of the first weights of ReLU nets of {SCALED_DEPTH} layers, against the "
-    "standard deviation of the weights: batch normalization takes the scale out, unless its epsilon outweighs small "
-    f"variances. {figures.LIMIT} {figures.BANDS}"
+    f"gradient on its way back (geometric mean) in nets of {DEPTH} layers of {WIDTH} units, weights of law {SMALL}, "
+    f"batch {BATCH}. (c) Norm of the last activation and (d) of the gradient of the first weights of ReLU nets of "
+    f"{SCALED_DEPTH} layers, against the standard deviation of the weights: batch normalization takes the scale out, "
+    f"unless its epsilon outweighs small variances. {figures.LIMIT} {figures.BANDS}"
 )
 CAPTION_OF_SHIFT = (
     f"What becomes of four batches of {BATCH} inputs in ReLU nets with He's weights, {SHIFTED_DEPTH} layers of {WIDTH} "
-    "units: standard normal ones, the same three times as large or moved by 2, and inputs that have most of their "
-    "variance in common. (a), (b) Mean square of activations; (c), (d) cosine between the activations of two samples. "
-    "On the left without, on the right with batch normalization, behind which scale and shift of the inputs are no "
-    f"longer seen. {figures.THEORY} {figures.BANDS}"
+    f"units: standard normal ones, the same {GREAT} or {MOVED}, and inputs that have most of their variance in common. "
+    "(a), (b) Mean square of activations; (c), (d) cosine between the activations of two samples. On the left "
+    "without, on the right with batch normalization, behind which scale and shift of the inputs are no longer seen. "
+    f"{figures.THEORY} {figures.BANDS}"
 )
 
 

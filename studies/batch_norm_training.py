@@ -210,7 +210,7 @@ CAPTION = (
 CAPTION_OF_MODES = (
     f"Two ways to test {TRAINED.removesuffix(' and without it')}. (a) Test accuracy by running means and variances, "
     f"with momentum {MOMENTUM:g} or {SLOW:g}, and by those of the mini-batch itself. (b) The difference between them "
-    f"in the same net (dashed: none): running statistics lag behind while weights move. {figures.BANDS}"
+    f"in the same net (dashed: none); below 0, running statistics lag behind the weights. {figures.BANDS}"
 )
 CAPTION_OF_STARTS = (
     f"Bad starts of {TRAINED}: the weights are He's times a gain. (a) Norm of the gradient of the weights of each "

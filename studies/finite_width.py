@@ -169,16 +169,16 @@ CAPTION = (
     f"Norms of activations in {KEPT_NORMS}, which keep the mean square. (a), (b) Density over nets of the logarithm of "
     f"the squared norm, for ratios of depth to width of {', '.join(f'{ratio:g}' for ratio in RATIOS)}: dashed, a "
     "normal law of the exact mean and variance; gray, the log-normal limit of Hanin and Nica. (c) Mean and (d) "
-    "standard deviation of this logarithm against depth: the typical norm falls while its spread grows. (e) Geometric "
-    f"mean of the norm of linear nets of width {WIDTH}; it is kept at nγ = {KEPT:.3g}, not at 1. (f) Share of samples "
-    f"that a ReLU net has set to 0. {figures.THEORY} {figures.BANDS}"
+    "standard deviation of this logarithm against depth. (e) Geometric mean of the norm of linear nets of width "
+    f"{WIDTH}; it is kept at nγ = {KEPT:.3g}, not at 1. (f) Share of samples that a ReLU net has set to 0. "
+    f"{figures.THEORY} {figures.BANDS}"
 )
 CAPTION_OF_MEANS = (
-    f"Why the plain mean over nets misleads in deep nets: mean squares of ReLU nets of width {WIDTH}, by number of "
-    "nets. (a) The estimate against depth, of one run of each size. (b) Share of the sum that the largest 1% of nets "
-    f"hold; dotted, that of a log-normal law. Open markers, and the gray line: above {UNCONVERGED:g} a mean is flagged "
-    "as not converged. (c) Estimates of many runs over the exact value, against that share; lines: off by a factor of "
-    f"{FAR:g}. (d) How often 95% intervals hold the exact value. {figures.THEORY} {figures.BANDS}"
+    f"How far the plain mean over nets can be trusted in deep nets: mean squares of ReLU nets of width {WIDTH}, by "
+    "number of nets. (a) The estimate against depth, of one run of each size. (b) Share of the sum that the largest "
+    f"1% of nets hold; dotted, that of a log-normal law. Open markers, and the gray line: above {UNCONVERGED:g} a mean "
+    "is flagged as not converged. (c) Estimates of many runs over the exact value, against that share; lines: off by "
+    f"a factor of {FAR:g}. (d) How often 95% intervals hold the exact value. {figures.THEORY} {figures.BANDS}"
 )
 
 

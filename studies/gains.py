@@ -103,14 +103,14 @@ CAPTION = (
     "Gains of activations, published and exact. (a) The gain that keeps the mean square of signals and the one that "
     "keeps that of gradients, at mean square 1, beside PyTorch's. (b) By how much NFNet's constants exceed the exact "
     f"gain for centered activations. (c) Factor on the gradient's norm on its way back through {NET}, at the gain that "
-    "keeps signals: theory of infinite width (ticks) and simulation, which part where mean square 1 is unstable. "
+    "keeps signals: simulation, and the limit of infinite width (ticks), which takes mean square 1 for stable. "
     f"{figures.BARS}"
 )
 CAPTION_OF_DEPTH = (
     f"What gains do over {NET}; labels name activation and gain. (a) Mean square of pre-activations. (b) Mean and "
     "variance of activations of SELU at the exact and at PyTorch's gain. (c) Norms of the activations of single GELU "
-    "and SiLU nets at their exact gains: where mean square 1 is an unstable fixed point, nets leave it to either "
-    f"side. (d) Norm of the gradient on its way back (geometric mean). {figures.THEORY} {figures.LIMIT} {figures.BANDS}"
+    "and SiLU nets at their exact gains, where mean square 1 is an unstable fixed point. (d) Norm of the gradient on "
+    f"its way back (geometric mean). {figures.THEORY} {figures.LIMIT} {figures.BANDS}"
 )
 
 

@@ -223,10 +223,10 @@ CAPTION = (
     f"2^{SCALE}. All formats train the same nets on the same mini-batches."
 )
 CAPTION_OF_VANISHING = (
-    "Gradients that vanish in float16, in nets that start from weights of standard deviation 0.01. (a), (b) Share of "
-    "the elements of each layer's weight gradient that are 0 in the first step, of sigmoid and of tanh nets: master "
-    f"weights alone, and with the loss scaled by 2^{SCALE}. (c) Training loss of tanh nets without biases with Adam, "
-    f"learning rate {ADAM[1]:g}, by format. {figures.BANDS}"
+    f"Gradients that vanish in float16, in nets that start from weights of law {VANISHING[STUCK][2]}. (a), (b) Share "
+    "of the elements of each layer's weight gradient that are 0 in the first step, of sigmoid and of tanh nets: "
+    f"master weights alone, and with the loss scaled by 2^{SCALE}. (c) Training loss of tanh nets without biases with "
+    f"Adam, learning rate {ADAM[1]:g}, by format. {figures.BANDS}"
 )
 
 

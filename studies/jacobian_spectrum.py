@@ -151,7 +151,7 @@ CAPTION = (
 CAPTION_OF_DEPTH = (
     "Spread of the singular values σ of the Jacobian against the layers between, of critical nets: (a) variance of σ² "
     "over its squared mean, (b) the largest σ, (c) the condition number and (d) the share of σ that is 0, as far as "
-    f"they are defined. Crosses: nets of width {WIDE:,}, which are nearer to the limit. {figures.LIMIT} {figures.BANDS}"
+    f"they are defined. Crosses: nets of width {WIDE:,}. {figures.LIMIT} {figures.BANDS}"
 )
 
 
