@@ -77,6 +77,7 @@ CAPTION_OF_GRADIENTS = (
 
 def draw(collected: Collected) -> Iterator[Drawing]:
     """Draw one figure of activations, and one of activations and gradients of tanh nets."""
+    nets = figures.of_nets(case.nets for case, _ in collected.results)
     results = {(case.tags["activation"], case.tags["weights"]): result for case, result in collected.results}
     figure, axes = figures.panels(rows=3, columns=4, width=figures.PAGE, height=5.2, sharex="row")
     tables = []
@@ -89,7 +90,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         axes[2, column].set_xlabel("activation $z_l$")
         axes[0, column].set_title(f"std {name}")
     _layer_legend(axes[0, 1])
-    yield Drawing(figure, _join(tables), caption=CAPTION)
+    yield Drawing(figure, _join(tables), caption=f"{CAPTION} {nets}")
 
     figure, axes = figures.panels(rows=2, columns=2, width=figures.COLUMN * 1.4, height=3.4, sharex="col")
     tables = []
@@ -102,7 +103,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     axes[1, 1].set_xlabel("gradient $dz_l$")
     _layer_legend(axes[0, 1])
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, _join(tables), "gradients", CAPTION_OF_GRADIENTS)
+    yield Drawing(figure, _join(tables), "gradients", f"{CAPTION_OF_GRADIENTS} {nets}")
 
 
 def _layers(panel: Axes, result: Result, tensor: str) -> DataFrame:

@@ -309,7 +309,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     measured = collected.measured
     figure, axes = figures.panels(rows=1, columns=1, width=figures.PAGE, height=2.9)
     grid = _draw_grid(axes[0, 0], select(measured, part="grid", quantity="accuracy"))
-    yield Drawing(figure, grid, caption=CAPTION)
+    yield Drawing(figure, grid, caption=f"{CAPTION} {figures.of_nets(grid['nets'])}")
 
     figure, axes = figures.panels(rows=1, columns=2, width=figures.PAGE, height=2.6)
     speed = select(measured, part="speed", setting="sigmoid")
@@ -321,7 +321,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     axes[0, 0].axhline(0.0, color="black", linewidth=0.6)
     _against_steps(axes[0, 1], loss, order=list(SPEED_STARTS), ylabel="loss, sigmoid")
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat([ratio, loss]), "speeds", CAPTION_OF_SPEEDS)
+    drawn = pandas.concat([ratio, loss])
+    yield Drawing(figure, drawn, "speeds", f"{CAPTION_OF_SPEEDS} {figures.of_nets(drawn['nets'])}")
 
     figure, axes = figures.panels(rows=1, columns=2, width=figures.PAGE, height=2.6)
     deaths = select(measured, part="deaths")
@@ -344,7 +345,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     axes[0, 0].set_ylim(bottom=0.0)
     axes[0, 1].legend(loc="center left", bbox_to_anchor=(0.12, 0.5), handlelength=1.0)
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat([curve, back]), "deaths", CAPTION_OF_DEATHS)
+    drawn = pandas.concat([curve, back])
+    yield Drawing(figure, drawn, "deaths", f"{CAPTION_OF_DEATHS} {figures.of_nets(drawn['nets'])}")
 
 
 def _draw_grid(axes: Axes, rows: DataFrame) -> DataFrame:

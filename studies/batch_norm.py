@@ -187,7 +187,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
             parts.append(rows)
         _same_limits(axes[row, 0], axes[row, 1])
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat(parts), "shift", CAPTION_OF_SHIFT)
+    drawn = pandas.concat(parts)
+    yield Drawing(figure, drawn, "shift", f"{CAPTION_OF_SHIFT} {figures.of_nets(drawn['nets'])}")
 
 
 def _same_limits(one: Axes, other: Axes) -> None:

@@ -242,7 +242,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         panel.axhline(GOOD, color="#999999", linewidth=0.6, zorder=0)
     axes[1, 1].axvline(EPOCHS, color="#999999", linewidth=0.6, zorder=0)
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat([rates, changes, sizes]), caption=CAPTION)
+    drawn = pandas.concat([rates, changes, sizes])
+    yield Drawing(figure, drawn, caption=f"{CAPTION} {figures.of_nets(drawn['nets'])}")
 
     figure, axes = figures.panels(rows=1, columns=2, width=figures.PAGE, height=2.5)
     modes = select(measured, part="mode", quantity=(ACCURACY, BY_BATCHES))
@@ -255,7 +256,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     _against(axes[0, 1], "step", lags, ylabel="accuracy by running statistics\nless that by mini-batches")
     axes[0, 1].get_legend().remove()
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat([modes, lags]), "modes", CAPTION_OF_MODES)
+    drawn = pandas.concat([modes, lags])
+    yield Drawing(figure, drawn, "modes", f"{CAPTION_OF_MODES} {figures.of_nets(drawn['nets'])}")
 
     figure, axes = figures.panels(rows=1, columns=2, width=figures.PAGE, height=2.6)
     table = collected.table
@@ -267,7 +269,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     paths = paths.assign(line=paths["normalization"].map(NAMES) + paths["gain"].map(", gain {:g}".format))
     _against(axes[0, 1], "step", paths, ylabel="test accuracy", order=order)
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat([before, paths]), "starts", CAPTION_OF_STARTS)
+    drawn = pandas.concat([before, paths])
+    yield Drawing(figure, drawn, "starts", f"{CAPTION_OF_STARTS} {figures.of_nets(drawn['nets'])}")
 
 
 def _against(axes: Axes, column: str, rows: DataFrame, *, xlabel: str = "steps", **looks: Any) -> None:

@@ -262,7 +262,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         axes[1, 1], paths.assign(layer=paths["step"]), by="line", xlabel="steps", ylabel="test accuracy"
     )
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat([clips, turned, changed, paths]), caption=CAPTION)
+    drawn = pandas.concat([clips, turned, changed, paths])
+    yield Drawing(figure, drawn, caption=f"{CAPTION} {figures.of_nets(drawn['nets'])}")
 
     figure, axes = figures.panels(rows=2, columns=4, width=figures.PAGE, height=3.7)
     explosions = select(measured, part="explosion")
@@ -278,12 +279,13 @@ def draw(collected: Collected) -> Iterator[Drawing]:
             panel.set_ylabel(f"share {quantity}\n\ngain, times He" if kind == NONE else "")
             parts.append(rows)
     figures.panel_labels(axes.flat, [NAMES[kind] for kind in NAMES] * 2)
-    yield Drawing(figure, pandas.concat(parts), "explosions", CAPTION_OF_EXPLOSIONS)
+    drawn = pandas.concat(parts)
+    yield Drawing(figure, drawn, "explosions", f"{CAPTION_OF_EXPLOSIONS} {figures.of_nets(drawn['nets'])}")
 
     figure, axes = figures.panels(width=figures.COLUMN, height=2.4)
     started = collected.table.assign(line=collected.table["gain"].map("gain {:g}".format))
     figures.against_depth(axes[0, 0], started, by="line", ylabel="share of dW beyond 1\nbefore training")
-    yield Drawing(figure, started, "start", CAPTION_OF_START)
+    yield Drawing(figure, started, "start", f"{CAPTION_OF_START} {figures.of_nets(started['nets'])}")
 
 
 def _layers(rows: DataFrame) -> DataFrame:

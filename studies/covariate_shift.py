@@ -354,7 +354,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     _against_steps(axes[2, 0], drift, by="line", ylabel="drift by weights (std), tanh")
     _against_loss(axes[2, 1], rated)
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat([*drawn, unequal, rated]), caption=CAPTION)
+    rows = pandas.concat([*drawn, unequal, rated])
+    yield Drawing(figure, rows, caption=f"{CAPTION} {figures.of_nets(rows['nets'])}")
 
 
 def _against_steps(axes: Axes, rows: DataFrame, *, by: str, ylabel: str) -> None:

@@ -74,11 +74,11 @@ LINES = (
     "normal number (dashed)."
 )
 CAPTION = (
-    f"Where narrow number formats fail, against layers passed and gain: {FORMATS_DRAWN}. Share of ReLU nets whose "
+    f"Where narrow number formats fail, against layers passed and gain: {FORMATS_DRAWN}. Share of {nets} nets whose "
     "{way} overflows (orange) or is all 0 (blue, hatched); a gain of 1 keeps mean squares. " + LINES
 )
-CAPTION_OF_FORWARD = CAPTION.format(way="signal")
-CAPTION_OF_BACKWARD = CAPTION.replace("ReLU", "tanh").format(way="gradient, on its way back,")
+CAPTION_OF_FORWARD = CAPTION.format(nets="ReLU", way="signal")
+CAPTION_OF_BACKWARD = CAPTION.format(nets="tanh", way="gradient, on its way back,")
 CAPTION_OF_LOSS_SCALE = (
     f"What scaling the loss saves: {FORMATS_DRAWN}, tanh, gain {SCALED_GAIN:g}, with a gradient of root mean square "
     f"2^{math.log2(SMALL):.0f} at the last layer. Share of a layer's gradient that is not finite (orange) or 0 (blue, "

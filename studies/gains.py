@@ -136,7 +136,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     _ticks(axes[0, 2], "symlog", (-30.0, -3.0, -1.0, 0.0, 1.0, 3.0))
     axes[0, 2].set_xlim(-100.0, 12.0)
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat([exact, grown]), caption=CAPTION)
+    drawn = pandas.concat([exact, grown])
+    yield Drawing(figure, drawn, caption=f"{CAPTION} {figures.of_nets(drawn['nets'])}")
 
     figure, axes = figures.panels(rows=2, columns=2, width=figures.PAGE, height=4.6)
     table = collected.table
@@ -155,7 +156,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         ylabel="norm of $dz_l$",
     )
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat([squares, selu, paths, gradients]), "depth", CAPTION_OF_DEPTH)
+    drawn = pandas.concat([squares, selu, paths, gradients])
+    yield Drawing(figure, drawn, "depth", f"{CAPTION_OF_DEPTH} {figures.of_nets(drawn['nets'])}")
 
 
 def _ticks(panel: Axes, scale: str, ticks: tuple[float, ...]) -> None:

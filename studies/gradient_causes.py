@@ -171,7 +171,9 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     handles, labels = axes[0, 0].get_legend_handles_labels()
     handles.append(axes[0, 0].plot([], [], color="black", linestyle="dashed", linewidth=0.8)[0])
     figure.legend(handles, [*labels, "theory, ReLU"], loc="outside lower center", ncols=5)
-    yield Drawing(figure, pandas.concat(parts), caption=CAPTION)
+    yield Drawing(
+        figure, pandas.concat(parts), caption=f"{CAPTION} {figures.of_nets(case.nets for case, _ in collected.results)}"
+    )
 
     figure, axes = figures.panels(rows=2, columns=2, width=figures.PAGE, height=7.0, sharex=True, sharey=True)
     table = causes(collected)
@@ -192,7 +194,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         words = ", ".join(map(figures.spelled, names))
         figure.supxlabel(f"(d): f' = 0 of {words} is underflow, f' too small for float32", fontsize=7)
     figures.panel_labels(axes.flat, [f"{weights} ({GAINS[weights]:.3g})" for weights in GAINS])
-    yield Drawing(figure, table, "map", CAPTION_OF_MAP)
+    yield Drawing(figure, table, "map", f"{CAPTION_OF_MAP} {figures.of_nets(table['nets'])}")
 
 
 def underflowing(table: DataFrame) -> list[str]:

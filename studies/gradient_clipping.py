@@ -101,7 +101,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         panel.set_ylim(-0.03, 1.03)
         parts.append(rows)
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat(parts), "digits", CAPTION_OF_DIGITS)
+    drawn = pandas.concat(parts)
+    yield Drawing(figure, drawn, "digits", f"{CAPTION_OF_DIGITS} {figures.of_nets(drawn['nets'])}")
 
     figure, axes = figures.panels(rows=1, columns=2, width=figures.PAGE, height=2.5)
     unclipped = select(table, part="deep", gain=WILD, setting=NAMES["value"], quantity=BEFORE)
@@ -114,7 +115,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     figures.against_depth(axes[0, 0], norms, by="setting", order=order, scale="exponent", ylabel=label)
     figures.against_depth(axes[0, 1], turned, by="setting", order=order, ylabel="cosine to the unclipped dW")
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat([norms, turned]), caption=CAPTION)
+    drawn = pandas.concat([norms, turned])
+    yield Drawing(figure, drawn, caption=f"{CAPTION} {figures.of_nets(drawn['nets'])}")
 
     figure, axes = figures.panels(rows=1, columns=2, width=figures.PAGE, height=2.6, sharey=True)
     parts = []
@@ -127,7 +129,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         panel.set_ylabel("gain, tanh" if quantity == FRACTION else "")
         parts.append(rows)
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat(parts), "map", CAPTION_OF_MAP)
+    drawn = pandas.concat(parts)
+    yield Drawing(figure, drawn, "map", f"{CAPTION_OF_MAP} {figures.of_nets(drawn['nets'])}")
 
 
 def verdicts(collected: Collected) -> Iterator[Verdict]:

@@ -261,7 +261,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     bar.set_ticks([-1.0, -0.5, 0.0, 0.5, 1.0])
     bar.outline.set_visible(False)
     figures.panel_labels(list(axes.flat)[: len(FORMATS)], list(FORMATS))
-    yield Drawing(figure, rows, caption=CAPTION)
+    yield Drawing(figure, rows, caption=f"{CAPTION} {figures.of_nets(rows['nets'])}")
 
     figure, axes = figures.panels(rows=1, columns=3, width=figures.PAGE, height=2.4)
     vanishing = select(measured, part="vanishing")
@@ -275,7 +275,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     loss = select(vanishing, quantity="loss", net=STUCK, rate=ADAM[1])
     _against_steps(axes[0, 2], loss)
     figures.panel_labels(axes.flat, ["sigmoid, step 0", "tanh, step 0", STUCK])
-    yield Drawing(figure, pandas.concat([zeros, loss]), "vanishing", CAPTION_OF_VANISHING)
+    drawn = pandas.concat([zeros, loss])
+    yield Drawing(figure, drawn, "vanishing", f"{CAPTION_OF_VANISHING} {figures.of_nets(drawn['nets'])}")
 
 
 def _short(form: str) -> str:

@@ -275,7 +275,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     parts.append(select(table, width=4, quantity=QUANTITIES[3:5]))
     draw_causes(axes[0, 2], parts[2])
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat(parts), caption=CAPTION)
+    drawn = pandas.concat(parts)
+    yield Drawing(figure, drawn, caption=f"{CAPTION} {figures.of_nets(drawn['nets'])}")
 
     figure, axes = figures.panels(rows=1, columns=2, width=figures.PAGE, height=2.5, sharey=True)
     parts = [draw_net(panel, network, name) for panel, (name, network) in zip(axes[0], PICTURES.items(), strict=True)]

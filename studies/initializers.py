@@ -79,7 +79,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         )
         panel.set(xlabel="", ylabel="")
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, table, caption=CAPTION)
+    yield Drawing(figure, table, caption=f"{CAPTION} {figures.of_nets(table['nets'])}")
 
 
 def verdicts(collected: Collected) -> Iterator[Verdict]:

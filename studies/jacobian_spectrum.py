@@ -202,7 +202,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         transform=axes[1, 0].transAxes, horizontalalignment="right", verticalalignment="center", fontsize=6,
     )  # fmt: skip
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat([*parts, wide]), "depth", CAPTION_OF_DEPTH + width)
+    drawn = pandas.concat([*parts, wide])
+    yield Drawing(figure, drawn, "depth", f"{CAPTION_OF_DEPTH}{width} {figures.of_nets(drawn['nets'])}")
 
 
 def _draw_wide(panel: Axes, wide: DataFrame) -> None:

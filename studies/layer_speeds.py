@@ -149,7 +149,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         panel.axvline(0.0, color="black", linewidth=0.6)
     figure.legend(handles=dots, title="weights", loc="outside right center", handlelength=1.0)
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, found, caption=CAPTION)
+    yield Drawing(figure, found, caption=f"{CAPTION} {figures.of_nets(case.nets for case, _ in collected.results)}")
 
 
 def _shown_inputs(table: DataFrame) -> str:

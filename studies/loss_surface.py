@@ -217,11 +217,11 @@ PLANE = (
 )
 CAPTION = (
     f"Loss along {PLANE}, after training: (a)–(d) {DEPTHS[0]} layers, (e)–(h) {DEPTHS[1]} layers, from left to right "
-    f"{', '.join(LAWS)}. Lines of equal loss are evenly apart in its logarithm; crosses mark where training ended."
+    f"{'; '.join(LAWS)}. Lines of equal loss are evenly apart in its logarithm; crosses mark where training ended."
 )
 CAPTION_OF_SURFACES = (
     f"Loss as a surface over {PLANE}: (a)–(c) at the start and (d)–(f) after training, from left to right "
-    + ", ".join(f"{law}, {depth} layers" for law, depth in SURFACES)
+    + "; ".join(f"{law}, {depth} layers" for law, depth in SURFACES)
     + "."
 )
 CAPTION_OF_CURVATURES = (

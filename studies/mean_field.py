@@ -166,7 +166,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     _phases(axes[0, 2], chi)
     _chi(axes[1, 2], chi)
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat([length, correlation, chi]), caption=CAPTION)
+    drawn = pandas.concat([length, correlation, chi])
+    yield Drawing(figure, drawn, caption=f"{CAPTION} {figures.of_nets(drawn['nets'])}")
 
 
 _LIMIT: dict[str, Any] = {"color": "black", "linestyle": "dashed", "linewidth": 0.8, "zorder": 3}

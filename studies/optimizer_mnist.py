@@ -201,7 +201,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     slow = slow.assign(line=slow["line"].map(names))
     _against_steps(axes[1, 1], slow, order, ylabel="loss of the batch just used, median", scale="log")
     figures.panel_labels(axes.flat, titles)
-    yield Drawing(figure, pandas.concat([losses, accuracy, dots, slow]), caption=CAPTION)
+    drawn = pandas.concat([losses, accuracy, dots, slow])
+    yield Drawing(figure, drawn, caption=f"{CAPTION} {figures.of_nets(drawn['nets'])}")
     yield _fewer_samples(measured)
 
 
@@ -247,7 +248,7 @@ def _fewer_samples(measured: DataFrame) -> Drawing:
     sizes = sorted({int(size) for size in rows["samples"]} | {NOTES_SAMPLES})
     panel.set_xticks(sizes, labels=[f"{size:,}" for size in sizes], minor=False)
     panel.set_xticks([], minor=True)
-    return Drawing(figure, rows, part="samples", caption=CAPTION_OF_SAMPLES)
+    return Drawing(figure, rows, part="samples", caption=f"{CAPTION_OF_SAMPLES} {figures.of_nets(rows['nets'])}")
 
 
 # --- verdicts -------------------------------------------------------------------------------------------

@@ -359,7 +359,8 @@ def draw_nets(measured: DataFrame) -> Drawing:
         found = select(measured, part="nets", quantity=quantity)
         rows.append(against(place, found, "log2 of the weights' factor", 1 / math.log10(2), **looks))
     figures.panel_labels(axes.flat)
-    return Drawing(figure, pandas.concat(rows), "nets", CAPTION_OF_NETS)
+    drawn = pandas.concat(rows)
+    return Drawing(figure, drawn, "nets", f"{CAPTION_OF_NETS} {figures.of_nets(drawn['nets'])}")
 
 
 def draw_remedies(measured: DataFrame, table: DataFrame) -> Drawing:

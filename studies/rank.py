@@ -268,7 +268,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         ticks = [2**power for power in range(most.bit_length())]
         panel.set_yticks(ticks, labels=list(map(str, ticks)))
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat(parts), caption=CAPTION)
+    drawn = pandas.concat(parts)
+    yield Drawing(figure, drawn, caption=f"{CAPTION} {figures.of_nets(drawn['nets'])}")
 
     figure, axes = figures.panels(rows=2, columns=4, width=figures.PAGE, height=3.7)
     cloud = select(collected.measured, part="cloud")

@@ -176,7 +176,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         panel.set_ylim(-32.0, 3.0)
         panel.legend(handles=panel.lines[-len(paths) :][:1], loc="lower left")
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat([compared, swept, forget]), caption=CAPTION)
+    drawn = pandas.concat([compared, swept, forget])
+    yield Drawing(figure, drawn, caption=f"{CAPTION} {figures.of_nets(drawn['nets'])}")
 
 
 def _between(panel: Axes) -> None:

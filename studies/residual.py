@@ -122,7 +122,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     for panel, (rows, xlabel, ylabel, kind) in zip(axes.flat, panels, strict=True):
         figures.against_depth(panel, rows, by="setting", scale=kind, xlabel=xlabel, ylabel=ylabel)
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat([rows for rows, *_ in panels]), caption=CAPTION)
+    drawn = pandas.concat([rows for rows, *_ in panels])
+    yield Drawing(figure, drawn, caption=f"{CAPTION} {figures.of_nets(drawn['nets'])}")
 
 
 def verdicts(collected: Collected) -> Iterator[Verdict]:

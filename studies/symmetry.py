@@ -169,7 +169,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     )  # fmt: skip
     axes[1, 1].set_xticks(np.log10(PERTURBATIONS))
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat([units, loss, grown, last]), caption=CAPTION)
+    drawn = pandas.concat([units, loss, grown, last])
+    yield Drawing(figure, drawn, caption=f"{CAPTION} {figures.of_nets(drawn['nets'])}")
 
 
 def _against_steps(axes: Axes, rows: DataFrame, **looks: Any) -> None:

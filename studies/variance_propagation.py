@@ -105,7 +105,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     for panel, rows, (_, _, scale, name) in zip(axes.flat, parts, PANELS, strict=True):
         figures.against_depth(panel, rows, by="setting", scale=scale, ylabel=name)
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat(parts), caption=CAPTION)
+    drawn = pandas.concat(parts)
+    yield Drawing(figure, drawn, caption=f"{CAPTION} {figures.of_nets(drawn['nets'])}")
 
 
 def verdicts(collected: Collected) -> Iterator[Verdict]:

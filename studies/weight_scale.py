@@ -182,7 +182,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         TAKES_OVER, -15.0, "  left of this, $\\epsilon$ takes over\n  in batch norm", va="center", fontsize=7
     )
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat([accuracy, lost, loss, start, steps]), caption=CAPTION)
+    drawn = pandas.concat([accuracy, lost, loss, start, steps])
+    yield Drawing(figure, drawn, caption=f"{CAPTION} {figures.of_nets(drawn['nets'])}")
 
 
 def _against_scale(axes: Axes, rows: DataFrame, *, ylabel: str, scale: str = "linear") -> None:

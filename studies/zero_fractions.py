@@ -83,7 +83,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         figures.against_depth(panel, rows, by="gain", label="gain {:g}".format, scale=scale, ylabel=label)
         parts.append(rows)
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat(parts), caption=CAPTION)
+    drawn = pandas.concat(parts)
+    yield Drawing(figure, drawn, caption=f"{CAPTION} {figures.of_nets(drawn['nets'])}")
 
     figure, axes = figures.panels(rows=1, columns=3, width=figures.PAGE, height=3.4, sharey=True)
     parts = []
@@ -97,7 +98,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         panel.set_ylabel("")
         parts.append(rows)
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat(parts), "map", CAPTION_OF_MAP)
+    drawn = pandas.concat(parts)
+    yield Drawing(figure, drawn, "map", f"{CAPTION_OF_MAP} {figures.of_nets(drawn['nets'])}")
 
 
 def verdicts(collected: Collected) -> Iterator[Verdict]:

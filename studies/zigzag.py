@@ -259,7 +259,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     )
     _against_batch(axes[0, 1], inputs, by="line", ylabel=label.format(1))
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat([upper, inputs]), "signs", CAPTION_OF_SIGNS)
+    drawn = pandas.concat([upper, inputs])
+    yield Drawing(figure, drawn, "signs", f"{CAPTION_OF_SIGNS} {figures.of_nets(drawn['nets'])}")
 
     figure, axes = figures.panels(rows=1, columns=3, width=figures.PAGE, height=2.6)
     nets = _named(select(measured, part="nets", quantity=STRAIGHT))

@@ -1,6 +1,6 @@
 """Figures: a style, plots of tidy tables, and files with stable bytes."""
 
-from stabsim.figures.captions import BANDS, BARS, LIMIT, THEORY
+from stabsim.figures.captions import BANDS, BARS, LIMIT, THEORY, of_nets
 from stabsim.figures.labels import spelled
 from stabsim.figures.plots import against_depth, dot_plot, heat_map, panel_labels, set_scale
 from stabsim.figures.style import COLUMN, DIVERGING, MARKERS, PAGE, PALETTE, SEQUENTIAL, line, panels, save, style
@@ -20,6 +20,7 @@ __all__ = [
     "dot_plot",
     "heat_map",
     "line",
+    "of_nets",
     "panel_labels",
     "panels",
     "save",
