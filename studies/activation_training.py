@@ -298,7 +298,7 @@ CAPTION_OF_DEATHS = (
     f"Units of ReLU nets that are off for all digits, and whether they come back, in training on {DIGITS}, "
     f"{len(HIDDEN)} hidden layers. (a) Share of units that are dead, by layer, with {PLAIN}. (b) Share of the dead "
     "units that recover, mean over nets, by optimizer; with weight decay and random biases; and with leaky ReLU, "
-    f"whose units count as dead while they are below 0 for all digits. {figures.BANDS} {figures.BARS}"
+    f"whose units count as dead while they are below 0 for all digits. {figures.BANDS_AND_BARS}"
 )
 
 

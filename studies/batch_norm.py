@@ -124,7 +124,7 @@ def rates(collected: Collected) -> DataFrame:
 
 CAPTION = (
     "Gradients and signals of nets with and without batch normalization, before training. (a) Factor a layer on the "
-    f"mean square of the gradient, with batch normalization, against the batch: width {RATE_WIDTH}. (b) Norm of the "
+    f"mean square of the gradient, with batch normalization, against the batch: width {RATE_WIDTH:,}. (b) Norm of the "
     f"gradient on its way back (geometric mean) in nets of {DEPTH} layers of {WIDTH} units, weights of law {SMALL}, "
     f"batch {BATCH}. (c) Norm of the last activation and (d) of the gradient of the first weights of ReLU nets of "
     f"{SCALED_DEPTH} layers, against the standard deviation of the weights: batch normalization takes the scale out, "

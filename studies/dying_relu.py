@@ -169,7 +169,7 @@ CAPTION = (
     "whole set of digits, by activation; gray: where the interval of a share of 0 ends. (e) Share of units of the "
     "second layer, biases included, that are off on all of the line, against units of the first: dashes are the exact "
     "law. (f) Share of dead units of small nets that are still dead after training; gray: where the interval of a "
-    f"share of 1 ends. {figures.THEORY} {figures.LIMIT} {figures.BANDS} {figures.BARS}"
+    f"share of 1 ends. {figures.THEORY} {figures.LIMIT} {figures.BANDS_AND_BARS}"
 )
 
 

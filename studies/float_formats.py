@@ -73,12 +73,6 @@ LINES = (
     "Lines: where the root mean square of wide nets reaches an end of the format's range (solid) or its smallest "
     "normal number (dashed)."
 )
-CAPTION = (
-    f"Where narrow number formats fail, against layers passed and gain: {FORMATS_DRAWN}. Share of {nets} nets whose "
-    "{way} overflows (orange) or is all 0 (blue, hatched); a gain of 1 keeps mean squares. " + LINES
-)
-CAPTION_OF_FORWARD = CAPTION.format(nets="ReLU", way="signal")
-CAPTION_OF_BACKWARD = CAPTION.format(nets="tanh", way="gradient, on its way back,")
 CAPTION_OF_LOSS_SCALE = (
     f"What scaling the loss saves: {FORMATS_DRAWN}, tanh, gain {SCALED_GAIN:g}, with a gradient of root mean square "
     f"2^{math.log2(SMALL):.0f} at the last layer. Share of a layer's gradient that is not finite (orange) or 0 (blue, "
@@ -86,13 +80,28 @@ CAPTION_OF_LOSS_SCALE = (
 )
 
 
+def caption_of(nets: str, failing: str) -> str:
+    """Return the caption of a map of nets that fail."""
+    return (
+        f"Where narrow number formats fail, against layers passed and gain: {FORMATS_DRAWN}. Share of {nets} nets "
+        f"whose {failing} overflows (orange) or is all 0 (blue, hatched); a gain of 1 keeps mean squares. {LINES}"
+    )
+
+
 def draw(collected: Collected) -> Iterator[Drawing]:
     """Draw maps of the nets that fail on their way forward and back, and of the gradients that a scaled loss loses."""
     table = collected.table
     rows = _signed(table, "forward", "activation_failed_fraction", "preactivation_overflow_fraction")
-    yield Drawing(_maps(rows, "gain", _failed("ReLU, forward"), _gain_lines), rows, "forward", CAPTION_OF_FORWARD)
+    yield Drawing(
+        _maps(rows, "gain", _failed("ReLU, forward"), _gain_lines), rows, "forward", caption_of("ReLU", "signal")
+    )
     rows = _signed(table, "backward", "activation_gradient_failed_fraction", "activation_gradient_overflow_fraction")
-    yield Drawing(_maps(rows, "gain", _failed("tanh, backward"), _gain_lines), rows, "backward", CAPTION_OF_BACKWARD)
+    yield Drawing(
+        _maps(rows, "gain", _failed("tanh, backward"), _gain_lines),
+        rows,
+        "backward",
+        caption_of("tanh", "gradient, on its way back,"),
+    )
     rows = _signed(table, "scaled", "activation_gradient_zero_fraction", "activation_gradient_overflow_fraction")
     label = "share of $dz_l$ lost:\nnot finite (+), zero (\N{MINUS SIGN}, hatched)"
     yield Drawing(_maps(rows, "loss scale", label, _scale_lines), rows, "loss_scale", CAPTION_OF_LOSS_SCALE)

@@ -304,7 +304,7 @@ CAPTION_OF_COMPARISON = (
     "are those of the coordinates, on turned ones and on round ones. (b) Steps of SGD over steps of another optimizer "
     f"to come within {NEAR:g} of the distance at the start, each at its best learning rate, against the condition "
     "number; above 1 (line) it is faster than SGD. (c) The same on turned bowls. (d) Effective learning rates of "
-    f"AdaGrad and RMSProp over steps, on a bowl, with noise, and on a slope. {figures.BANDS} {figures.BARS}"
+    f"AdaGrad and RMSProp over steps, on a bowl, with noise, and on a slope. {figures.BANDS_AND_BARS}"
 )
 
 

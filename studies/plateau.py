@@ -294,7 +294,7 @@ CAPTION_OF_REMEDIES = (
     "start on a plateau and of nets that a large learning rate throws onto one, with clipped gradients and without. "
     "(c) Share of derivatives near 0 in the first layer of sigmoid and tanh nets and (d) norm of its weight gradient "
     "(geometric mean) before training, against the factor on the weights, with and without batch normalization. "
-    f"{figures.BANDS} {figures.BARS}"
+    f"{figures.BANDS_AND_BARS}"
 )
 
 

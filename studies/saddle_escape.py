@@ -348,7 +348,7 @@ CAPTION = (
     f"nets against the learning rate, batch {NET_BATCH}; (d) share that has left it, by batch; (e) steps against the "
     "batch at saddles of several lowest eigenvalues. (f) Share that has left saddles of equal units (lowest "
     "eigenvalue): noise of mini-batches treats such units alike, normal noise does not. Dashed: theory, exact in (a) "
-    f"and (b), a linear law at nets. {figures.BANDS} {figures.BARS}"
+    f"and (b), a linear law at nets. {figures.BANDS_AND_BARS}"
 )
 
 

@@ -229,14 +229,14 @@ def _picture() -> DataFrame:
 
 CAPTION_OF_SIGNS = (
     f"Share of the columns of a weight gradient whose elements all have one sign, against the batch: nets of {DEPTH} "
-    f"layers of {WIDTH} units. (a) Layer 2, by activation. (b) Layer 1, by the mean of the inputs. {figures.BANDS}"
+    f"layers of {WIDTH} units. (a) Layer 2, by activation. (b) Layer 1, by the mean of the inputs. {figures.THEORY} "
+    f"{figures.BANDS}"
 )
 CAPTION = (
     "Whether one-signed columns make paths of gradient descent zigzag; straightness is the distance gone over the "
     f"length of the path. (a) Straightness of the weights and biases of layer {HIDDEN} after {STEPS} steps, for "
     "activations that are not negative and for the same moved to have both signs, by batch. (b) Straightness in "
-    f"linear regression and (c) share of one-signed columns, against the mean of the inputs. {figures.BARS} "
-    f"{figures.BANDS}"
+    f"linear regression and (c) share of one-signed columns, against the mean of the inputs. {figures.BANDS_AND_BARS}"
 )
 CAPTION_OF_PATHS = (
     f"Paths of {PICTURE_STEPS} steps of gradient descent in two weights on lines of equal loss. (a) Inputs above 0. "

@@ -1,12 +1,13 @@
 """Figures: a style, plots of tidy tables, and files with stable bytes."""
 
-from stabsim.figures.captions import BANDS, BARS, LIMIT, THEORY, of_nets
+from stabsim.figures.captions import BANDS, BANDS_AND_BARS, BARS, LIMIT, THEORY, of_nets
 from stabsim.figures.labels import spelled
 from stabsim.figures.plots import against_depth, dot_plot, heat_map, panel_labels, set_scale
 from stabsim.figures.style import COLUMN, DIVERGING, MARKERS, PAGE, PALETTE, SEQUENTIAL, line, panels, save, style
 
 __all__ = [
     "BANDS",
+    "BANDS_AND_BARS",
     "BARS",
     "COLUMN",
     "DIVERGING",

@@ -8,6 +8,7 @@ THEORY = "Dashed: exact theory."
 LIMIT = "Dotted: the limit of infinite width."
 BANDS = "Bands: 95% intervals."
 BARS = "Bars: 95% intervals."
+BANDS_AND_BARS = "Bands and bars: 95% intervals."
 
 
 def of_nets(nets: Iterable[float]) -> str:
