@@ -98,7 +98,7 @@ def published_and_exact() -> DataFrame:
     return pandas.DataFrame(rows, columns=["activation", "source", "estimate"]).astype({"estimate": float})
 
 
-NET = f"{DEPTH} layers of {WIDTH} units"
+NET = f"{DEPTH} layers of {WIDTH:,} units"
 CAPTION = (
     "Gains of activations, published and exact. (a) The gain that keeps the mean square of signals and the one that "
     "keeps that of gradients, at mean square 1, beside PyTorch's. (b) By how much NFNet's constants exceed the exact "

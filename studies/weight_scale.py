@@ -141,9 +141,9 @@ CAPTION = (
     f"Training from weights of any scale: ReLU nets of widths {', '.join(map(str, WIDTHS))} on digits, {EPOCHS} epochs "
     f"of mini-batches of {BATCH} at learning rate {RATE:g}, with batch normalization (BN) and without it, against the "
     "standard deviation of a weight at the start. (a) Training accuracy and (b) training loss at the end. (c) "
-    "Variance of the normalized values of three layers before training. (d) Norm of the first step of the second "
-    "layer's weights over that of the weights (geometric mean). Gray: where the epsilon of BN takes over; diamonds: "
-    f"BN with a tiny epsilon. {figures.LIMIT} {figures.BANDS}"
+    "Variance of normalized values, by layer, before training. (d) Norm of the first step of the second layer's "
+    "weights over that of the weights (geometric mean). Gray: where the epsilon of BN takes over; diamonds: BN with a "
+    f"tiny epsilon. {figures.LIMIT} {figures.BANDS}"
 )
 
 
