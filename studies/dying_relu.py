@@ -163,13 +163,13 @@ def trained(rules: Rules, name: str, nets: int) -> DataFrame:
 
 
 CAPTION = (
-    "Units, samples and nets that ReLU shuts off, in nets with He's weights and no biases. (a) Share of activations "
-    "that are 0, by width. (b) Share of nets with one input that are 0 for all inputs, between a lower and an upper "
-    f"bound (hatched). (c) Share of units that are off for all of {SAMPLES} orthogonal samples. (d) The same for a "
-    "whole set of digits, by activation; gray: where the interval of a share of 0 ends. (e) Share of units of the "
-    "second layer, biases included, that are off on all of the line, against units of the first: dashes are the exact "
-    "law. (f) Share of dead units of small nets that are still dead after training; gray: where the interval of a "
-    f"share of 1 ends. {figures.THEORY} {figures.LIMIT} {figures.BANDS_AND_BARS}"
+    "Units, samples and nets that ReLU shuts off, in nets with He's weights and no biases, unless told. (a) Share of "
+    "activations that are 0, by width. (b) Share of nets with one input that are 0 for all inputs, between a lower "
+    f"and an upper bound (hatched). (c) Share of units that are off for all of {SAMPLES} orthogonal samples. (d) The "
+    "same for a whole set of digits, by activation; gray: where the interval of a share of 0 ends. (e) Share of units "
+    "of the second layer, with normal weights and biases, that are off on all of the line, against units of the "
+    "first: dashes are the exact law. (f) Share of dead units of small nets that are still dead after training; gray: "
+    f"where the interval of a share of 1 ends. {figures.THEORY} {figures.LIMIT} {figures.BANDS_AND_BARS}"
 )
 
 

@@ -17,6 +17,6 @@ def of_nets(nets: Iterable[float]) -> str:
     >>> of_nets([40, 2000, 0]), of_nets([400])
     ('Estimates are of 40 to 2,000 nets.', 'Estimates are of 400 nets.')
     """
-    found = sorted({int(each) for each in nets if each > 0})  # none, or NaN, where there is no estimate
+    found = sorted({int(each) for each in nets if each > 0}) or [0]  # none, or NaN, where there is no estimate
     ends = dict.fromkeys((found[0], found[-1]))
     return f"Estimates are of {' to '.join(f'{each:,}' for each in ends)} nets."
