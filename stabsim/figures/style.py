@@ -87,7 +87,8 @@ _METADATA: dict[str, dict[str, None]] = {
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     "svg": {"Date": None, "Creator": None},
 }
-_CAPTION = {"png": "Description", "pdf": "Subject", "svg": "Description"}  # the keys that these formats have for it
+# The keys that these formats have for what is drawn, and for where it comes from.
+_KEYS = {"png": ("Description", "Source"), "pdf": ("Subject", "Keywords"), "svg": ("Description", "Source")}
 
 
 @contextlib.contextmanager
@@ -151,7 +152,9 @@ def panels(
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def save(figure: Figure, name: str, directory: str | Path, table: pandas.DataFrame, caption: str = "") -> list[Path]:
+def save(
+    figure: Figure, name: str, directory: str | Path, table: pandas.DataFrame, caption: str = "", source: str = ""
+) -> list[Path]:
     """Write NAME.png, NAME.pdf, NAME.svg and NAME.csv, each whole or not at all; the same figure gives the same bytes.
 
     Parameters
@@ -166,6 +169,8 @@ def save(figure: Figure, name: str, directory: str | Path, table: pandas.DataFra
         What the figure was drawn from; floats are written so that they read back exactly.
     caption : str
         What is drawn; it goes into the metadata of the PNG, PDF and SVG.
+    source : str
+        The command that makes it, which goes there too.
     """
     if not name or Path(name).name != name:
         raise ValueError(f"name={name!r} is not a file name: no folders, and at least one character")
@@ -175,17 +180,17 @@ def save(figure: Figure, name: str, directory: str | Path, table: pandas.DataFra
         # Settled once: each file would lay the figure out a little differently, starting from the last one.
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
-        files = {f"{name}.{kind}": _rendered(figure, kind, caption) for kind in _METADATA}
+        files = {f"{name}.{kind}": _rendered(figure, kind, caption, source) for kind in _METADATA}
     files[f"{name}.csv"] = table.to_csv(index=False, lineterminator="\n").encode()
     for file, data in files.items():
         write_atomically(directory / file, data)
     return [directory / file for file in files]
 
 
-def _rendered(figure: Figure, kind: str, caption: str) -> bytes:
+def _rendered(figure: Figure, kind: str, caption: str, source: str) -> bytes:
     # fontTools remarks that the dates of matplotlib's own fonts are old.
     logging.getLogger("fontTools").setLevel(logging.ERROR)
     buffer = io.BytesIO()
-    captioned = {_CAPTION[kind]: caption} if caption else {}
-    figure.savefig(buffer, format=kind, metadata=_METADATA[kind] | captioned)
+    told = {key: text for key, text in zip(_KEYS[kind], (caption, source), strict=True) if text}
+    figure.savefig(buffer, format=kind, metadata=_METADATA[kind] | told)
     return buffer.getvalue()
