@@ -63,7 +63,7 @@ def _environment() -> jinja2.Environment:
     )  # fmt: skip
     found.filters |= {
         "number": number, "interval": interval, "size": size, "kind": kind, "condition": condition,
-        "anchor": anchor, "caption": caption,
+        "anchor": anchor, "caption": caption, "breakable": breakable,
     }  # fmt: skip
     found.globals |= {"statements": statements, "parameters": parameters, "versions_of": versions_of, "run_of": run_of}
     return found
@@ -94,7 +94,9 @@ def number(value: float) -> Markup:
 def interval(verdict: Verdict) -> Markup:
     """Return a 95% interval in brackets; an end that is not known is a question mark, and none where both are not."""
     low, high = number(verdict.ci_low), number(verdict.ci_high)
-    return Markup("[{}, {}]").format(low or "?", high or "?") if low or high else Markup("")
+    if not (low or high):
+        return Markup("")
+    return Markup('<span class="end">[{},</span> <span class="end">{}]</span>').format(low or "?", high or "?")
 
 
 def size(count: int) -> str:
@@ -128,6 +130,15 @@ def anchor(name: str, what: str) -> str:
     if _PLAIN.fullmatch(name):
         return f"{what}-{name}"
     return f"{what}-x-{hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()[:12]}"
+
+
+def breakable(name: str) -> Markup:
+    """Return a name that may go on in the next line behind each of its underscores.
+
+    >>> breakable("batch_norm")
+    Markup('batch_<wbr>norm')
+    """
+    return Markup("_<wbr>").join(name.split("_"))
 
 
 def caption(picture: Picture, study: Shown) -> str:

@@ -1,28 +1,33 @@
-"""Figures as they are embedded: the file that is smaller, what it says of itself, and the rows that were drawn."""
+"""Figures as they are embedded: a picture, what it says of itself, and the rows that were drawn.
+
+The picture is the SVG, sharp at every size, or where that is larger than the PNG, the PNG's very pixels as WebP, which
+takes a third of its bytes. The rows are the CSV, compressed.
+"""
 
 from __future__ import annotations
 
 import base64
 import gzip
+import io
 import re
 import urllib.parse
 import xml.etree.ElementTree as ElementTree
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stabsim.chunk import read_file, why
 from stabsim.provenance import parsed_command
 
-LARGEST = 32 * 2**20  # bytes of a file that is embedded: browsers refuse longer addresses somewhere above
+LARGEST = 32 * 2**20  # bytes of a file that is embedded
 KINDS = ("svg", "png", "pdf", "csv")
 
 _DUBLIN_CORE = "{http://purl.org/dc/elements/1.1/}"
-Loaded = tuple[str, int, int, str, str]  # address, width, height, caption, command
-
 _SAFE = " /:;,=()-.!*+~@$?"  # what stands for itself in an address inside double quotes
-_DPI = 300  # of our PNG
 _PIXELS_PER_POINT = 96 / 72
+_DPI = 300  # of our PNG
+_MOST_PIXELS = 50_000_000
 _UNIT = re.compile(r"([0-9.]+)(pt|px|)")
+_BREAK = re.compile(rb"\s*\n\s*")
 
 
 @dataclass(frozen=True)
@@ -40,64 +45,80 @@ class Picture:
     problems: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class _Image:
+    source: str
+    width: float
+    height: float
+    caption: str = ""
+    command: str = ""
+
+
 def picture(folder: Path, name: str) -> Picture:
     """Return a figure of a folder; what cannot be used of it is said in ``problems``."""
     problems: list[str] = []
-    found: list[tuple[str, int, int]] = []
-    caption, made = "", None
-    for kind, load in (("svg", _svg), ("png", _png)):
+
+    def read(kind: str) -> bytes:
+        path = folder / f"{name}.{kind}"
         try:
-            address, width, height, told, command = load(_read(folder / f"{name}.{kind}"))
+            if path.exists() and path.stat().st_size > LARGEST:
+                raise ValueError(f"its {path.stat().st_size / 2**20:.0f} MiB are more than {LARGEST // 2**20}")
+            return read_file(path)
         except (OSError, ValueError) as error:
-            problems.append(f"figures/{name}.{kind} cannot be shown: {why(error)}")
-            continue
-        found.append((address, width, height))
-        caption, made = caption or told, made or parsed_command(command)
-    source, width, height = min(found, key=lambda each: len(each[0]), default=("", 0, 0))
-    table, size = "", 0
+            problems.append(f"figures/{path.name} cannot be used: {why(error)}")
+            return b""
+
+    drawn, pixels, rows = read("svg"), read("png"), read("csv")
+    image = _Image("", 0, 0)
     try:
-        rows = _read(folder / f"{name}.csv")
-        table, size = _data("application/gzip", gzip.compress(rows, 9, mtime=0)), len(rows)
-    except (OSError, ValueError) as error:
-        problems.append(f"figures/{name}.csv cannot be embedded: {why(error)}")
-    return Picture(name, " ".join(caption.split()), made, source, width, height, table, size, tuple(problems))
+        image = _svg(drawn) if drawn else image
+    except ValueError as error:
+        problems.append(f"figures/{name}.svg cannot be used: {error}")
+    try:
+        if pixels and (not image.source or len(pixels) * 4 / 3 < len(image.source)):
+            smaller = _png(pixels)
+            image = replace(image, source=smaller.source) if image.source else smaller
+    except ValueError as error:
+        problems.append(f"figures/{name}.png cannot be used: {error}")
+    table = _data("application/gzip", gzip.compress(rows, 9, mtime=0)) if rows else ""
+    width, height = (max(1, round(side)) if image.source else 0 for side in (image.width, image.height))
+    made, caption = parsed_command(image.command), " ".join(image.caption.split())
+    return Picture(name, caption, made, image.source, width, height, table, len(rows), tuple(problems))
 
 
-def _read(path: Path) -> bytes:
-    if path.exists() and path.stat().st_size > LARGEST:
-        raise ValueError(f"its {path.stat().st_size / 2**20:.0f} MiB are more than {LARGEST // 2**20}")
-    return read_file(path)
-
-
-def _svg(data: bytes) -> Loaded:
-    """Return address, width, height, and (caption, command) of an SVG of `stabsim.figures.save`."""
+def _svg(data: bytes) -> _Image:
+    """Return an SVG of `stabsim.figures.save` without its line breaks."""
     if b"<!ENTITY" in data:
         raise ValueError("it declares entities, as no figure of ours does")
     try:
         root = ElementTree.fromstring(data)
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # LookupError: of an encoding
         raise ValueError(f"damaged: {error}") from error
     sizes = [_UNIT.fullmatch(root.get(side, "")) for side in ("width", "height")]
     if root.tag != "{http://www.w3.org/2000/svg}svg" or not all(sizes):
         raise ValueError("damaged: it is no SVG with a width and a height")
-    width, height = (_pixels(float(size[1]) * (1 if size[2] == "px" else _PIXELS_PER_POINT)) for size in sizes if size)
-    address = "data:image/svg+xml," + urllib.parse.quote(data.replace(b"\n", b" "), safe=_SAFE)
-    return address, width, height, _told(root, "description"), _told(root, "source")
+    width, height = (float(size[1]) * (1 if size[2] == "px" else _PIXELS_PER_POINT) for size in sizes if size)
+    told = [next((each.text or "" for each in root.iter(_DUBLIN_CORE + key)), "") for key in ("description", "source")]
+    source = "data:image/svg+xml," + urllib.parse.quote(_BREAK.sub(b" ", data), safe=_SAFE)
+    return _Image(source, width, height, *told)
 
 
-def _told(root: ElementTree.Element, key: str) -> str:
-    return next((each.text or "" for each in root.iter(_DUBLIN_CORE + key)), "")
+def _png(data: bytes) -> _Image:
+    """Return the pixels of a PNG as WebP."""
+    from PIL import Image
 
-
-def _png(data: bytes) -> Loaded:
-    if not data.startswith(b"\x89PNG\r\n\x1a\n") or data[-8:-4] != b"IEND":
-        raise ValueError("damaged: it is no whole PNG")
-    width, height = (_pixels(int.from_bytes(data[start : start + 4], "big") * 96 / _DPI) for start in (16, 20))
-    return _data("image/png", data), width, height, "", ""
-
-
-def _pixels(length: float) -> int:
-    return max(1, round(length))
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            if image.width * image.height > _MOST_PIXELS:
+                raise ValueError(f"its {image.width} x {image.height} pixels are more than {_MOST_PIXELS}")
+            buffer = io.BytesIO()
+            image.convert("RGB").save(buffer, "WEBP", lossless=True, quality=50)
+            width, height = (side * 96 / _DPI for side in image.size)
+    except ValueError:
+        raise
+    except Exception as error:  # of whatever kind: Pillow raises half a dozen
+        raise ValueError(f"damaged: {' '.join(str(error).split())}") from error
+    return _Image(_data("image/webp", buffer.getvalue()), width, height)
 
 
 def _data(kind: str, data: bytes) -> str:
