@@ -237,7 +237,7 @@ def read_judged(path: Path) -> Judged:
 
 
 def _whole(digits: str) -> int | float:
-    """Return a whole number, or, where it has more digits than a seed, the nearest float: Python refuses endless ones."""
+    """Return a whole number, or the nearest float where it has more digits than a seed: Python refuses endless ones."""
     return int(digits) if len(digits) <= 20 else float(digits)
 
 

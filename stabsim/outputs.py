@@ -95,7 +95,8 @@ def save_verdicts(
     Where the cases are given, their parameters and the versions in use are written too.
     """
     rows = [{key: _plain(value) for key, value in asdict(verdict).items()} for verdict in verdicts]
-    document = {"study": study.name, "title": study.title, "scale": scale, "seed": seed, "verdicts": rows}
+    document: dict[str, Any] = {"study": study.name, "title": study.title, "scale": scale, "seed": seed}
+    document["verdicts"] = rows
     if device != CPU:
         document["device"] = device
     if cases:

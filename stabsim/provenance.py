@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import platform
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from stabsim import __version__
 from stabsim.devices import CPU
+from stabsim.initializers import Initializer
+from stabsim.names import format_name
 from stabsim.study import Case
 from stabsim.task import Task
 from stabsim.versions import CHUNK_VERSION, RECORD_VERSION, STREAM_VERSION
-
 
 
 def command(study: str, scale: str, seed: int = 0, device: str = CPU) -> str:
@@ -42,7 +43,9 @@ def parsed_command(text: str) -> dict[str, str] | None:
     options = dict(zip(words[3::2], words[4::2], strict=False))
     found |= {name.removeprefix("--"): value for name, value in options.items() if name.startswith("--")}
     made = {"study", "scale", "seed", "device"} == found.keys() and found["seed"].isdecimal()
-    return found if made and command(found["study"], found["scale"], int(found["seed"]), found["device"]) == text else None
+    return (
+        found if made and command(found["study"], found["scale"], int(found["seed"]), found["device"]) == text else None
+    )
 
 
 def versions() -> dict[str, Any]:
@@ -74,15 +77,16 @@ def parameters(cases: Sequence[Case]) -> dict[str, Any]:
     tasks = [case.task for case in cases]
     found: dict[str, Any] = {"cases": len(cases), "nets": sum(case.nets for case in cases)}
     found["nets_of_a_case"] = _each(case.nets for case in cases)
-    found |= {name: _each(value for task in tasks for value in get(task)) for name, get in _PARAMETERS.items()}
-    return {name: values for name, values in found.items() if values not in ([], ["none"])}
+    for name, values_of in _PARAMETERS.items():
+        found[name] = _each(value for task in tasks for value in values_of(task))
+    return {name: values for name, values in found.items() if values != ["none"]}
 
 
-_PARAMETERS = {
+_PARAMETERS: dict[str, Callable[[Task], Sequence[Any]]] = {
     "depths": lambda task: [task.network.depth],
     "widths": lambda task: task.network.widths,
     "activations": lambda task: [str(task.network.activation)],
-    "weights": lambda task: [str(task.network.weights)],
+    "weights": lambda task: [_spelled(task.network.weights)],
     "bias_stds": lambda task: [task.network.bias_std],
     "cells": lambda task: [str(task.network.cell)],
     "normalizations": lambda task: [_or_none(task.network.normalization)],
@@ -93,7 +97,18 @@ _PARAMETERS = {
     "clippings": lambda task: [_or_none(task.clipping)],
     "loss_scales": lambda task: [task.loss_scale],
     "devices": lambda task: [task.device],
-}  # fmt: skip
+}
+
+
+def _spelled(weights: Initializer) -> str:
+    """Return the registry's name of an initializer, or its values where it has none."""
+    name = str(weights)
+    if name != repr(weights):
+        return name
+    values: dict[str, float | str] = {"gain": weights.gain, "fan": weights.fan}
+    if weights.bias_gain is not None:
+        values |= {"bias_gain": weights.bias_gain, "bias_law": weights.bias_law}
+    return format_name(weights.law, values)
 
 
 def _or_none(value: object) -> str:

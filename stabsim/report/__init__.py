@@ -1,4 +1,4 @@
-"""The report: one HTML page with the ledger of claims and every figure, which opens from disk and needs nothing else."""
+"""The report: one HTML page with the ledger of claims and every figure, which opens from disk and needs no network."""
 
 from __future__ import annotations
 

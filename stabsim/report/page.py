@@ -37,6 +37,7 @@ _LABELS = {
 _USUAL = {"bias_stds": [0.0], "cells": ["feedforward"], "loss_scales": [1.0], "batches": [1]}  # and not worth a line
 _LISTED = 8  # numbers; more are told as a range
 
+_MINUS = "\N{MINUS SIGN}"
 _HERE = Path(__file__).resolve().parent
 _PLAIN = re.compile(r"[A-Za-z0-9_]+")
 
@@ -77,18 +78,16 @@ def _text(name: str) -> str:
 def number(value: float) -> Markup:
     """Return a number in six digits as it is printed: a real minus, powers of ten as such, nothing for NaN.
 
-    >>> number(-0.25), number(2.5e-7), number(float("nan")), number(float("inf"))
-    (Markup('−0.25'), Markup('2.5 × 10<sup>−7</sup>'), Markup(''), Markup('∞'))
+    >>> number(0.25), number(2.5e12), number(float("nan")), number(float("inf"))
+    (Markup('0.25'), Markup('2.5 × 10<sup>12</sup>'), Markup(''), Markup('∞'))
     """
     if math.isnan(value):
         return Markup("")
     if math.isinf(value):
-        return Markup("∞" if value > 0 else "−∞")
-    digits, _, power = f"{value:.6g}".replace("-", "−").partition("e")
-    if not power:
-        return Markup(digits)
-    spelled = power.lstrip("+").replace("−0", "−").lstrip("0")
-    return Markup("{} × 10<sup>{}</sup>").format(digits, spelled)
+        return Markup("∞" if value > 0 else f"{_MINUS}∞")
+    digits, _, power = f"{value:.6g}".partition("e")
+    spelled = Markup("{} × 10<sup>{}</sup>").format(digits, int(power)) if power else Markup(digits)
+    return spelled.replace("-", _MINUS)
 
 
 def interval(verdict: Verdict) -> Markup:
