@@ -336,7 +336,7 @@ def test_a_png_that_is_much_smaller_is_taken_pixel_by_pixel(copy: Path, monkeypa
 
 @pytest.mark.parametrize("name", ["two words", EVIL.replace("/", "|"), "α", "a#?%22", ".b", "-", b"\xff\xfe".decode(errors="surrogateescape")])
 def test_odd_names_are_names(copy: Path, name: str) -> None:
-    for kind in ("svg", "png", "csv"):
+    for kind in ("svg", "png", "pdf", "csv"):
         (copy / "figures" / f"tiny.{kind}").rename(copy / "figures" / f"{name}.{kind}")
     svg = copy / "figures" / f"{name}.svg"
     svg.write_text(svg.read_text().replace(command("tiny", "quick", 7), ""))

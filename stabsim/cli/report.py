@@ -38,7 +38,7 @@ def command(studies: tuple[str, ...], out: Path, output: Path | None) -> int:
     except StoreError as error:
         raise click.ClickException(str(error)) from error
     pictures = sum(len(study.pictures) for study in found.studies)
-    if not found.studies:
+    if not (found.studies or found.problems):
         click.echo(f"{out} has no results and no figures: the page shows the ledger that comes with stabsim", err=True)
     for problem in found.problems:
         click.echo(f"stabsim report: {problem}", err=True)

@@ -59,7 +59,7 @@ def picture(folder: Path, name: str) -> Picture:
     """Return a figure of a folder; what cannot be used of it is said in ``problems``."""
     problems: list[str] = []
 
-    def read(kind: str) -> bytes:
+    def read(kind: str) -> bytes | None:
         path = folder / f"{name}.{kind}"
         try:
             if path.exists() and path.stat().st_size > LARGEST:
@@ -67,24 +67,24 @@ def picture(folder: Path, name: str) -> Picture:
             return read_file(path)
         except (OSError, ValueError) as error:
             problems.append(f"figures/{path.name} cannot be used: {why(error)}")
-            return b""
+            return None
 
     drawn, pixels, rows = read("svg"), read("png"), read("csv")
     image = _Image("", 0, 0)
     try:
-        image = _svg(drawn) if drawn else image
+        image = image if drawn is None else _svg(drawn)
     except ValueError as error:
         problems.append(f"figures/{name}.svg cannot be used: {error}")
     try:
-        if pixels and (not image.source or len(pixels) * 4 / 3 < len(image.source)):
+        if pixels is not None and (not image.source or len(pixels) * 4 / 3 < len(image.source)):
             smaller = _png(pixels)
             image = replace(image, source=smaller.source) if image.source else smaller
     except ValueError as error:
         problems.append(f"figures/{name}.png cannot be used: {error}")
-    table = _data("application/gzip", gzip.compress(rows, 9, mtime=0)) if rows else ""
+    table = "" if rows is None else _data("application/gzip", gzip.compress(rows, 9, mtime=0))
     width, height = (max(1, round(_ENLARGED * side)) if image.source else 0 for side in (image.width, image.height))
     made, caption = parsed_command(image.command), " ".join(image.caption.split())
-    return Picture(name, caption, made, image.source, width, height, table, len(rows), tuple(problems))
+    return Picture(name, caption, made, image.source, width, height, table, len(rows or b""), tuple(problems))
 
 
 def _svg(data: bytes) -> _Image:
