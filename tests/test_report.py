@@ -54,7 +54,7 @@ class Page(HTMLParser):
         for place in self.open:
             self.elements[place][2].append(data)
 
-    def find(self, name: str, **wanted: str) -> list[tuple[dict[str, str], str]]:
+    def find(self, name: str, /, **wanted: str) -> list[tuple[dict[str, str], str]]:
         return [
             (attributes, " ".join("".join(text).split()))
             for each, attributes, text in self.elements
