@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from stabsim.activations import Activation
     from stabsim.arguments import make_task
     from stabsim.clipping import Clipping
+    from stabsim.diagnosis import Diagnosis, diagnose
     from stabsim.initializers import Initializer
     from stabsim.network import Network
     from stabsim.quantities import Quantity
@@ -26,8 +27,10 @@ _HOMES = {
     "Activation": "stabsim.activations",
     "Cell": "stabsim.structures",
     "Clipping": "stabsim.clipping",
+    "Diagnosis": "stabsim.diagnosis",
     "Gate": "stabsim.structures",
     "Initializer": "stabsim.initializers",
+    "diagnose": "stabsim.diagnosis",
     "Network": "stabsim.network",
     "Normalization": "stabsim.structures",
     "Quantity": "stabsim.quantities",
@@ -46,9 +49,9 @@ _HOMES = {
 }
 
 __all__ = [
-    "Activation", "Cell", "Clipping", "Gate", "Initializer", "Network", "Normalization", "Quantity", "Result", "Skip",
-    "Stops", "Trace", "__version__", "datasets", "landscape", "make_task", "simulate", "theory", "trace", "training",
-    "what_stops",
+    "Activation", "Cell", "Clipping", "Diagnosis", "Gate", "Initializer", "Network", "Normalization", "Quantity",
+    "Result", "Skip", "Stops", "Trace", "__version__", "datasets", "diagnose", "landscape", "make_task", "simulate",
+    "theory", "trace", "training", "what_stops",
 ]  # fmt: skip
 
 

@@ -60,6 +60,7 @@ class Judgment:
     theory: float
     law: str
     nets: int
+    change: bool
     between: tuple[str, ...] = ()
 
     @property
@@ -163,7 +164,7 @@ def _decide(result: Result, found: Sequence[Criterion]) -> Judgment:
 def _judgment(kind: str, rests_on: Criterion, sentence: str, between: tuple[str, ...] = ()) -> Judgment:
     return Judgment(
         kind, rests_on.of, sentence, rests_on.quantity, rests_on.layer, rests_on.estimate, rests_on.ci_low,
-        rests_on.ci_high, rests_on.bound, rests_on.theory, rests_on.law, rests_on.nets, between,
+        rests_on.ci_high, rests_on.bound, rests_on.theory, rests_on.law, rests_on.nets, rests_on.change, between,
     )  # fmt: skip
 
 
