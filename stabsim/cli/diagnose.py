@@ -22,7 +22,7 @@ EXAMPLES = """\b
 Examples:
   stabsim diagnose --depth 50 --width 256 --activation tanh --weights glorot_uniform
   stabsim diagnose --depth 50 --width 256 --activation sigmoid --weights lecun_normal --format float16
-  stabsim diagnose --widths 784,512,512,10 --activation relu --weights he_normal --inputs mnist5000 --json
+  stabsim diagnose --widths 64,128,128,10 --activation relu --weights he_normal --inputs digits --json
   stabsim diagnose --depth 100 --width 128 --activation tanh --weights orthogonal --cell rnn || echo "not stable"
 """
 

@@ -17,7 +17,7 @@ from stabsim.diagnosis.deciding import Progress, decide, looks_of, simulate, tas
 from stabsim.diagnosis.diagnosis import Diagnosis
 from stabsim.diagnosis.formats import NETS as FORMAT_NETS
 from stabsim.diagnosis.formats import QUANTITIES, FormatLimit, limits
-from stabsim.diagnosis.judging import STABLE, TOLERANCE, Judgment, worse
+from stabsim.diagnosis.judging import STABLE, TOLERANCE, UNDECIDED, Judgment, worse
 from stabsim.diagnosis.repairing import Repair, candidates
 from stabsim.names import check_known
 from stabsim.network import Network
@@ -72,7 +72,7 @@ def diagnose(
     formats : bool
         Whether the first layer at which each number format fails is looked for.
     repair : bool
-        Whether a repair is looked for if the network is not stable.
+        Whether a repair is looked for if the network is surely not stable.
     threads : int, optional
         As many as there are processors, unless told. Of device "cpu" only.
     device : str
@@ -121,9 +121,8 @@ def diagnose(
     result, signal, gradient = decide(task, tolerance, looks_of(FIRST, nets), threads=threads, progress=show("network"))
     found = tuple(_formats(result, threads, show, options)) if formats else ()
     verdict = worse(signal, gradient)
-    tried = (
-        tuple(_repairs(task, verdict, tolerance, threads, show, options)) if repair and verdict.kind != STABLE else ()
-    )
+    surely_fails = verdict.kind not in (STABLE, UNDECIDED)
+    tried = tuple(_repairs(task, verdict, tolerance, threads, show, options)) if repair and surely_fails else ()
     return Diagnosis(network, result, tolerance, signal, gradient, _mean_field(network), found, tried)
 
 
@@ -169,9 +168,10 @@ def _mean_field(network: Network) -> FixedPoint | None:
     hidden = list(zip(network.fans, network.weight_stds, strict=True))[1:-1] or [
         (network.fans[0], network.weight_stds[0])
     ]
-    variances = {(fans[0] * std**2, network.weights.bias_std(fans[0], network.bias_std) ** 2) for fans, std in hidden}
-    if len(variances) != 1:
-        return None
     with contextlib.suppress(ValueError, OverflowError):
+        biases = (network.weights.bias_std(fans[0], network.bias_std) for fans, _ in hidden)
+        variances = {(fans[0] * std**2, bias**2) for (fans, std), bias in zip(hidden, biases, strict=True)}
+        if len(variances) != 1:
+            return None
         return theory.fixed_point(network.activation, *variances.pop())
     return None

@@ -28,7 +28,7 @@ SHARES = (
 
 @dataclass(frozen=True)
 class Share:
-    """A share at the layer where it is largest, with its 95% interval, and where it first is more than a half."""
+    """A share at the layer where it is largest, with its 95% interval, and where it first is surely more than a half."""
 
     quantity: str
     layer: int
@@ -96,9 +96,8 @@ class Diagnosis:
 
     def _share(self, name: str) -> Share:
         found = self.result.estimates(name)
-        values = np.nan_to_num(found.estimate[1:], nan=-1.0)
-        layer = 1 + int(values.argmax())
-        above = 1 + np.flatnonzero(values > 0.5)
+        layer = 1 + int(np.nan_to_num(found.estimate[1:], nan=-1.0).argmax())
+        above = 1 + np.flatnonzero(found.ci_low[1:] > 0.5)
         if "gradient" in name:
             above = above[::-1]
         exact, limit = (float(values[layer]) for values in self.result.theory(name))

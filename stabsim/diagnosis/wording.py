@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from stabsim.diagnosis.criteria import SIGNAL
-from stabsim.diagnosis.judging import STABLE, Judgment
+from stabsim.diagnosis.judging import Judgment
 from stabsim.theory.mean_field import FixedPoint
 
 if TYPE_CHECKING:
@@ -106,8 +106,8 @@ def _limit(limit: FormatLimit) -> str:
 
 def _repairs(diagnosis: Diagnosis) -> Iterator[Row]:
     """Yield what was tried, with what it gave."""
-    if diagnosis.verdict.kind == STABLE:
-        return
+    if not diagnosis.verdict.decided:
+        yield "undecided", f"more than {diagnosis.result.nets} nets are needed: raise nets"
     repair = diagnosis.repair
     if repair is not None:
         verdict = repair.verdict
