@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from stabsim.study import Study
 
 VERBS = (
-    "simulate", "run", "plot", "claims", "report", "status", "merge", "verify", "list", "warmup", "completion",
+    "simulate", "diagnose", "explore", "run", "plot", "claims", "report", "status", "merge", "verify", "list", "warmup",
+    "completion",
 )  # fmt: skip
 LONGEST_MESSAGE = 900  # characters
 INTERRUPTED = 130  # as shells report the end by Ctrl-C
