@@ -26,7 +26,7 @@ from stabsim.versions import VERSIONS
 if TYPE_CHECKING:
     from stabsim.study import Study
 
-VERBS = ("simulate", "run", "plot", "claims", "status", "merge", "verify", "list", "warmup")
+VERBS = ("simulate", "run", "plot", "claims", "status", "merge", "verify", "list", "explore", "warmup")
 LONGEST_MESSAGE = 900  # characters
 INTERRUPTED = 130  # as shells report the end by Ctrl-C
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
