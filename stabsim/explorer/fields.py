@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from stabsim.activations import ACTIVATIONS
 from stabsim.arguments import CHOICES, PRECISIONS
@@ -29,6 +29,8 @@ class Field:
         What can be picked.
     closed : bool
         Whether nothing else is allowed, so that a list is enough.
+    words : dict of str
+        What a choice is called, if not by its name.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Field:
     steps: str = "whole"
     choices: tuple[str, ...] = ()
     closed: bool = False
+    words: dict[str, str] = field(default_factory=dict)
 
 
 FIELDS = (
@@ -56,7 +59,7 @@ FIELDS = (
     Field("seed", "Seed", "the same seed draws the same nets"),
     Field("sampler", "Sampler", "", choices=CHOICES, closed=True),
     Field("precision", "Precision", "", choices=PRECISIONS, closed=True),
-    Field("share", "Heat map of", "", choices=SHARES, closed=True),
+    Field("share", "Heat map of", "", choices=tuple(SHARES), closed=True, words=SHARES),
 )  # fmt: skip
 SECTIONS = {
     "Network": ("activation", "weights", "gain", "depth", "width"),

@@ -130,15 +130,20 @@
       return line;
     }));
   }
-  function missing(panel, words) {
-    const figure = find(`panel-${panel}`);
-    say(figure.querySelector(".missing"), words);
-    figure.querySelector(".plot").classList.toggle("off", words !== "");
+  function missing(words) {
+    for (const [panel, text] of Object.entries(words)) find(`panel-${panel}`).hidden = text !== "";
+    const left_out = Object.entries(words).filter(([, text]) => text !== "");
+    const titles = left_out.map(([panel, text]) => `“${find(`title-${panel}`).textContent}” ${text}.`);
+    say(find("left-out"), titles.join(" "));
+  }
+  function map(words) {
+    say(find("no-map"), words);
+    find("panel-map").querySelector(".plot").classList.toggle("off", words !== "");
   }
   function heard(told) {
     if (asked !== null && told.link !== asked) return;  // of what was wanted before
     Object.assign(explore.answer, told);
-    if (told.texts && asked === initial && !filled) { filled = true; fill(told.texts); }
+    if (told.texts && !filled) { filled = true; fill(told.texts); }
     if (told.gain !== undefined) { find("gain").placeholder = short(told.gain); follow(); }
     if (told.problems) problems(told.problems);
     if (told.canonical) history.replaceState(null, "", `?${told.canonical}`);
@@ -148,12 +153,12 @@
       const wanted = find("nets").value;
       const so_far = told.busy ? `${told.nets} of ${wanted} nets so far` : `${told.nets} nets`;
       status(`${so_far}, sampler ${told.sampler}, in ${told.seconds.toFixed(2)} s.${remarks}`);
-      for (const [panel, words] of Object.entries(told.missing)) missing(panel, words);
+      missing(told.missing);
       requestAnimationFrame(() => requestAnimationFrame(() => {
         if (told.link === asked) explore.latency = performance.now() - since;
       }));
     }
-    if (told.no_map !== undefined) { missing("map", told.no_map); explore.answer.mapped = told.link; }
+    if (told.no_map !== undefined) { map(told.no_map); explore.answer.mapped = told.link; }
     if (told.kind !== undefined) {
       find("verdict").dataset.kind = told.kind;
       find("kind").textContent = told.kind;
@@ -183,6 +188,9 @@
   const initial = location.search.slice(1);
   let filled = false;
   paint(prefers.matches);
+  if (matchMedia("(max-width: 800px)").matches) {
+    for (const section of [...form.querySelectorAll("details")].slice(1)) section.open = false;
+  }
   function start() {
     const found = window.Bokeh?.documents?.[0]?.get_model_by_name("exchange");
     if (!found) { setTimeout(start, 20); return; }
@@ -190,9 +198,7 @@
     exchange.properties.answer.change.connect(() => heard(JSON.parse(exchange.answer)));
     exchange.dark = document.documentElement.classList.contains("dark");
     since = performance.now();
-    asked = initial;
-    exchange.link = initial === "" ? "?" : initial;  // a change, which the session hears
-    if (initial === "") asked = "?";
+    ask(initial === "" ? "?" : initial);  // a change, which the session hears
   }
   start();
 })();

@@ -11,11 +11,10 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from importlib import resources
 from typing import Any
 
-import jinja2
 import panel
 import tornado.web
 from bokeh.core.properties import Bool, String
@@ -140,12 +139,6 @@ def finite(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
         for row in rows
     ]
-
-
-@cache
-def _template() -> jinja2.Template:
-    """Return the page without its figures; Panel puts the frame around it."""
-    return panel.io.resources._env.from_string(_file("page.html"))
 
 
 def _file(name: str) -> str:

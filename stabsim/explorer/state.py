@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
@@ -22,10 +22,14 @@ DEEPEST, WIDEST = 1000, 8192  # layers, units
 MOST_NETS, LARGEST_BATCH = 65_536, 256
 LARGEST_BIAS_STD = 100.0
 LONGEST_LINK = 8000  # characters
-SHARES = (  # what the heat map may show
-    "derivative_saturated_fraction", "derivative_zero_fraction", "activation_zero_fraction",
-    "activation_saturated_fraction", "derivative_dead_sample_fraction", "forget_gate_saturated_fraction",
-)  # fmt: skip
+SHARES = {  # what the heat map may show
+    "derivative_saturated_fraction": "units with |f'| < 0.01",
+    "derivative_zero_fraction": "units with f' = 0",
+    "activation_zero_fraction": "units with f = 0",
+    "activation_saturated_fraction": "units at a limit of f",
+    "derivative_dead_sample_fraction": "samples with f' = 0 in all units",
+    "forget_gate_saturated_fraction": "saturated forget gates",
+}
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class State:
     seed: int = 0
     sampler: str = "auto"
     precision: str = "float32"
-    share: str = SHARES[0]
+    share: str = "derivative_saturated_fraction"
 
     @property
     def texts(self) -> dict[str, str]:
@@ -199,7 +203,7 @@ def _unless_none(resolve: Callable[[str], object]) -> Check:
     return lambda name, text: NONE if text.lower() == NONE else check(name, text)
 
 
-def _one_of(known: tuple[str, ...]) -> Check:
+def _one_of(known: Collection[str]) -> Check:
     def check(name: str, text: str) -> str:
         check_known(name, text, known)
         return text
