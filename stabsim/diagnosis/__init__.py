@@ -1,0 +1,5 @@
+"""``diagnose``: whether a network can be trained as it starts, by which number, and what would repair it."""
+
+from stabsim.diagnosis.judging import Judgment, judge, judge_each
+
+__all__ = ["Judgment", "judge", "judge_each"]
