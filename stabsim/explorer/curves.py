@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from stabsim.arguments import make_task
 from stabsim.devices import CPU
+from stabsim.diagnosis.criteria import quantities as judged
 from stabsim.explorer.state import SHARES, State
 from stabsim.initializers import initializer
 from stabsim.network import Network
@@ -94,8 +95,13 @@ def task_of(state: State, quantities: tuple[str, ...] = DRAWN) -> Task:
     ['activation']
     """
     bare = make_task(state.network, batch=state.batch, seed=state.seed, sampler=state.sampler, precision=state.precision)
-    there = tuple(QUANTITIES[name] for name in quantities if not QUANTITIES[name].missing(bare.batch, bare.features))
-    return replace(bare, quantities=there)
+    there = [QUANTITIES[name] for name in quantities if not QUANTITIES[name].missing(bare.batch, bare.features)]
+    return replace(bare, quantities=tuple(there))
+
+
+def asked(state: State) -> tuple[str, ...]:
+    """Return the quantities that a state is drawn and judged from."""
+    return tuple(dict.fromkeys([*DRAWN, *judged(task_of(state))]))
 
 
 def missing(state: State, names: tuple[str, ...]) -> str:
@@ -144,7 +150,7 @@ def draw(state: State, stop: Stop = lambda: False, threads: int | None = None) -
     TypeError, ValueError, MemoryError
         If it is not allowed, or takes too long or too much memory.
     """
-    plan = Plan(task_of(state))
+    plan = Plan(task_of(state, asked(state)))
     seconds = check_cost(plan, state.nets)
     used = count_threads(threads, CPU)
     if seconds > PROMPT:
@@ -201,10 +207,11 @@ def readings(result: Result, found: dict[str, Floats]) -> list[dict[str, Any]]:
     """Return a row for each quantity, at the layer where signals or gradients have come through the whole net."""
     rows = []
     for quantity in result.task.table_quantities:
+        if quantity.name not in DRAWN:
+            continue
         layer = quantity.first_layer if quantity.backward else result.network.depth
         values = {end: float(found[f"{quantity.name} {end}"][layer]) for end in ENDS}
-        known = values["theory"] if math.isfinite(values["theory"]) else values["infinite_width"]
-        rows.append({"quantity": quantity.name, "layer": layer, **values, "known": known})
+        rows.append({"quantity": quantity.name, "layer": layer, **values})
     return rows
 
 

@@ -22,6 +22,7 @@ from bokeh.document import Document
 from bokeh.model import DataModel
 
 from stabsim.checks import reason
+from stabsim.diagnosis import judge
 from stabsim.explorer import curves
 from stabsim.explorer.fields import FIELDS, SECTIONS
 from stabsim.explorer.latest import Latest
@@ -82,22 +83,32 @@ class Session:
             self._later(stop, link, problems={"": f"this went wrong: {reason(error)}"}, busy=False)
 
     def _curves(self, link: str, state: State, stop: Callable[[], bool]) -> None:
-        start = shown = time.monotonic()
+        """Draw more and more nets; theory is found aside, since kernels leave the interpreter free."""
+        start = time.monotonic()
+        shown = -math.inf
         with ThreadPoolExecutor(1, thread_name_prefix="stabsim-theory") as aside:
             laws = aside.submit(curves.theory, state)
-            result: Result | None = None
             for result in curves.draw(state, stop):
                 last = result.nets == state.nets
-                if stop() or not (last or result.nets < state.nets and time.monotonic() - shown > BETWEEN or shown == start):
+                if stop() or (not last and time.monotonic() - shown < BETWEEN):
                     continue
                 found = curves.columns(result, laws.result())
+                told = self._told(state, result, found) | {"busy": not last, "seconds": time.monotonic() - start}
+                self._later(stop, link, partial(self._show, state, found), **told)
                 shown = time.monotonic()
-                told = {
-                    "rows": finite(curves.readings(result, found)), "nets": result.nets, "seconds": shown - start,
-                    "remarks": result.overflowed(), "sampler": result.task.sampler,
-                    "missing": {panel.name: curves.missing(state, tuple(panel.lines)) for panel in curves.PANELS},
-                }  # fmt: skip
-                self._later(stop, link, partial(self._show, state, found), problems={}, busy=not last, **told)
+
+    def _told(self, state: State, result: Result, found: dict[str, curves.Floats]) -> dict[str, Any]:
+        """Return what is told in words and numbers of a result."""
+        judgment = judge(result)
+        return {
+            "kind": judgment.kind,
+            "sentence": judgment.sentence,
+            "rows": finite(curves.readings(result, found)),
+            "nets": result.nets,
+            "sampler": result.task.sampler,
+            "remarks": result.overflowed(),
+            "missing": {panel.name: curves.missing(state, tuple(panel.lines)) for panel in curves.PANELS},
+        }
 
     def _show(self, state: State, found: dict[str, curves.Floats]) -> None:
         self.plots.show(found)
@@ -187,6 +198,7 @@ def make_server(port: int) -> Any:
     OSError
         If the port is taken or not allowed.
     """
+    logging.getLogger("tornado.access").setLevel(logging.ERROR)  # what is refused is no news in the terminal
     port = port or free_port()
     origins = [f"{name}:{port}" for name in NAMES]
     server = panel.io.server.get_server(
