@@ -94,9 +94,10 @@ def task_of(state: State, quantities: tuple[str, ...] = DRAWN) -> Task:
     >>> [quantity.tensor for quantity in task_of(State(batch=2), ("activation_correlation",)).quantities]
     ['activation']
     """
-    bare = make_task(state.network, batch=state.batch, seed=state.seed, sampler=state.sampler, precision=state.precision)
-    there = [QUANTITIES[name] for name in quantities if not QUANTITIES[name].missing(bare.batch, bare.features)]
-    return replace(bare, quantities=tuple(there))
+    given = {"batch": state.batch, "seed": state.seed, "sampler": state.sampler, "precision": state.precision}
+    bare = make_task(state.network, **given)
+    there = [name for name in quantities if not QUANTITIES[name].missing(bare.batch, bare.features)]
+    return make_task(state.network, quantities=there, **given) if there else bare
 
 
 def asked(state: State) -> tuple[str, ...]:
@@ -106,7 +107,7 @@ def asked(state: State) -> tuple[str, ...]:
 
 def missing(state: State, names: tuple[str, ...]) -> str:
     """Return why none of the quantities exists for a state, in words; nothing if one does."""
-    task = task_of(state, ())
+    task = task_of(state)
     reasons = [QUANTITIES[name].missing(task.batch, task.arguments) for name in names]
     return reasons[0] if all(reasons) else ""
 

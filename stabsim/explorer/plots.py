@@ -28,7 +28,8 @@ HEIGHT = 250  # pixels
 # Of the palette of stabsim.figures, which reads in grey: dark lines on a light page, light ones on a dark page.
 ON_LIGHT = ("#15457c", "#c15b76", "#696300")
 ON_DARK = ("#1da0d8", "#c15b76", "#9fba69")
-INK = {False: ("#1c1c1c", "#e3e3e3"), True: ("#e8e8e8", "#3a3a3a")}  # text and grid, by whether the page is dark
+# Text, grid and paper, by whether the page is dark; the paper is that of page.css: Bokeh clears no transparent one.
+INK = {False: ("#1c1c1c", "#e3e3e3", "#ffffff"), True: ("#ececec", "#3a3f42", "#1c1f21")}
 LEAST_SPAN = {"exponent": 1.0, "log": 1.0, "share": 1.0, "cosine": 1.0}
 MARGIN = 0.06  # of what is shown
 SPARSE = 26  # layers, up to which each has a marker
@@ -122,8 +123,9 @@ class Plots:
 
     def paint(self, dark: bool) -> None:
         """Take the colors of a light or a dark page."""
-        text, grid = INK[dark]
+        text, grid, paper = INK[dark]
         for plot in self.figures.values():
+            plot.update(border_fill_color=paper, background_fill_color=paper)
             for axis in plot.axis:
                 axis.update(
                     axis_label_text_color=text, major_label_text_color=text, axis_line_color=text,
@@ -150,8 +152,7 @@ def _no_curves() -> dict[str, list[float]]:
 def _figure(axis: str, **ranges: Any) -> Any:
     plot = figure(
         height=HEIGHT, sizing_mode="stretch_width", toolbar_location=None, tools="", x_axis_label="layer",
-        y_axis_label=axis, background_fill_color=None, border_fill_color=None, outline_line_color=None,
-        min_border_right=12, **ranges,
+        y_axis_label=axis, outline_line_color=None, min_border_right=12, **ranges,
     )  # fmt: skip
     plot.axis.axis_label_text_font_style = "normal"
     plot.axis.axis_label_text_font_size = "13px"

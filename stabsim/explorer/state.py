@@ -83,7 +83,7 @@ class State:
     def texts(self) -> dict[str, str]:
         """Return every value as the page and a link spell it."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: "" if value is None else str(value) for name, value in values.items()}
+        return {name: "" if value is None else str(value).removesuffix(".0") for name, value in values.items()}
 
     @property
     def link(self) -> str:
