@@ -206,13 +206,13 @@ def columns(result: Result, laws: dict[str, tuple[Floats, Floats]] | None = None
 
 def readings(result: Result, found: dict[str, Floats]) -> list[dict[str, Any]]:
     """Return a row for each quantity, at the layer where signals or gradients have come through the whole net."""
+    there = {quantity.name: quantity for quantity in result.task.table_quantities}
     rows = []
-    for quantity in result.task.table_quantities:
-        if quantity.name not in DRAWN:
-            continue
-        layer = quantity.first_layer if quantity.backward else result.network.depth
-        values = {end: float(found[f"{quantity.name} {end}"][layer]) for end in ENDS}
-        rows.append({"quantity": quantity.name, "layer": layer, **values})
+    for name in DRAWN:
+        if quantity := there.get(name):
+            layer = quantity.first_layer if quantity.backward else result.network.depth
+            values = {end: float(found[f"{name} {end}"][layer]) for end in ENDS}
+            rows.append({"quantity": name, "layer": layer, **values})
     return rows
 
 
