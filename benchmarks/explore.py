@@ -1,8 +1,8 @@
 """How fast the explorer follows a slider: simulation, theory, curves, verdict and heat map of one change, each alone.
 
 ``python benchmarks/explore.py [--changes 20] [--browser]``: medians over changes of the gain, at width 512, depth 50
-and 256 nets unless told. "server" is what stands between a slider and the answer: kernels on all processors while theory
-is found beside them. With ``--browser``, also from the event of a slider until the new curves are painted, in Chromium.
+and 256 nets. "server" is what stands between a slider and the answer: kernels on all processors while theory is found
+beside them. With ``--browser``, also from the event of a slider until the new curves are painted, in Chromium.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import re
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -106,7 +105,7 @@ def main() -> None:
     parser.add_argument("--changes", type=int, default=20)
     parser.add_argument("--browser", action="store_true")
     options = parser.parse_args()
-    print(f"{threading.active_count()} threads; milliseconds of the wall (of all processors), medians of {options.changes}")
+    print(f"milliseconds of the wall (of all processors), medians of {options.changes} changes")
     for name, state in CASES.items():
         server(state)  # compiled
         parts = measure(state, options.changes)

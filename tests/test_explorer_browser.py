@@ -69,7 +69,8 @@ def opened(chromium: Any, url: str, **options: Any) -> Iterator[Any]:
         yield page
     finally:
         context.close()
-    origins = [re.match(r"(?:blob:http|http|ws)://127\.0\.0\.1:\d+/", url) for url in asked if not url.startswith("data:")]
+    own = re.compile(r"data:|(?:blob:http|http|ws)://127\.0\.0\.1:\d+/")
+    origins = [own.match(url) for url in asked]
     assert len(origins) > 3 and all(origins), asked
     assert any(url.startswith("ws://") for url in asked)
     assert complaints == []
@@ -241,7 +242,8 @@ def test_every_input_has_a_label_and_the_keyboard_reaches_it(chromium: Any, addr
         for _ in range(60):
             page.keyboard.press("Tab")
             reached.add(page.evaluate("document.activeElement.id"))
-        inputs = page.eval_on_selector_all("#explore input, #explore select, #explore button", "all => all.map(e => e.id)")
+        kinds = "#explore input, #explore select, #explore button"
+        inputs = page.eval_on_selector_all(kinds, "all => all.map((each) => each.id)")
         assert len(inputs) > 25 and set(inputs) <= reached
 
 

@@ -46,7 +46,7 @@ class Field:
 FIELDS = (
     Field("activation", "Activation f", "with parameters, too: leaky_relu(slope=0.2)", choices=tuple(ACTIVATIONS)),
     Field("weights", "Initializer", "with parameters, too: he_normal(fan=out)", choices=tuple(INITIALIZERS)),
-    Field("gain", "Gain", "standard deviation of a weight times √fan; empty: the initializer's own", (0.1, 10), "ratio"),
+    Field("gain", "Gain", "deviation of a weight times √fan; empty: the initializer's own", (0.1, 10), "ratio"),
     Field("depth", "Depth", "layers", (1, 200)),
     Field("width", "Width", "units of a layer", (8, 2048), "ratio"),
     Field("bias_std", "Biases", "their standard deviation", (0, 2), "even"),

@@ -40,7 +40,7 @@ class Plots:
     """The figures of one page and what they are drawn from."""
 
     curves: ColumnDataSource = field(default_factory=lambda: ColumnDataSource(_no_curves()))
-    map: ColumnDataSource = field(default_factory=lambda: ColumnDataSource(dict.fromkeys(_MAP, [])))
+    map: ColumnDataSource = field(default_factory=lambda: ColumnDataSource({key: [] for key in _MAP}))
     layers: Range1d = field(default_factory=lambda: Range1d(0, 1))
     figures: dict[str, Any] = field(default_factory=dict)
     lines: list[list[Any]] = field(default_factory=list)
@@ -57,7 +57,7 @@ class Plots:
             at = {end: f"{name} {end}" for end in ENDS}
             band = plot.varea("layer", at["ci_low"], at["ci_high"], source=self.curves, fill_alpha=0.25)
             line = plot.line("layer", at["estimate"], source=self.curves, line_width=1.8)
-            dots = plot.scatter("layer", at["estimate"], source=self.curves, size=4.5, marker=_MARKS[place], name="dots")
+            dots = plot.scatter("layer", at["estimate"], source=self.curves, size=4.5, marker=_MARKS[place])
             exact = plot.line("layer", at["theory"], source=self.curves, line_width=1.4, line_dash=[6, 4])
             limit = plot.line("layer", at["infinite_width"], source=self.curves, line_width=1.6, line_dash=[2, 3])
             self.lines.append([place, band, line, dots, exact, limit])
@@ -112,7 +112,7 @@ class Plots:
 
     def clear_map(self) -> None:
         """Draw no heat map."""
-        self.map.data = dict.fromkeys(_MAP, [])
+        self.map.data = {key: [] for key in _MAP}
 
     def mark(self, state: State) -> None:
         """Draw a line in the heat map at the gain that is chosen."""
@@ -146,7 +146,8 @@ _MARKS = ("circle", "square", "triangle")
 
 
 def _no_curves() -> dict[str, list[float]]:
-    return dict.fromkeys(["layer", *(f"{name} {end}" for panel in PANELS for name in panel.lines for end in ENDS)], [])
+    lines = [f"{name} {end}" for panel in PANELS for name in panel.lines for end in ENDS]
+    return {key: [] for key in ("layer", *lines)}
 
 
 def _figure(axis: str, **ranges: Any) -> Any:
