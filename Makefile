@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 OLD_PYTHON := error: $(PYTHON) must be Python 3.11 or newer with venv and ensurepip; name another: make PYTHON=python3.12
 
 .DEFAULT_GOAL := help
-.PHONY: help figures ledger test test-slow lint compiled bench fuzz lock clean
+.PHONY: help figures ledger docs test test-slow lint compiled bench fuzz lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*  ##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## /\1\t/' | expand -t 12
@@ -18,6 +18,10 @@ figures: $(INSTALLED)  ## run every study at quick scale and draw figures/
 ledger: $(INSTALLED)  ## run every study at paper scale and write data/claims.csv
 	$(BIN)/stabsim run --all --scale paper
 	$(BIN)/stabsim claims --out . --scale paper --csv data/claims.csv
+
+docs: $(INSTALLED)  ## build docs/_build/html; with the figures of `make figures`, if they are there
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo 'docs/_build/html/index.html'
 
 test: lint compiled  ## lint, types and the test suite
 	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal

@@ -148,5 +148,17 @@ def test_deployments_of_kubernetes(call: Call, run: Run) -> None:
     assert same_as_here(call)
 
 
+@pytest.mark.slow
+def test_a_worker_a_card(call: Call, run: Run) -> None:
+    """The block of docs/gpu.md for several cards: its workers find none here, and simulate on the CPU."""
+    page = (ROOT / "docs" / "gpu.md").read_text()
+    (text,) = re.findall(r"^```bash\n(CUDA_VISIBLE_DEVICES.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert "--device cuda" in text
+    text = text.replace("mean_field", "tiny").replace(" --scale paper", "").replace(" --device cuda", "")
+    scheduler = "trap 'kill $(jobs -p)' EXIT\ndask scheduler --host node1 --port 8786 --no-dashboard &\n"
+    run(["bash", "-ec", (scheduler + text).replace("node1", "127.0.0.1").replace("8786", free_port())])
+    assert same_as_here(call)
+
+
 def test_every_block_of_the_page_is_run() -> None:
     assert re.findall(r"^```(\w+)$", PAGE, re.MULTILINE) == ["bash", "bash", "slurm", "bash", "python", "yaml", "yaml"]
