@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from stabsim.activations import Activation
     from stabsim.arguments import make_task
     from stabsim.clipping import Clipping
+    from stabsim.diagnosis import Diagnosis, diagnose
     from stabsim.initializers import Initializer
+    from stabsim.models import Model, from_keras, from_torch
     from stabsim.network import Network
     from stabsim.quantities import Quantity
     from stabsim.result import Result
@@ -26,8 +28,13 @@ _HOMES = {
     "Activation": "stabsim.activations",
     "Cell": "stabsim.structures",
     "Clipping": "stabsim.clipping",
+    "Diagnosis": "stabsim.diagnosis",
     "Gate": "stabsim.structures",
     "Initializer": "stabsim.initializers",
+    "Model": "stabsim.models",
+    "from_keras": "stabsim.models",
+    "from_torch": "stabsim.models",
+    "diagnose": "stabsim.diagnosis",
     "Network": "stabsim.network",
     "Normalization": "stabsim.structures",
     "Quantity": "stabsim.quantities",
@@ -46,9 +53,9 @@ _HOMES = {
 }
 
 __all__ = [
-    "Activation", "Cell", "Clipping", "Gate", "Initializer", "Network", "Normalization", "Quantity", "Result", "Skip",
-    "Stops", "Trace", "__version__", "datasets", "landscape", "make_task", "simulate", "theory", "trace", "training",
-    "what_stops",
+    "Activation", "Cell", "Clipping", "Diagnosis", "Gate", "Initializer", "Model", "Network", "Normalization",
+    "Quantity", "Result", "Skip", "Stops", "Trace", "__version__", "datasets", "diagnose", "from_keras", "from_torch",
+    "landscape", "make_task", "simulate", "theory", "trace", "training", "what_stops",
 ]  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stabsim.checks import brief
 from stabsim.chunk import read_file
@@ -71,6 +71,15 @@ class Entry:
     def __post_init__(self) -> None:
         check_known("scale", self.scale, SCALES)
         check_claims([self.verdict.claim])
+
+
+class Judged(NamedTuple):
+    """The verdicts of the last run of a study, and all else that it left in the same file, which nobody has checked."""
+
+    study: str
+    scale: str
+    verdicts: tuple[Verdict, ...]
+    document: Mapping[str, Any]
 
 
 # The entries on each claim, in the order of the statements; a claim without any is not tested yet.
@@ -194,26 +203,42 @@ def read_verdicts(path: Path) -> list[Entry]:
     LedgerError
         If it is damaged or of another version, or a claim has no statement.
     """
+    judged = read_judged(path)
+    try:
+        check_claims(verdict.claim for verdict in judged.verdicts)
+    except ValueError as error:
+        raise LedgerError(f"{path} cannot be used: {error}; a claim is a line of data/statements.csv") from error
+    return [Entry(judged.study, judged.scale, verdict) for verdict in judged.verdicts]
+
+
+def read_judged(path: Path) -> Judged:
+    """Return what a file of `stabsim.outputs.save_verdicts` holds, whether or not its claims have statements.
+
+    Raises
+    ------
+    LedgerError
+        If it is damaged or of another version.
+    """
     try:
         text = _text(path)
         document = json.loads(text, parse_int=float)
         study, scale, verdicts = _values(document, ("study", "scale", "verdicts"))
         if study != path.parent.name:
             raise ValueError(f"it is of study {brief(study)}")
+        check_known("scale", scale, SCALES)
         if not isinstance(verdicts, list):
             raise ValueError("its verdicts are no list")
-        found = [_verdict(row) for row in verdicts]
-        known = [verdict for verdict in found if verdict.claim in statements()]
-        entries = [Entry(study, scale, verdict) for verdict in known]
+        found = tuple(map(_verdict, verdicts))
         if "sha256" in document:  # earlier versions wrote none
             check_document(text.encode())
     except (ValueError, RecursionError) as error:
         raise LedgerError(f"{path} cannot be used: {error}; stabsim run {path.parent.name} writes it anew") from error
-    try:
-        check_claims(verdict.claim for verdict in found)
-    except ValueError as error:
-        raise LedgerError(f"{path} cannot be used: {error}; a claim is a line of data/statements.csv") from error
-    return entries
+    return Judged(study, scale, found, json.loads(text, parse_int=_whole))
+
+
+def _whole(digits: str) -> int | float:
+    """Return a whole number, or the nearest float where it has more digits than a seed: Python refuses endless ones."""
+    return int(digits) if len(digits) <= 20 else float(digits)
 
 
 def _rows(claim: str, entries: Sequence[Entry]) -> Iterator[dict[str, Any]]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +21,9 @@ from stabsim.checks import brief, reason
 from stabsim.chunk import StoreError, one_line, read_file, write_atomically
 from stabsim.datasets import mnist_at_hand
 from stabsim.devices import CPU
+from stabsim.provenance import parameters, versions
 from stabsim.sealing import sealed_document, sealed_table, unsealed_table
-from stabsim.study import Collected, Study, Verdict
+from stabsim.study import Case, Collected, Study, Verdict
 
 if TYPE_CHECKING:
     import pandas
@@ -63,8 +64,8 @@ def read_measurements(path: Path) -> pandas.DataFrame:
         raise StoreError(f"{path}: {reason(problem)}: delete it to measure again") from problem
 
 
-def save_figures(study: Study, collected: Collected, directory: Path) -> list[Path]:
-    """Draw a study; return the files, each whole, the same bytes for the same results."""
+def save_figures(study: Study, collected: Collected, directory: Path, source: str = "") -> list[Path]:
+    """Draw a study; return the files, each whole, the same bytes for the same results, with the command of the run."""
     from stabsim.figures import save, style
 
     with style():
@@ -74,20 +75,35 @@ def save_figures(study: Study, collected: Collected, directory: Path) -> list[Pa
             raise ValueError(f"two figures of study {study.name!r} have the same part: {', '.join(names)}")
         with one_line(f"cannot write figures into {directory}"):
             files = [
-                save(each.figure, name, directory, each.table, each.caption)
+                save(each.figure, name, directory, each.table, each.caption, source)
                 for each, name in zip(drawings, names, strict=True)
             ]
     return [path for group in files for path in group]
 
 
 def save_verdicts(
-    study: Study, verdicts: Iterable[Verdict], scale: str, seed: int, path: Path, device: str = CPU
+    study: Study,
+    verdicts: Iterable[Verdict],
+    scale: str,
+    seed: int,
+    path: Path,
+    device: str = CPU,
+    cases: Sequence[Case] = (),
 ) -> None:
-    """Write the verdicts as JSON, numbers that are not finite as null, with the device of the run where it is a GPU."""
+    """Write the verdicts as JSON, numbers that are not finite as null, with the device of the run where it is a GPU.
+
+    Where the cases are given, their parameters and the versions in use are written too.
+    """
     rows = [{key: _plain(value) for key, value in asdict(verdict).items()} for verdict in verdicts]
-    document = {"study": study.name, "title": study.title, "scale": scale, "seed": seed, "verdicts": rows}
+    document: dict[str, Any] = {"study": study.name, "title": study.title, "scale": scale, "seed": seed}
+    document["verdicts"] = rows
     if device != CPU:
         document["device"] = device
+    if cases:
+        document["parameters"] = parameters(cases)
+        if study.on_mnist:
+            document["parameters"]["data"] = mnist_at_hand()
+        document["versions"] = versions()
     write_atomically(path, sealed_document(document))
 
 

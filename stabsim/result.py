@@ -80,12 +80,12 @@ class Result:
     def _limit(self) -> WideLimit:
         return WideLimit(self.task)
 
-    def _known(self, quantity: Quantity) -> tuple[Floats, Floats]:
+    def theory(self, quantity: str) -> tuple[Floats, Floats]:
         """Return the exact law and the limit of a quantity at every layer; none is known of recurrent nets."""
         if self.network.cell.recurrent:
             nothing = np.full(len(self.network.widths), np.nan)
             return nothing, nothing
-        return self._exact.predict(quantity.name), self._limit.predict(quantity.name)
+        return self._exact.predict(quantity), self._limit.predict(quantity)
 
     @cached_property
     def table(self) -> pandas.DataFrame:
@@ -107,7 +107,7 @@ class Result:
 
         found = self.estimates(quantity.name)
         layers = np.arange(len(found.estimate))
-        theory, infinite_width = self._known(quantity)
+        theory, infinite_width = self.theory(quantity.name)
         columns = {
             "quantity": quantity.name,
             "layer": layers,

@@ -14,6 +14,7 @@ from stabsim.devices import CPU
 from stabsim.discovery import calling
 from stabsim.engines import Engine, local
 from stabsim.outputs import measure, measurements_file, read_measurements, save_figures, save_verdicts
+from stabsim.provenance import command
 from stabsim.store import Store
 from stabsim.study import Case, Collected, Study, Verdict
 from stabsim.threads import count_threads
@@ -132,14 +133,15 @@ def run_study(
         figures, failure = [], None
         try:
             with _calls("draw", path):
-                figures = save_figures(study, collected, out / "figures")
+                figures = save_figures(study, collected, out / "figures", command(study.name, scale, seed, device))
             listener.drawn(figures)
         except Exception as error:  # a verdict needs no figure
             failure = error
         with _calls("verdicts", path):
             verdicts = study.checked_verdicts(collected)
         listener.judged(verdicts)
-        save_verdicts(study, verdicts, scale, seed, out / "results" / study.name / "verdicts.json", device)
+        cases = [case for case, _ in collected.results]
+        save_verdicts(study, verdicts, scale, seed, out / "results" / study.name / "verdicts.json", device, cases)
     if failure is not None:
         raise failure
     return Run(collected, figures, verdicts)

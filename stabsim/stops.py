@@ -102,7 +102,7 @@ def what_stops(seen: Trace) -> Stops:
     """
     if not isinstance(seen, Trace):
         raise TypeError(f"seen must be a Trace from stabsim.trace(...), not a {type(seen).__name__}")
-    if seen.network is not None and (given := seen.network.arguments):
+    if given := seen.structures:
         raise ValueError(
             f"seen must be a Trace of a network of plain layers, not of one with {' and '.join(given.values())}"
         )

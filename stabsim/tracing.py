@@ -56,6 +56,11 @@ class Trace:
     cell_state_gradient: list[Floats] = field(default_factory=list)
     network: Network | None = None
 
+    @property
+    def structures(self) -> dict[str, str]:
+        """Return what there is beside plain layers, by its name, and what gives it."""
+        return {} if self.network is None else self.network.arguments
+
 
 def trace(
     network: Network,

@@ -59,8 +59,25 @@ def cases(scale: str) -> Iterator[Case]:
         yield Case(task, NETS[scale], {"activation": "tanh", "weights": name})
 
 
+NETS_DRAWN = (
+    f"nets of {len(WIDTHS) - 1} layers of {WIDTHS[0]} units, layer by layer, on {BATCH:,} standard normal inputs"
+)
+CAPTION = (
+    f"Activations of {NETS_DRAWN}: sigmoid, tanh and ReLU from top to bottom, normal weights of standard deviation "
+    f"{', '.join(SPREADS)} from left to right, n being the inputs of a unit. Each line is a layer's histogram over all "
+    f"nets, in {BINS} equal bins; where many values of the last layer are beyond them, the panel says how many. Piles "
+    "at the ends of the range are saturated units; all near f(0), units carry no signal."
+)
+CAPTION_OF_GRADIENTS = (
+    f"Histograms of (a), (c) activations and (b), (d) back-propagated gradients of tanh {NETS_DRAWN}, as in Glorot and "
+    "Bengio (2010), figures 6 and 7. Weights are uniform on ±1/√n in (a), (b) and Xavier's in (c), (d). What to "
+    "compare is how wide the histograms stay from layer to layer."
+)
+
+
 def draw(collected: Collected) -> Iterator[Drawing]:
     """Draw one figure of activations, and one of activations and gradients of tanh nets."""
+    nets = figures.of_nets(case.nets for case, _ in collected.results)
     results = {(case.tags["activation"], case.tags["weights"]): result for case, result in collected.results}
     figure, axes = figures.panels(rows=3, columns=4, width=figures.PAGE, height=5.2, sharex="row")
     tables = []
@@ -68,12 +85,12 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         for column, name in enumerate(SPREADS):
             tables.append(_layers(axes[row, column], results[activation, name], "activation"))
             tables[-1].insert(0, "case", f"{activation}, {name}")
-        axes[row, 0].set_ylabel(f"{activation}\nshare of a bin")
+        axes[row, 0].set_ylabel(f"{figures.spelled(activation)}\nshare of a bin")
     for column, name in enumerate(SPREADS):
         axes[2, column].set_xlabel("activation $z_l$")
         axes[0, column].set_title(f"std {name}")
     _layer_legend(axes[0, 1])
-    yield Drawing(figure, _join(tables))
+    yield Drawing(figure, _join(tables), caption=f"{CAPTION} {nets}")
 
     figure, axes = figures.panels(rows=2, columns=2, width=figures.COLUMN * 1.4, height=3.4, sharex="col")
     tables = []
@@ -86,7 +103,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     axes[1, 1].set_xlabel("gradient $dz_l$")
     _layer_legend(axes[0, 1])
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, _join(tables), "gradients")
+    yield Drawing(figure, _join(tables), "gradients", f"{CAPTION_OF_GRADIENTS} {nets}")
 
 
 def _layers(panel: Axes, result: Result, tensor: str) -> DataFrame:

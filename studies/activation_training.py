@@ -282,6 +282,26 @@ def _share(held: Any, all_of: Any) -> dict[str, float]:
 # --- figures -------------------------------------------------------------------------------------------
 
 
+DIGITS = f"handwritten digits of {PIXELS} pixels, {WIDTH} units a hidden layer, mini-batches of {BATCH}"
+CAPTION = (
+    f"Test accuracy of nets after training on {DIGITS}, by activation (rows), start of the weights (columns) and "
+    "number of hidden layers (blocks): means over nets, each at the learning rate that fits the training data best. "
+    f"Chance is {1 / CLASSES:g}. Batch normalization is tried on weights of {SMALL}; a dash: not trained."
+)
+CAPTION_OF_SPEEDS = (
+    f"The speed of layers in training of sigmoid nets with {NEXT_TO_OUTPUT} hidden layers, by the start of their "
+    f"weights: {DIGITS}, learning rate {RATES['sigmoid']:g}. (a) Relative change of the weights by a step in the "
+    "hidden layer next to the output, divided by that in the one next to the input: above 1 (line) the layer near the "
+    f"input is the slower one. (b) Training loss. {figures.BANDS}"
+)
+CAPTION_OF_DEATHS = (
+    f"Units of ReLU nets that are off for all digits, and whether they come back, in training on {DIGITS}, "
+    f"{len(HIDDEN)} hidden layers. (a) Share of units that are dead, by layer, with {PLAIN}. (b) Share of the dead "
+    "units that recover, mean over nets, by optimizer; with weight decay and random biases; and with leaky ReLU, "
+    f"whose units count as dead while they are below 0 for all digits. {figures.BANDS_AND_BARS}"
+)
+
+
 def draw(collected: Collected) -> Iterator[Drawing]:
     """Draw accuracy by activation, start and depth, the speed of layers, and deaths and recoveries."""
     import pandas
@@ -289,7 +309,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     measured = collected.measured
     figure, axes = figures.panels(rows=1, columns=1, width=figures.PAGE, height=2.9)
     grid = _draw_grid(axes[0, 0], select(measured, part="grid", quantity="accuracy"))
-    yield Drawing(figure, grid)
+    yield Drawing(figure, grid, caption=f"{CAPTION} {figures.of_nets(grid['nets'])}")
 
     figure, axes = figures.panels(rows=1, columns=2, width=figures.PAGE, height=2.6)
     speed = select(measured, part="speed", setting="sigmoid")
@@ -301,7 +321,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     axes[0, 0].axhline(0.0, color="black", linewidth=0.6)
     _against_steps(axes[0, 1], loss, order=list(SPEED_STARTS), ylabel="loss, sigmoid")
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat([ratio, loss]), "speeds")
+    drawn = pandas.concat([ratio, loss])
+    yield Drawing(figure, drawn, "speeds", f"{CAPTION_OF_SPEEDS} {figures.of_nets(drawn['nets'])}")
 
     figure, axes = figures.panels(rows=1, columns=2, width=figures.PAGE, height=2.6)
     deaths = select(measured, part="deaths")
@@ -324,7 +345,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     axes[0, 0].set_ylim(bottom=0.0)
     axes[0, 1].legend(loc="center left", bbox_to_anchor=(0.12, 0.5), handlelength=1.0)
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat([curve, back]), "deaths")
+    drawn = pandas.concat([curve, back])
+    yield Drawing(figure, drawn, "deaths", f"{CAPTION_OF_DEATHS} {figures.of_nets(drawn['nets'])}")
 
 
 def _draw_grid(axes: Axes, rows: DataFrame) -> DataFrame:

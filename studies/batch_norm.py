@@ -122,6 +122,23 @@ def rates(collected: Collected) -> DataFrame:
     return with_interval(pandas.DataFrame(rows))
 
 
+CAPTION = (
+    "Gradients and signals of nets with and without batch normalization, before training. (a) Factor a layer on the "
+    f"mean square of the gradient, with batch normalization, against the batch: width {RATE_WIDTH:,}. (b) Norm of the "
+    f"gradient on its way back (geometric mean) in nets of {DEPTH} layers of {WIDTH} units, weights of law {SMALL}, "
+    f"batch {BATCH}. (c) Norm of the last activation and (d) of the gradient of the first weights of ReLU nets of "
+    f"{SCALED_DEPTH} layers, against the standard deviation of the weights: batch normalization takes the scale out, "
+    f"unless its epsilon outweighs small variances. {figures.LIMIT} {figures.BANDS}"
+)
+CAPTION_OF_SHIFT = (
+    f"What becomes of four batches of {BATCH} inputs in ReLU nets with He's weights, {SHIFTED_DEPTH} layers of {WIDTH} "
+    f"units: standard normal ones, the same {GREAT} or {MOVED}, and inputs that have most of their variance in common. "
+    "(a), (b) Mean square of activations; (c), (d) cosine between the activations of two samples. On the left "
+    "without, on the right with batch normalization, behind which scale and shift of the inputs are no longer seen. "
+    f"{figures.THEORY} {figures.BANDS}"
+)
+
+
 def draw(collected: Collected) -> Iterator[Drawing]:
     """Draw rates, gradients against depth and what weight scales do; then what batches of inputs do."""
     import pandas
@@ -156,7 +173,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         )
         parts.append(rows)
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat(parts))
+    yield Drawing(figure, pandas.concat(parts), caption=CAPTION)
 
     figure, axes = figures.panels(rows=2, columns=2, width=figures.PAGE, height=4.4, sharex=True)
     parts = []
@@ -170,7 +187,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
             parts.append(rows)
         _same_limits(axes[row, 0], axes[row, 1])
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat(parts), "shift")
+    drawn = pandas.concat(parts)
+    yield Drawing(figure, drawn, "shift", f"{CAPTION_OF_SHIFT} {figures.of_nets(drawn['nets'])}")
 
 
 def _same_limits(one: Axes, other: Axes) -> None:

@@ -197,6 +197,28 @@ def _starts(digits: Split, effort: Effort) -> Iterator[dict[str, Any]]:
         yield tags | {"quantity": "only without"} | counted(learned[NONE] & ~learned[NORMALIZED])
 
 
+TRAINED = (
+    f"an ELU net of widths {', '.join(map(str, DIGITS))} on handwritten digits, mini-batches of {BATCH}, with batch "
+    "normalization and without it"
+)
+CAPTION = (
+    f"Test accuracy of {TRAINED}. (a) Against steps, at two learning rates. (b) What batch normalization changes in "
+    "the same net with the same mini-batches (dashed: nothing). (c), (d) Nets with batch normalization at learning "
+    f"rate {RATE:g}, trained on all samples and on few, against steps and against epochs: if lines meet in (c) and not "
+    f"in (d), steps count. Gray: accuracy {GOOD:g}, and {EPOCHS} epochs. {figures.BANDS}"
+)
+CAPTION_OF_MODES = (
+    f"Two ways to test {TRAINED.removesuffix(' and without it')}. (a) Test accuracy by running means and variances, "
+    f"with momentum {MOMENTUM:g} or {SLOW:g}, and by those of the mini-batch itself. (b) The difference between them "
+    f"in the same net (dashed: none); below 0, running statistics lag behind the weights. {figures.BANDS}"
+)
+CAPTION_OF_STARTS = (
+    f"Bad starts of {TRAINED}: the weights are He's times a gain. (a) Norm of the gradient of the weights of each "
+    f"layer before training (geometric mean). (b) Test accuracy in the first steps at learning rate {RATE:g}. "
+    f"{figures.BANDS}"
+)
+
+
 def draw(collected: Collected) -> Iterator[Drawing]:
     """Draw accuracy against steps and epochs, both modes of batch normalization, and bad starts."""
     import pandas
@@ -220,7 +242,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         panel.axhline(GOOD, color="#999999", linewidth=0.6, zorder=0)
     axes[1, 1].axvline(EPOCHS, color="#999999", linewidth=0.6, zorder=0)
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat([rates, changes, sizes]))
+    drawn = pandas.concat([rates, changes, sizes])
+    yield Drawing(figure, drawn, caption=f"{CAPTION} {figures.of_nets(drawn['nets'])}")
 
     figure, axes = figures.panels(rows=1, columns=2, width=figures.PAGE, height=2.5)
     modes = select(measured, part="mode", quantity=(ACCURACY, BY_BATCHES))
@@ -233,7 +256,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     _against(axes[0, 1], "step", lags, ylabel="accuracy by running statistics\nless that by mini-batches")
     axes[0, 1].get_legend().remove()
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat([modes, lags]), "modes")
+    drawn = pandas.concat([modes, lags])
+    yield Drawing(figure, drawn, "modes", f"{CAPTION_OF_MODES} {figures.of_nets(drawn['nets'])}")
 
     figure, axes = figures.panels(rows=1, columns=2, width=figures.PAGE, height=2.6)
     table = collected.table
@@ -245,7 +269,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     paths = paths.assign(line=paths["normalization"].map(NAMES) + paths["gain"].map(", gain {:g}".format))
     _against(axes[0, 1], "step", paths, ylabel="test accuracy", order=order)
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat([before, paths]), "starts")
+    drawn = pandas.concat([before, paths])
+    yield Drawing(figure, drawn, "starts", f"{CAPTION_OF_STARTS} {figures.of_nets(drawn['nets'])}")
 
 
 def _against(axes: Axes, column: str, rows: DataFrame, *, xlabel: str = "steps", **looks: Any) -> None:

@@ -203,6 +203,26 @@ def saved(change: NDArray[Any], there: NDArray[Any]) -> dict[str, float]:
     return counted(each > 0) if each.size and np.isin(each, (0, 1)).all() else mean_with_interval(each)
 
 
+NET = f"a ReLU net of widths {', '.join(map(str, DIGITS))} on handwritten digits, mini-batches of {BATCH}"
+CAPTION = (
+    f"Clipping every element of the gradient at a bound, in training of {NET}, learning rate {RATE:g}. (a) Share of "
+    "the steps in which the clip binds, and share of the elements of the first gradient that it changes in the first "
+    "and in the last layer. (b) Cosine between the clipped gradient and the gradient itself in the first step. (c) "
+    "Change of test accuracy in the same net, with the same mini-batches, by the clip (dashed: none). (d) Test "
+    f"accuracy against steps. {figures.BANDS}"
+)
+CAPTION_OF_EXPLOSIONS = (
+    f"Whom clipping saves where gradients explode: {NET}, weights of He times a gain (rows), by learning rate "
+    f"(columns). (a)–(d) Share of nets that diverge; (e)–(h) share that learn, with a test accuracy above {LEARNED:g}. "
+    f"From left to right: not clipped; each element at {BOUND:g}; each layer's gradient, and that of the whole net, by "
+    f"its norm at {BOUND:g}."
+)
+CAPTION_OF_START = (
+    f"Share of the elements of the gradient of each layer's weights that are beyond {BOUND:g} before training, for "
+    f"weights of He times a gain: {NET}. A clip at {BOUND:g} changes the others not at all. {figures.BANDS}"
+)
+
+
 def draw(collected: Collected) -> Iterator[Drawing]:
     """Draw bounds against what they clip, turn and cost, and which nets diverge and learn where gradients explode."""
     import pandas
@@ -242,7 +262,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         axes[1, 1], paths.assign(layer=paths["step"]), by="line", xlabel="steps", ylabel="test accuracy"
     )
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat([clips, turned, changed, paths]))
+    drawn = pandas.concat([clips, turned, changed, paths])
+    yield Drawing(figure, drawn, caption=f"{CAPTION} {figures.of_nets(drawn['nets'])}")
 
     figure, axes = figures.panels(rows=2, columns=4, width=figures.PAGE, height=3.7)
     explosions = select(measured, part="explosion")
@@ -258,12 +279,13 @@ def draw(collected: Collected) -> Iterator[Drawing]:
             panel.set_ylabel(f"share {quantity}\n\ngain, times He" if kind == NONE else "")
             parts.append(rows)
     figures.panel_labels(axes.flat, [NAMES[kind] for kind in NAMES] * 2)
-    yield Drawing(figure, pandas.concat(parts), "explosions")
+    drawn = pandas.concat(parts)
+    yield Drawing(figure, drawn, "explosions", f"{CAPTION_OF_EXPLOSIONS} {figures.of_nets(drawn['nets'])}")
 
     figure, axes = figures.panels(width=figures.COLUMN, height=2.4)
     started = collected.table.assign(line=collected.table["gain"].map("gain {:g}".format))
     figures.against_depth(axes[0, 0], started, by="line", ylabel="share of dW beyond 1\nbefore training")
-    yield Drawing(figure, started, "start")
+    yield Drawing(figure, started, "start", f"{CAPTION_OF_START} {figures.of_nets(started['nets'])}")
 
 
 def _layers(rows: DataFrame) -> DataFrame:

@@ -306,6 +306,17 @@ def shift(then: NDArray[np.float64], now: NDArray[np.float64]) -> float:
 # --- figures and verdicts -------------------------------------------------------------------------------
 
 
+CAPTION = (
+    f"How far the inputs of layers move in training: nets of {DEPTH} layers, {WIDTHS[1]} units wide, on digits, with "
+    "batch normalization (BN) and without it. (a) Drift of a layer's input at the end of training, by the weights "
+    "below: the Wasserstein distance to its law at the start, in standard deviations, geometric mean of nets. (b) The "
+    f"same distance between two mini-batches of {BATCH}, before training. (c) By how much the mean of what f sees has "
+    "moved. (d) How unequal the variances of adjacent hidden layers are, against steps. (e), (f) Drift of tanh nets "
+    "at several learning rates, against steps and against the loss that they have reached; elsewhere the rate is "
+    f"{MIDDLE:g}. {figures.BANDS}"
+)
+
+
 def draw(collected: Collected) -> Iterator[Drawing]:
     """Draw drift by layer and cause, what f sees, drift against steps and against loss, and variances."""
     import pandas
@@ -343,7 +354,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     _against_steps(axes[2, 0], drift, by="line", ylabel="drift by weights (std), tanh")
     _against_loss(axes[2, 1], rated)
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat([*drawn, unequal, rated]))
+    rows = pandas.concat([*drawn, unequal, rated])
+    yield Drawing(figure, rows, caption=f"{CAPTION} {figures.of_nets(rows['nets'])}")
 
 
 def _against_steps(axes: Axes, rows: DataFrame, *, by: str, ylabel: str) -> None:

@@ -162,6 +162,17 @@ def trained(rules: Rules, name: str, nets: int) -> DataFrame:
 # --- figures and verdicts -------------------------------------------------------------------------------
 
 
+CAPTION = (
+    "Units, samples and nets that ReLU shuts off, in nets with He's weights and no biases, unless told. (a) Share of "
+    "activations that are 0, by width. (b) Share of nets with one input that are 0 for all inputs, between a lower "
+    f"and an upper bound (hatched). (c) Share of units that are off for all of {SAMPLES} orthogonal samples. (d) The "
+    "same for a whole set of digits, by activation; gray: where the interval of a share of 0 ends. (e) Share of units "
+    "of the second layer, with normal weights and biases, that are off on all of the line, against units of the "
+    "first: dashes are the exact law. (f) Share of dead units of small nets that are still dead after training; gray: "
+    f"where the interval of a share of 1 ends. {figures.THEORY} {figures.LIMIT} {figures.BANDS_AND_BARS}"
+)
+
+
 def draw(collected: Collected) -> Iterator[Drawing]:
     """Draw zeros and dead nets and units against depth, width, activation and inputs, and how long units stay dead."""
     import pandas
@@ -195,7 +206,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     low, high = axes[1, 2].get_ylim()
     axes[1, 2].set_ylim(bottom=low - 0.2 * (high - low))  # room for the legend
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat([*parts, curve]))
+    yield Drawing(figure, pandas.concat([*parts, curve]), caption=CAPTION)
 
 
 def intervals_once(axes: Axes, rows: DataFrame, share: float) -> DataFrame:

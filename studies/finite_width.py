@@ -164,6 +164,24 @@ def coverages(rows: DataFrame) -> DataFrame:
     return table.assign(quantity="coverage", estimate=table["sum"] / table["count"], theory=0.95).join(ends)
 
 
+KEPT_NORMS = "linear nets with LeCun's and ReLU nets with He's weights"
+CAPTION = (
+    f"Norms of activations in {KEPT_NORMS}, which keep the mean square. (a), (b) Density over nets of the logarithm of "
+    f"the squared norm, for ratios of depth to width of {', '.join(f'{ratio:g}' for ratio in RATIOS)}: dashed, a "
+    "normal law of the exact mean and variance; gray, the log-normal limit of Hanin and Nica. (c) Mean and (d) "
+    "standard deviation of this logarithm against depth. (e) Geometric mean of the norm of linear nets of width "
+    f"{WIDTH}; it is kept at nγ = {KEPT:.3g}, not at 1. (f) Share of samples that a ReLU net has set to 0. "
+    f"{figures.THEORY} {figures.BANDS}"
+)
+CAPTION_OF_MEANS = (
+    f"How far the plain mean over nets can be trusted in deep nets: mean squares of ReLU nets of width {WIDTH}, by "
+    "number of nets. (a) The estimate against depth, of one run of each size. (b) Share of the sum that the largest "
+    f"1% of nets hold; dotted, that of a log-normal law. Open markers, and the gray line: above {UNCONVERGED:g} a mean "
+    "is flagged as not converged. (c) Estimates of many runs over the exact value, against that share; lines: off by "
+    f"a factor of {FAR:g}. (d) How often 95% intervals hold the exact value. {figures.THEORY} {figures.BANDS}"
+)
+
+
 def draw(collected: Collected) -> Iterator[Drawing]:
     """Draw the law of norms over nets, and then what becomes of the plain mean of their squares."""
     yield _norms(collected)
@@ -190,7 +208,7 @@ def _norms(collected: Collected) -> Drawing:
     dead = dead.assign(theory=exact)
     figures.against_depth(axes[2, 1], dead, by="width", label="width {}".format, ylabel="share of dead samples, ReLU")
     figures.panel_labels(axes.flat)
-    return Drawing(figure, pandas.concat([law, spread, factors, dead]))
+    return Drawing(figure, pandas.concat([law, spread, factors, dead]), caption=CAPTION)
 
 
 def _factor(factor: float) -> str:
@@ -241,7 +259,7 @@ def _means(rows: DataFrame) -> Drawing:
     _legend(axes[1, 1], ("95%", _EXACT))
     _misses(axes[1, 0], some)
     figures.panel_labels(axes.flat)
-    return Drawing(figure, pandas.concat([first, shares, some, covered]), "mean")
+    return Drawing(figure, pandas.concat([first, shares, some, covered]), "mean", CAPTION_OF_MEANS)
 
 
 def _legend(panel: Axes, *entries: tuple[str, dict[str, Any]]) -> None:

@@ -66,16 +66,45 @@ def cases(scale: str) -> Iterator[Case]:
             yield Case(task, NETS[scale], tags)
 
 
+FORMATS_DRAWN = (
+    f"(a) float16, (b) bfloat16, (c) float8 E5M2 and (d) float8 E4M3, nets of {DEPTH} layers of {WIDTH} units"
+)
+LINES = (
+    "Lines: where the root mean square of wide nets reaches an end of the format's range (solid) or its smallest "
+    "normal number (dashed)."
+)
+CAPTION_OF_LOSS_SCALE = (
+    f"What scaling the loss saves: {FORMATS_DRAWN}, tanh, gain {SCALED_GAIN:g}, with a gradient of root mean square "
+    f"2^{math.log2(SMALL):.0f} at the last layer. Share of a layer's gradient that is not finite (orange) or 0 (blue, "
+    f"hatched), against layers passed and the factor on the loss. {LINES}"
+)
+
+
+def caption_of(nets: str, failing: str) -> str:
+    """Return the caption of a map of nets that fail."""
+    return (
+        f"Where narrow number formats fail, against layers passed and gain: {FORMATS_DRAWN}. Share of {nets} nets "
+        f"whose {failing} overflows (orange) or is all 0 (blue, hatched); a gain of 1 keeps mean squares. {LINES}"
+    )
+
+
 def draw(collected: Collected) -> Iterator[Drawing]:
     """Draw maps of the nets that fail on their way forward and back, and of the gradients that a scaled loss loses."""
     table = collected.table
     rows = _signed(table, "forward", "activation_failed_fraction", "preactivation_overflow_fraction")
-    yield Drawing(_maps(rows, "gain", _failed("ReLU, forward"), _gain_lines), rows, "forward")
+    yield Drawing(
+        _maps(rows, "gain", _failed("ReLU, forward"), _gain_lines), rows, "forward", caption_of("ReLU", "signal")
+    )
     rows = _signed(table, "backward", "activation_gradient_failed_fraction", "activation_gradient_overflow_fraction")
-    yield Drawing(_maps(rows, "gain", _failed("tanh, backward"), _gain_lines), rows, "backward")
+    yield Drawing(
+        _maps(rows, "gain", _failed("tanh, backward"), _gain_lines),
+        rows,
+        "backward",
+        caption_of("tanh", "gradient, on its way back,"),
+    )
     rows = _signed(table, "scaled", "activation_gradient_zero_fraction", "activation_gradient_overflow_fraction")
     label = "share of $dz_l$ lost:\nnot finite (+), zero (\N{MINUS SIGN}, hatched)"
-    yield Drawing(_maps(rows, "loss scale", label, _scale_lines), rows, "loss_scale")
+    yield Drawing(_maps(rows, "loss scale", label, _scale_lines), rows, "loss_scale", CAPTION_OF_LOSS_SCALE)
 
 
 def _failed(nets: str) -> str:

@@ -98,6 +98,22 @@ def published_and_exact() -> DataFrame:
     return pandas.DataFrame(rows, columns=["activation", "source", "estimate"]).astype({"estimate": float})
 
 
+NET = f"{DEPTH} layers of {WIDTH:,} units"
+CAPTION = (
+    "Gains of activations, published and exact. (a) The gain that keeps the mean square of signals and the one that "
+    "keeps that of gradients, at mean square 1, beside PyTorch's. (b) By how much NFNet's constants exceed the exact "
+    f"gain for centered activations. (c) Factor on the gradient's norm on its way back through {NET}, at the gain that "
+    "keeps signals: simulation, and the limit of infinite width (ticks), which takes mean square 1 for stable. "
+    f"{figures.BARS}"
+)
+CAPTION_OF_DEPTH = (
+    f"What gains do over {NET}; labels name activation and gain. (a) Mean square of pre-activations. (b) Mean and "
+    "variance of activations of SELU at the exact and at PyTorch's gain. (c) Norms of the activations of single GELU "
+    "and SiLU nets at their exact gains, where mean square 1 is an unstable fixed point. (d) Norm of the gradient on "
+    f"its way back (geometric mean). {figures.THEORY} {figures.LIMIT} {figures.BANDS}"
+)
+
+
 def draw(collected: Collected) -> Iterator[Drawing]:
     """Draw gains and the gradient's growth by activation, then signals and gradients against depth."""
     import pandas
@@ -120,7 +136,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     _ticks(axes[0, 2], "symlog", (-30.0, -3.0, -1.0, 0.0, 1.0, 3.0))
     axes[0, 2].set_xlim(-100.0, 12.0)
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat([exact, grown]))
+    drawn = pandas.concat([exact, grown])
+    yield Drawing(figure, drawn, caption=f"{CAPTION} {figures.of_nets(drawn['nets'])}")
 
     figure, axes = figures.panels(rows=2, columns=2, width=figures.PAGE, height=4.6)
     table = collected.table
@@ -139,7 +156,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         ylabel="norm of $dz_l$",
     )
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat([squares, selu, paths, gradients]), "depth")
+    drawn = pandas.concat([squares, selu, paths, gradients])
+    yield Drawing(figure, drawn, "depth", f"{CAPTION_OF_DEPTH} {figures.of_nets(drawn['nets'])}")
 
 
 def _ticks(panel: Axes, scale: str, ticks: tuple[float, ...]) -> None:

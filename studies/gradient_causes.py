@@ -131,6 +131,21 @@ def telescoping(collected: Collected) -> tuple[NDArray[np.bool_], NDArray[np.boo
     return np.concatenate(of_gradient), np.concatenate(of_weight_gradient)
 
 
+CAPTION = (
+    f"What a layer does to the norm of the gradient on its way back, by cause: nets of {DEPTH} layers of {WIDTH} "
+    "units, means over nets of log10 of the factor. Bars above 0 enlarge the gradient, bars below shrink it: units of "
+    "f' = 0, the f' of the others, and W; diamonds are the sum. (a)–(c) ReLU, (d)–(f) tanh and (g)–(i) sigmoid, from "
+    f"left to right with weights of He, of Xavier, and too large by a gain of {GAINS[LARGE]:g}. Dashed: exact theory "
+    "of f' and W in ReLU nets."
+)
+CAPTION_OF_MAP = (
+    f"Causes of vanishing and exploding gradients by activation: nets of {DEPTH} layers of {WIDTH} units, mean over "
+    "nets and layers of log10 of the factor by units of f' = 0, by the f' of the others, and by W on the gradient, "
+    "and by z on the gradient of the weights. The gain of the weights is (a) too small, (b) Xavier's, (c) He's, (d) "
+    "too large."
+)
+
+
 def draw(collected: Collected) -> Iterator[Drawing]:
     """Draw the causes layer by layer for three activations, and for all of them as a map."""
     import pandas
@@ -156,7 +171,9 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     handles, labels = axes[0, 0].get_legend_handles_labels()
     handles.append(axes[0, 0].plot([], [], color="black", linestyle="dashed", linewidth=0.8)[0])
     figure.legend(handles, [*labels, "theory, ReLU"], loc="outside lower center", ncols=5)
-    yield Drawing(figure, pandas.concat(parts))
+    yield Drawing(
+        figure, pandas.concat(parts), caption=f"{CAPTION} {figures.of_nets(case.nets for case, _ in collected.results)}"
+    )
 
     figure, axes = figures.panels(rows=2, columns=2, width=figures.PAGE, height=7.0, sharex=True, sharey=True)
     table = causes(collected)
@@ -177,7 +194,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         words = ", ".join(map(figures.spelled, names))
         figure.supxlabel(f"(d): f' = 0 of {words} is underflow, f' too small for float32", fontsize=7)
     figures.panel_labels(axes.flat, [f"{weights} ({GAINS[weights]:.3g})" for weights in GAINS])
-    yield Drawing(figure, table, "map")
+    yield Drawing(figure, table, "map", f"{CAPTION_OF_MAP} {figures.of_nets(table['nets'])}")
 
 
 def underflowing(table: DataFrame) -> list[str]:

@@ -69,6 +69,24 @@ def cases(scale: str) -> Iterator[Case]:
             )
 
 
+DEEP = f"tanh nets of {DEPTH} layers of {WIDTH} units"
+CAPTION_OF_DIGITS = (
+    "Share of the elements of each layer's weight gradient that a clip by value at 1 changes before training: a ReLU "
+    f"net of widths {', '.join(map(str, DIGITS))}, batch {BATCH}, by the law of the weights. The loss is (a) the mean, "
+    f"(b) the sum over the batch. {figures.BANDS}"
+)
+CAPTION = (
+    f"Four ways to clip gradients that explode: {DEEP}, gain {WILD:g}. (a) Norm of the gradient of each layer's "
+    "weights (geometric mean), unclipped and clipped: each element, each layer's norm, the norm over all layers, or "
+    "each unit's norm against that of its weights. (b) Cosine between the clipped gradient and the unclipped one: "
+    f"clips by norm keep the direction within a layer, those of single elements or units do not. {figures.BANDS}"
+)
+CAPTION_OF_MAP = (
+    f"What a clip by value at 1 does to {DEEP}, against layer and gain: (a) the share of the elements of a layer's "
+    "weight gradient that it changes, (b) the cosine between the clipped gradient and the unclipped one."
+)
+
+
 def draw(collected: Collected) -> Iterator[Drawing]:
     """Draw the net for digits, exploding nets with every clipping, and maps of what clipping by value turns."""
     import pandas
@@ -83,7 +101,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         panel.set_ylim(-0.03, 1.03)
         parts.append(rows)
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat(parts), "digits")
+    drawn = pandas.concat(parts)
+    yield Drawing(figure, drawn, "digits", f"{CAPTION_OF_DIGITS} {figures.of_nets(drawn['nets'])}")
 
     figure, axes = figures.panels(rows=1, columns=2, width=figures.PAGE, height=2.5)
     unclipped = select(table, part="deep", gain=WILD, setting=NAMES["value"], quantity=BEFORE)
@@ -96,7 +115,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     figures.against_depth(axes[0, 0], norms, by="setting", order=order, scale="exponent", ylabel=label)
     figures.against_depth(axes[0, 1], turned, by="setting", order=order, ylabel="cosine to the unclipped dW")
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat([norms, turned]))
+    drawn = pandas.concat([norms, turned])
+    yield Drawing(figure, drawn, caption=f"{CAPTION} {figures.of_nets(drawn['nets'])}")
 
     figure, axes = figures.panels(rows=1, columns=2, width=figures.PAGE, height=2.6, sharey=True)
     parts = []
@@ -109,7 +129,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         panel.set_ylabel("gain, tanh" if quantity == FRACTION else "")
         parts.append(rows)
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat(parts), "map")
+    drawn = pandas.concat(parts)
+    yield Drawing(figure, drawn, "map", f"{CAPTION_OF_MAP} {figures.of_nets(drawn['nets'])}")
 
 
 def verdicts(collected: Collected) -> Iterator[Verdict]:

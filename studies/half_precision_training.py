@@ -215,6 +215,21 @@ def _vanishing(scale: str, net: str) -> DataFrame:
 # --- figures -------------------------------------------------------------------------------------------
 
 
+CAPTION = (
+    f"Which ReLU nets of {DEPTH} hidden layers of {WIDTH} units learn to tell digits apart, against the learning rate "
+    "and the gain of the weights: orange, the share of nets that learn (accuracy on the training samples above "
+    f"{LEARNED:g}); blue and hatched, the share that diverge, where these are more; white, neither. (a) float32, (b) "
+    "bfloat16, (c) float16, (d) float16 with master weights in float32, (e) the same with the loss scaled by "
+    f"2^{SCALE}. All formats train the same nets on the same mini-batches."
+)
+CAPTION_OF_VANISHING = (
+    f"Gradients that vanish in float16, in nets that start from weights of law {VANISHING[STUCK][2]}. (a), (b) Share "
+    "of the elements of each layer's weight gradient that are 0 in the first step, of sigmoid and of tanh nets: "
+    f"master weights alone, and with the loss scaled by 2^{SCALE}. (c) Training loss of tanh nets without biases with "
+    f"Adam, learning rate {ADAM[1]:g}, by format. {figures.BANDS}"
+)
+
+
 def draw(collected: Collected) -> Iterator[Drawing]:
     """Draw which nets learn at which rate, and what becomes of nets whose gradients vanish."""
     import pandas
@@ -246,7 +261,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     bar.set_ticks([-1.0, -0.5, 0.0, 0.5, 1.0])
     bar.outline.set_visible(False)
     figures.panel_labels(list(axes.flat)[: len(FORMATS)], list(FORMATS))
-    yield Drawing(figure, rows)
+    yield Drawing(figure, rows, caption=f"{CAPTION} {figures.of_nets(rows['nets'])}")
 
     figure, axes = figures.panels(rows=1, columns=3, width=figures.PAGE, height=2.4)
     vanishing = select(measured, part="vanishing")
@@ -260,7 +275,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     loss = select(vanishing, quantity="loss", net=STUCK, rate=ADAM[1])
     _against_steps(axes[0, 2], loss)
     figures.panel_labels(axes.flat, ["sigmoid, step 0", "tanh, step 0", STUCK])
-    yield Drawing(figure, pandas.concat([zeros, loss]), "vanishing")
+    drawn = pandas.concat([zeros, loss])
+    yield Drawing(figure, drawn, "vanishing", f"{CAPTION_OF_VANISHING} {figures.of_nets(drawn['nets'])}")
 
 
 def _short(form: str) -> str:

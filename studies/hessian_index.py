@@ -175,6 +175,17 @@ def critical(rows: DataFrame) -> DataFrame:
     return select(rows, kind="critical")
 
 
+CAPTION = (
+    "Signs of curvature at critical points and before training. (a) Share of negative eigenvalues of the Hessian at "
+    f"critical points of tanh nets of widths {', '.join(map(str, NETWORK.widths))} on digits, against their loss; "
+    "lines: two random-matrix models, fitted. (b) How searches end that minimize the loss, or the norm g of the "
+    "gradient from several starts. (c) The same as (a) for critical points of a Gaussian random field: gray, single "
+    "points; line, the limit of many dimensions. (d) Share of negative eigenvalues of nets before training, by "
+    "activation and law of the weights; here bars are the spread over nets, and gray is that of as many independent "
+    "signs. In (c) bars are 95% intervals."
+)
+
+
 def draw(collected: Collected) -> Iterator[Drawing]:
     """Draw index against loss, kinds of ends, index of a Gaussian field, and shares before training."""
     measured = collected.measured
@@ -185,7 +196,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     draw_field(axes[1, 0], waves)
     draw_spectra(axes[1, 1], select(measured, part="spectra"))
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, measured)
+    yield Drawing(figure, measured, caption=CAPTION)
 
 
 def draw_index(axes: Axes, rows: DataFrame) -> None:

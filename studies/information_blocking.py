@@ -254,6 +254,14 @@ def measure(scale: str) -> DataFrame:
 # --- figures and verdicts -------------------------------------------------------------------------------
 
 
+CAPTION = (
+    f"Samples that zeros stop in narrow ReLU nets with He's weights, {DEPTH} layers deep. (a) Share of samples whose "
+    f"activations are not all 0, against depth. (b) Share of nets in which any of {BATCH} samples is still alive. (c) "
+    "Share of samples at a layer of width 4 whose gradient is stopped, by zeros of the signal below or by zeros of "
+    f"the derivative here or above. {figures.THEORY} {figures.BANDS}"
+)
+
+
 def draw(collected: Collected) -> Iterator[Drawing]:
     """Draw how many samples and nets survive, and by what samples are stopped; then two nets, sample by sample."""
     import pandas
@@ -267,7 +275,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     parts.append(select(table, width=4, quantity=QUANTITIES[3:5]))
     draw_causes(axes[0, 2], parts[2])
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat(parts))
+    drawn = pandas.concat(parts)
+    yield Drawing(figure, drawn, caption=f"{CAPTION} {figures.of_nets(drawn['nets'])}")
 
     figure, axes = figures.panels(rows=1, columns=2, width=figures.PAGE, height=2.5, sharey=True)
     parts = [draw_net(panel, network, name) for panel, (name, network) in zip(axes[0], PICTURES.items(), strict=True)]
@@ -276,7 +285,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, handlelength=1.6, columnspacing=1.2)
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat(parts), "net")
+    yield Drawing(figure, pandas.concat(parts), "net", CAPTION_OF_NET)
 
 
 def surviving(rows: DataFrame) -> DataFrame:
@@ -321,6 +330,12 @@ PICTURES = {
     "ReLU": Network((4,) * 13, "relu", "he_normal"),
     "ReLU with biases": Network((4,) * 13, "relu", "he_normal", 0.2),
 }
+CAPTION_OF_NET = (
+    f"Which of {BATCH} samples stop, where, in two ReLU nets of {PICTURES['ReLU'].depth} layers of "
+    f"{PICTURES['ReLU'].widths[0]} units: (a) without biases, (b) with biases. The layer at the cross has all of a "
+    "sample's units off: below it the sample's gradient is 0 by f' (hatched), above it dW is 0 by f (dotted). With "
+    "biases a sample can come alive again above."
+)
 
 
 def draw_net(axes: Axes, network: Network, title: str) -> DataFrame:

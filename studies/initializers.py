@@ -59,6 +59,14 @@ def growth(collected: Collected) -> DataFrame:
     return with_interval(frame.astype(dict.fromkeys(PAIR, str))).assign(theory=np.nan)
 
 
+CAPTION = (
+    f"Every initializer (rows) with every activation (columns), nets of {DEPTH} layers of {WIDTH} units: log10 of the "
+    "factor a layer on the norm of (a) the signal and (b) the gradient on its way back, geometric mean over nets. "
+    "White keeps the norm, blue lets it vanish, orange lets it explode; colors end at factors of 10 and 1/10. A dash: "
+    "the norm is 0 somewhere on the way, and there is no factor."
+)
+
+
 def draw(collected: Collected) -> Iterator[Drawing]:
     """Draw both directions as maps."""
     table = growth(collected)
@@ -71,7 +79,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         )
         panel.set(xlabel="", ylabel="")
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, table)
+    yield Drawing(figure, table, caption=f"{CAPTION} {figures.of_nets(table['nets'])}")
 
 
 def verdicts(collected: Collected) -> Iterator[Verdict]:

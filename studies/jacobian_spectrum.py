@@ -143,10 +143,23 @@ def measure(scale: str) -> DataFrame:
     return pandas.concat([found, pandas.DataFrame(shares)], ignore_index=True).assign(theory=0.0, **ends)
 
 
+CAPTION = (
+    "Singular values of the Jacobian of several layers, of critical nets: densities, without the values that are 0, "
+    "by how many layers are between. (a)–(c) Normal and (d)–(f) orthogonal weights; from left to right linear, ReLU "
+    f"and tanh nets. {figures.LIMIT}"
+)
+CAPTION_OF_DEPTH = (
+    "Spread of the singular values σ of the Jacobian against the layers between, of critical nets: (a) variance of σ² "
+    "over its squared mean, (b) the largest σ, (c) the condition number and (d) the share of σ that is 0, as far as "
+    f"they are defined. Crosses: nets of width {WIDE:,}. {figures.LIMIT} {figures.BANDS}"
+)
+
+
 def draw(collected: Collected) -> Iterator[Drawing]:
     """Draw the spectra beside their limits, and what becomes of them with depth."""
     import pandas
 
+    width = f" Width: {collected.results[0][0].task.network.widths[0]}."
     results = {(c.tags["activation"], c.tags["law"]): r for c, r in collected.results if c.tags["part"] == "spectrum"}
     figure, axes = figures.panels(rows=2, columns=3, width=figures.PAGE, height=4.2, sharex=True, sharey=True)
     parts = []
@@ -160,7 +173,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     for column in range(3):
         axes[1, column].set_xlabel(r"singular value $\sigma$ of $dz_L/dz_l$")
     axes[0, 0].legend(title="layers", fontsize=6, title_fontsize=6, handlelength=1.2, loc="upper right")
-    yield Drawing(figure, pandas.concat(parts, ignore_index=True))
+    yield Drawing(figure, pandas.concat(parts, ignore_index=True), caption=CAPTION + width)
 
     rows = _by_depth(collected.table)
     figure, axes = figures.panels(rows=2, columns=2, width=figures.PAGE, height=4.8)
@@ -189,7 +202,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         transform=axes[1, 0].transAxes, horizontalalignment="right", verticalalignment="center", fontsize=6,
     )  # fmt: skip
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat([*parts, wide]), "depth")
+    drawn = pandas.concat([*parts, wide])
+    yield Drawing(figure, drawn, "depth", f"{CAPTION_OF_DEPTH}{width} {figures.of_nets(drawn['nets'])}")
 
 
 def _draw_wide(panel: Axes, wide: DataFrame) -> None:

@@ -125,6 +125,14 @@ def speeds(table: DataFrame, part: str) -> DataFrame:
     return with_interval(pandas.DataFrame(found, columns=columns)).assign(theory=np.nan)
 
 
+CAPTION = (
+    "By how much the hidden layer next to the output is ahead of the one next to the input, before training: nets of "
+    f"widths {', '.join(map(str, LAYERS))} by activation and law of the weights, quadratic cost, batch {BATCH}. (a) "
+    "log10 of the ratio of the norms of the weights' gradients, (b) of the gradients by pre-activations, mean over "
+    f"nets. Right of 0 (line) the layer near the output is the faster one. {figures.BARS}"
+)
+
+
 def draw(collected: Collected) -> Iterator[Drawing]:
     """Draw by how much the layer next to the output is ahead."""
     figure, axes = figures.panels(rows=1, columns=2, width=figures.PAGE, height=2.3, sharey=True)
@@ -141,7 +149,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         panel.axvline(0.0, color="black", linewidth=0.6)
     figure.legend(handles=dots, title="weights", loc="outside right center", handlelength=1.0)
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, found)
+    yield Drawing(figure, found, caption=f"{CAPTION} {figures.of_nets(case.nets for case, _ in collected.results)}")
 
 
 def _shown_inputs(table: DataFrame) -> str:

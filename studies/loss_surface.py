@@ -211,6 +211,41 @@ def saddles(scale: str) -> DataFrame:
 # --- figures --------------------------------------------------------------------------------------------
 
 
+PLANE = (
+    f"two random, filter-normalized directions (1: as long as the weights), through one net of {WIDTH} units a layer "
+    "on digits"
+)
+CAPTION = (
+    f"Loss along {PLANE}, after training: (a)–(d) {DEPTHS[0]} layers, (e)–(h) {DEPTHS[1]} layers, from left to right "
+    f"{'; '.join(LAWS)}. Lines of equal loss are evenly apart in its logarithm; crosses mark where training ended."
+)
+CAPTION_OF_SURFACES = (
+    f"Loss as a surface over {PLANE}: (a)–(c) at the start and (d)–(f) after training, from left to right "
+    + "; ".join(f"{law}, {depth} layers" for law, depth in SURFACES)
+    + "."
+)
+CAPTION_OF_CURVATURES = (
+    "Curvatures of the whole Hessian beside those that a slice shows, relative to the highest eigenvalue. (a) After "
+    "training and (b) at the start: lowest eigenvalue, mean eigenvalue, and lowest curvature of random slices, by law "
+    "and number of layers; median of nets, with lines from the lowest to the highest. (c) Lowest over highest "
+    "eigenvalue on one slice, and (d) its own lowest curvature over the highest eigenvalue."
+)
+CAPTION_OF_LINES = (
+    f"Nets of {DEPTHS[-1]} layers, {WIDTH} units each. (a) Training loss on the straight line from the start (0) to "
+    "the end of training (1) and beyond it, of one net of each law. (b) Norm of the gradient (geometric mean) by "
+    f"layer at the start. {figures.BANDS}"
+)
+CAPTION_OF_SPECTRA = (
+    "Density of the eigenvalues of the Hessian of one tanh net at the start and after training, by stochastic Lanczos "
+    "quadrature; in panels, by number of parameters, {panels}. Dashed: from all eigenvalues, where these can be had. "
+) + figures.BANDS
+CAPTION_OF_SADDLES = (
+    f"Planes through critical points of high index of tanh nets of widths {', '.join(map(str, SADDLE_NET.widths))}, "
+    "along the eigenvectors of the lowest and the highest eigenvalue. {planes} Lines of equal loss, in white that of "
+    "the critical point itself. {surface} The first of the planes as a surface."
+)
+
+
 def draw(collected: Collected) -> Iterator[Drawing]:
     """Draw slices as contours and as surfaces, planes through saddles, and curvatures of slices beside the whole."""
     measured = collected.measured
@@ -223,11 +258,13 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     for panel in axes[-1]:
         panel.set_xlabel("first direction")
     figures.panel_labels(axes.flat, [law for _ in DEPTHS for law in LAWS])
-    yield Drawing(figure, flat)
+    yield Drawing(figure, flat, caption=CAPTION)
     yield draw_surfaces(select(measured, part="slice"))
     rows = select(measured, part="saddle")
     if len(rows):
-        yield Drawing(draw_saddles(rows), rows, "saddles")
+        letters = [f"({letter})" for letter in "abc"[: rows["net"].nunique() + 1]]
+        caption = CAPTION_OF_SADDLES.format(planes=", ".join(letters[:-1]), surface=letters[-1])
+        yield Drawing(draw_saddles(rows), rows, "saddles", caption)
     yield draw_curvatures(select(measured, part=("curvature", "map")))
     yield draw_lines(collected.table, select(measured, part="line", depth=DEPTHS[-1]))
     yield draw_spectra(select(measured, part="spectrum"))
@@ -243,7 +280,7 @@ def draw_surfaces(rows: DataFrame) -> Drawing:
         for (law, depth), panel in zip(SURFACES, panels, strict=True):
             surface_of(panel, select(rows, law=law, depth=depth, point=point), ("first", "second"))
     figures.panel_labels(axes.flat, [f"{law}, {depth} layers, {point}" for point in POINTS for law, depth in SURFACES])
-    return Drawing(figure, rows, "3d")
+    return Drawing(figure, rows, "3d", CAPTION_OF_SURFACES)
 
 
 def _square(rows: DataFrame) -> tuple[Floats, Floats, Floats]:
@@ -300,13 +337,13 @@ def draw_saddles(rows: DataFrame) -> Any:
     nets = sorted(rows["net"].unique())
     panels = []
     for place, net in enumerate(nets, start=1):
-        panel = figure.add_subplot(1, 3, place)
+        panel = figure.add_subplot(1, len(nets) + 1, place)
         each = select(rows, net=net)
         contours(panel, each, logarithmic=False)
         panel.set(xlabel="along the lowest eigenvector", ylabel="along the highest" if place == 1 else "")
         panel.text(0.5, 1.12, each["quantity"].iloc[0], transform=panel.transAxes, ha="center", fontsize=6)
         panels.append(panel)
-    panel = figure.add_subplot(1, 3, 3, projection="3d", computed_zorder=False)
+    panel = figure.add_subplot(1, len(nets) + 1, len(nets) + 1, projection="3d", computed_zorder=False)
     surface_of(panel, select(rows, net=nets[0]), ("lowest", "highest"))
     figures.panel_labels([*panels, panel])
     return figure
@@ -328,7 +365,7 @@ def draw_curvatures(rows: DataFrame) -> Drawing:
         panel.set(xlabel="first direction", ylabel="second direction", xticks=[-1, 0, 1], yticks=[-1, 0, 1])
         figure.colorbar(mesh, ax=panel, label=label, aspect=25).locator = _few()
     figures.panel_labels(axes.flat)
-    return Drawing(figure, rows, "curvature")
+    return Drawing(figure, rows, "curvature", CAPTION_OF_CURVATURES)
 
 
 def draw_ends(axes: Any, rows: DataFrame, point: str) -> None:
@@ -367,7 +404,7 @@ def draw_lines(start: DataFrame, rows: DataFrame) -> Drawing:
     gradients = select(start, quantity=GRADIENT)
     figures.against_depth(axes[0, 1], gradients, by="law", scale="exponent", ylabel="norm of the gradient at the start")
     figures.panel_labels(axes.flat)
-    return Drawing(figure, pandas.concat([rows, gradients]), "lines")
+    return Drawing(figure, pandas.concat([rows, gradients]), "lines", CAPTION_OF_LINES)
 
 
 def draw_spectra(rows: DataFrame) -> Drawing:
@@ -387,7 +424,8 @@ def draw_spectra(rows: DataFrame) -> Drawing:
         panel.set(yscale="log", ylim=(LEAST, 3 * rows["estimate"].max()), xlabel="eigenvalue", ylabel="density")
         panel.legend(loc="upper right")
     figures.panel_labels(axes.flat, [f"{parameters:.0f} parameters" for parameters in sizes])
-    return Drawing(figure, rows, "spectrum")
+    panels = ", ".join(f"({letter}) {size:,.0f}" for letter, size in zip("ab", sizes, strict=True))
+    return Drawing(figure, rows, "spectrum", CAPTION_OF_SPECTRA.format(panels=panels))
 
 
 study = Study(

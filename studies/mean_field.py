@@ -133,6 +133,16 @@ def growth(table: DataFrame) -> DataFrame:
     return with_interval(found)
 
 
+CAPTION = (
+    f"Order and chaos in tanh nets of width {WIDTH:,}, in content after Poole et al. (2016) and Schoenholz et al. "
+    "(2017). (a) Variance of pre-activations from layer to layer, by weight scale, and (b) its way to the fixed point "
+    f"from several starts, at a bias scale of {BIAS:g}. (d), (e) The same for the correlation of two samples; gray: "
+    "unchanged. (c) Factor χ on squared gradients, a layer, against weight and bias scale: colors are the limit of "
+    "infinite width, dots the simulation, and the line is χ = 1. (f) χ against the weight scale. Dashed: the limit of "
+    f"infinite width. {figures.BARS}"
+)
+
+
 def draw(collected: Collected) -> Iterator[Drawing]:
     """Draw maps, the way to their fixed points, the phase diagram and chi along a line of it."""
     import pandas
@@ -156,7 +166,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     _phases(axes[0, 2], chi)
     _chi(axes[1, 2], chi)
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat([length, correlation, chi]))
+    drawn = pandas.concat([length, correlation, chi])
+    yield Drawing(figure, drawn, caption=f"{CAPTION} {figures.of_nets(drawn['nets'])}")
 
 
 _LIMIT: dict[str, Any] = {"color": "black", "linestyle": "dashed", "linewidth": 0.8, "zorder": 3}

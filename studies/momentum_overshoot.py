@@ -132,6 +132,15 @@ def first_swing(random: np.random.Generator, products: Floats, momentum: float) 
 # --- figures --------------------------------------------------------------------------------------------
 
 
+CAPTION = (
+    "Gradient descent with momentum on bowls of one number. (a) What the first swing does, by learning rate times "
+    "curvature and momentum: it overshoots the minimum, or the momentum term comes to exceed that of the gradient, or "
+    "both, or neither. Shades are regions by theory, points random bowls, stars the two axes of the notes' bowl. (b) "
+    "How far the first swing overshoots, as a share of the distance at the start, by momentum. Dashed: in (a) where "
+    "descent begins to diverge, in (b) exact theory."
+)
+
+
 def draw(collected: Collected) -> Iterator[Drawing]:
     """Draw where heavy ball crosses and momentum outweighs, with random bowls, and how far it overshoots."""
     import pandas
@@ -147,7 +156,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     )  # fmt: skip
     axes[0, 1].set_xlim(0.0, HIGHEST)
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat([points, notes, table]))
+    yield Drawing(figure, pandas.concat([points, notes, table]), caption=CAPTION)
 
 
 def _map(panel: Axes, points: DataFrame, notes: DataFrame) -> None:

@@ -293,6 +293,21 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     yield draw_comparison(collected.measured)
 
 
+CAPTION = (
+    f"Paths of {SHOWN} steps on the bowl x²/{2 / CURVATURES[0]:g} + y² from ({START[0]:g}, {START[1]:g}), with "
+    "learning rates as in the notes or close to them: (a) SGD, (b) momentum, (c) Nesterov, (d) AdaGrad, (e) RMSProp, "
+    "(f) Adam, (g) AdamW; and (h) SGD on a round bowl, where it overshoots without leaving its line. Gray: lines of "
+    "equal loss; cross: the minimum."
+)
+CAPTION_OF_COMPARISON = (
+    f"Optimizers on random bowls. (a) Length of the path over the distance gone in {SHOWN} steps, on bowls whose axes "
+    "are those of the coordinates, on turned ones and on round ones. (b) Steps of SGD over steps of another optimizer "
+    f"to come within {NEAR:g} of the distance at the start, each at its best learning rate, against the condition "
+    "number; above 1 (line) it is faster than SGD. (c) The same on turned bowls. (d) Effective learning rates of "
+    f"AdaGrad and RMSProp over steps, on a bowl, with noise, and on a slope. {figures.BANDS_AND_BARS}"
+)
+
+
 def draw_paths(measured: DataFrame) -> Drawing:
     """Draw the notes' paths on lines of equal loss, and SGD's on the round bowl."""
     import pandas
@@ -319,7 +334,7 @@ def draw_paths(measured: DataFrame) -> Drawing:
     for panel in axes[:, 0]:
         panel.set_ylabel("y")
     figures.panel_labels(axes.flat, titles)
-    return Drawing(figure, pandas.concat(rows))
+    return Drawing(figure, pandas.concat(rows), caption=CAPTION)
 
 
 def draw_comparison(measured: DataFrame) -> Drawing:
@@ -351,7 +366,7 @@ def draw_comparison(measured: DataFrame) -> Drawing:
     )  # fmt: skip
     titles = ("zigzag at the notes' rates", "speed at best rates", "speed at best rates, turned", "AdaGrad and RMSProp")
     figures.panel_labels(axes.flat, titles)
-    return Drawing(figure, pandas.concat([*rows, effective]), "comparison")
+    return Drawing(figure, pandas.concat([*rows, effective]), "comparison", CAPTION_OF_COMPARISON)
 
 
 LEVELS = {"path": (0.1, 0.5, 1.5, 3.0, 5.5), "round path": (1.0, 4.0, 9.0, 16.0, 25.0, 36.0, 49.0)}

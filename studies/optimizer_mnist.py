@@ -159,6 +159,20 @@ def _ratios(one: Trained, other: Trained, **tags: Any) -> DataFrame:
 # --- figures --------------------------------------------------------------------------------------------
 
 
+NET = f"a ReLU net of widths {', '.join(map(str, NETWORK.widths))} on handwritten digits, mini-batches of {BATCH}"
+CAPTION = (
+    f"Optimizers on {NET}, beside the losses of one run each in the notes. (a) Loss of the mini-batch just used and "
+    "(b) test accuracy, against steps: medians, with bands that hold 95% of single nets, where they are drawn. (c) "
+    f"Loss after {FIRST} steps: bars hold 95% of single nets, ticks are the notes' nets. (d) SGD at several learning "
+    "rates beside momentum at the same rate as its slowest: medians with their 95% intervals."
+)
+CAPTION_OF_SAMPLES = (
+    f"Loss of the mini-batch just used after {FIRST} steps against the number of samples that it is drawn from: {NET}. "
+    "Filled: medians of nets, with bands that are 95% intervals where there are nets enough; open: the notes' nets, "
+    f"of {NOTES_SAMPLES:,} samples."
+)
+
+
 def draw(collected: Collected) -> Iterator[Drawing]:
     """Draw loss and accuracy against steps, single nets beside the notes' numbers, and SGD at other rates."""
     import pandas
@@ -187,7 +201,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     slow = slow.assign(line=slow["line"].map(names))
     _against_steps(axes[1, 1], slow, order, ylabel="loss of the batch just used, median", scale="log")
     figures.panel_labels(axes.flat, titles)
-    yield Drawing(figure, pandas.concat([losses, accuracy, dots, slow]))
+    drawn = pandas.concat([losses, accuracy, dots, slow])
+    yield Drawing(figure, drawn, caption=f"{CAPTION} {figures.of_nets(drawn['nets'])}")
     yield _fewer_samples(measured)
 
 
@@ -233,7 +248,7 @@ def _fewer_samples(measured: DataFrame) -> Drawing:
     sizes = sorted({int(size) for size in rows["samples"]} | {NOTES_SAMPLES})
     panel.set_xticks(sizes, labels=[f"{size:,}" for size in sizes], minor=False)
     panel.set_xticks([], minor=True)
-    return Drawing(figure, rows, part="samples")
+    return Drawing(figure, rows, part="samples", caption=f"{CAPTION_OF_SAMPLES} {figures.of_nets(rows['nets'])}")
 
 
 # --- verdicts -------------------------------------------------------------------------------------------

@@ -276,6 +276,28 @@ def thrown(effort: Effort) -> Iterator[Row]:
 # --- figures --------------------------------------------------------------------------------------------
 
 
+CAPTION = (
+    "Steps that optimizers take across a plateau, against how flat it is; learning rates are such that all go equally "
+    f"far a step after {OUTSIDE} steps on a slope of 1. (a) From rest. (b) After {OUTSIDE} steps on a slope of 1, "
+    "which optimizers remember. (c) With noisy gradients. (d) Off a saddle that begins with the same slope. "
+    f"{figures.THEORY} {figures.BANDS}"
+)
+SATURATED_NETS = f"sigmoid nets of {HIDDEN} hidden units that learn to tell {CLASSES} digits apart"
+CAPTION_OF_NETS = (
+    f"Optimizers on plateaus of saturated nets: {SATURATED_NETS}, their weights enlarged by a factor. (a) Share of "
+    f"nets with a loss above {LOW:g} against steps, at a factor of {LARGE}. (b) That share at the end and (c) the "
+    f"median loss at the end, against the factor. {figures.BANDS} Those of shares of 0 and 1 are left out."
+)
+CAPTION_OF_REMEDIES = (
+    f"What helps against plateaus of saturated nets: {SATURATED_NETS}. (a) Share that has not learned with SGD, by "
+    "loss (squared error or cross-entropy) and by the layers whose weights are enlarged. (b) The same of nets that "
+    "start on a plateau and of nets that a large learning rate throws onto one, with clipped gradients and without. "
+    "(c) Share of derivatives near 0 in the first layer of sigmoid and tanh nets and (d) norm of its weight gradient "
+    "(geometric mean) before training, against the factor on the weights, with and without batch normalization. "
+    f"{figures.BANDS_AND_BARS}"
+)
+
+
 def draw(collected: Collected) -> Iterator[Drawing]:
     """Draw steps across plateaus, what becomes of saturated nets, and what helps."""
     measured = collected.measured
@@ -320,7 +342,7 @@ def draw_profiles(measured: DataFrame) -> Drawing:
         place.set_ylim(5, 2e5 if part in ("noise", "saddle") else 1e11)
         place.get_legend().set_loc("upper left")
     figures.panel_labels(axes.flat, list(parts.values()))
-    return Drawing(figure, pandas.concat(rows))
+    return Drawing(figure, pandas.concat(rows), caption=CAPTION)
 
 
 def draw_nets(measured: DataFrame) -> Drawing:
@@ -337,7 +359,8 @@ def draw_nets(measured: DataFrame) -> Drawing:
         found = select(measured, part="nets", quantity=quantity)
         rows.append(against(place, found, "log2 of the weights' factor", 1 / math.log10(2), **looks))
     figures.panel_labels(axes.flat)
-    return Drawing(figure, pandas.concat(rows), "nets")
+    drawn = pandas.concat(rows)
+    return Drawing(figure, drawn, "nets", f"{CAPTION_OF_NETS} {figures.of_nets(drawn['nets'])}")
 
 
 def draw_remedies(measured: DataFrame, table: DataFrame) -> Drawing:
@@ -366,7 +389,7 @@ def draw_remedies(measured: DataFrame, table: DataFrame) -> Drawing:
         found = found.assign(line=lines, x=found["gain"].astype(float), infinite_width=math.nan, theory=math.nan)
         rows.append(against(place, found, factor, power, **looks))
     figures.panel_labels(axes.flat)
-    return Drawing(figure, pandas.concat(rows), "remedies")
+    return Drawing(figure, pandas.concat(rows), "remedies", CAPTION_OF_REMEDIES)
 
 
 LINES = {

@@ -221,6 +221,20 @@ def _cloud() -> Iterator[dict[str, Any]]:
             yield {"part": "cloud", "setting": stage, "number": number, "x": x, "y": y}
 
 
+CAPTION = (
+    f"Ranks of weight gradients and activations. (a) Rank and (b) stable rank of the third of {DEPTH} layers' gradient "
+    f"of weights against the batch, nets of width {WIDTH}; dashed: the most that batch and width allow. (c) Stable "
+    f"rank of activations and (d) of weight gradients against depth, width {WIDE}, {SAMPLES} orthogonal samples; "
+    f"dotted with open markers: the limit of infinite width. {figures.BANDS}"
+)
+CAPTION_OF_CLOUD = (
+    "What W and f do to a cloud of points of two units. (a) The points; (b)–(d) W, step by step: a rotation, a "
+    "stretch along the axes, and a rotation; (e) tanh, (f) sigmoid and (g) ReLU of what W leaves. Colors tell from "
+    f"which quarter of the plane a point comes. (h) Singular values of random matrices of {SPECTRA} rows: Gaussian and "
+    f"orthogonal. {figures.LIMIT}"
+)
+
+
 def draw(collected: Collected) -> Iterator[Drawing]:
     """Draw ranks against batch and stable ranks against depth, then the cloud of points."""
     import pandas
@@ -254,7 +268,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         ticks = [2**power for power in range(most.bit_length())]
         panel.set_yticks(ticks, labels=list(map(str, ticks)))
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat(parts))
+    drawn = pandas.concat(parts)
+    yield Drawing(figure, drawn, caption=f"{CAPTION} {figures.of_nets(drawn['nets'])}")
 
     figure, axes = figures.panels(rows=2, columns=4, width=figures.PAGE, height=3.7)
     cloud = select(collected.measured, part="cloud")
@@ -268,7 +283,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         panel.set_ylabel("unit 2")
     titles = [*STAGES[:3], f"{TURNED}, $= xW$", *map(figures.spelled, WEIGHTS), "large random $W$"]
     figures.panel_labels(axes.flat, titles)
-    yield Drawing(figure, pandas.concat([cloud, density]), "cloud")
+    yield Drawing(figure, pandas.concat([cloud, density]), "cloud", CAPTION_OF_CLOUD)
 
 
 def _draw_limits(panel: Axes, rows: DataFrame) -> None:

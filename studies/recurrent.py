@@ -128,6 +128,15 @@ def _compared(table: DataFrame) -> DataFrame:
     return rows.assign(line=rows["setting"].map(SHOWN))
 
 
+CAPTION = (
+    f"Gradients through time in recurrent nets of {WIDTH} units (geometric means of norms). (a) Gradient by the state "
+    f"against the lag, of RNNs, GRUs and LSTMs (by the cell), relative to lag 0; gray: from 10^{RANGE[0]:.0f} to "
+    f"10^{RANGE[1]:.0f}. (b) log10 of the factor of each step back against the spectral radius of the recurrent "
+    "weights. (c), (d) Gradient by the cell of LSTMs of several forget biases, with tiny weights and with larger "
+    f"ones; dashed: what the forget gate passes on by its bias alone. {figures.LIMIT} {figures.BANDS}"
+)
+
+
 def draw(collected: Collected) -> Iterator[Drawing]:
     """Draw gradients against lag, their rate against the spectral radius, and what forget gates pass."""
     import pandas
@@ -167,7 +176,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         panel.set_ylim(-32.0, 3.0)
         panel.legend(handles=panel.lines[-len(paths) :][:1], loc="lower left")
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat([compared, swept, forget]))
+    drawn = pandas.concat([compared, swept, forget])
+    yield Drawing(figure, drawn, caption=f"{CAPTION} {figures.of_nets(drawn['nets'])}")
 
 
 def _between(panel: Axes) -> None:

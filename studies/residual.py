@@ -93,6 +93,15 @@ def stream(table: DataFrame) -> DataFrame:
     return rows.assign(theory=rows["layer"].map(known).where(rows["setting"] == NORMALIZED[0]))
 
 
+CAPTION = (
+    f"Signals and gradients in residual ReLU nets of {BLOCKS} blocks of two layers, width {WIDTH}, by the factor on "
+    "the branch, where L is the number of blocks. (a), (b) Mean square of the signal against the block. (c) Mean "
+    "square at the last block against the number of blocks. (d) Mean square of the gradient on its way back. (e) "
+    "Variance of pre-activations and (f) norm of their gradient (geometric mean) with batch normalization, by where "
+    f"it stands, {BATCH} samples. {figures.THEORY} {figures.BANDS}"
+)
+
+
 def draw(collected: Collected) -> Iterator[Drawing]:
     """Draw signals and gradients against blocks, growth against depth, and nets with batch normalization."""
     import pandas
@@ -113,7 +122,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     for panel, (rows, xlabel, ylabel, kind) in zip(axes.flat, panels, strict=True):
         figures.against_depth(panel, rows, by="setting", scale=kind, xlabel=xlabel, ylabel=ylabel)
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat([rows for rows, *_ in panels]))
+    drawn = pandas.concat([rows for rows, *_ in panels])
+    yield Drawing(figure, drawn, caption=f"{CAPTION} {figures.of_nets(drawn['nets'])}")
 
 
 def verdicts(collected: Collected) -> Iterator[Verdict]:

@@ -341,6 +341,17 @@ def symmetric(surface: Landscape, name: str, saddle: Saddle, scale: str) -> Data
 # --- figures and verdict --------------------------------------------------------------------------------
 
 
+CAPTION = (
+    "How long noise takes to drive gradient descent off saddles. (a) Share that has left the saddle of x₁² - x₂² "
+    f"against steps, by the size of the noise, learning rate {SHOWN_RATE:g}. (b) Learning rate η times the steps until "
+    "half have left, against the noise; open: rounding in float64 and float32 alone. (c) Steps at a saddle of tanh "
+    f"nets against the learning rate, batch {NET_BATCH}; (d) share that has left it, by batch; (e) steps against the "
+    "batch at saddles of several lowest eigenvalues. (f) Share that has left saddles of equal units (lowest "
+    "eigenvalue): noise of mini-batches treats such units alike, normal noise does not. Dashed: theory, exact in (a) "
+    f"and (b), a linear law at nets. {figures.BANDS_AND_BARS}"
+)
+
+
 def draw(collected: Collected) -> Iterator[Drawing]:
     """Draw shares that have left and times against noise, of x1^2 - x2^2 and of nets, and saddles that noise leaves."""
     import pandas
@@ -368,7 +379,11 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     held = select(measured, part="symmetric")
     draw_symmetric(axes[1, 2], held)
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat([shares, times, net, steps, select(measured, part="net_time", saddle=0), held]))
+    yield Drawing(
+        figure,
+        pandas.concat([shares, times, net, steps, select(measured, part="net_time", saddle=0), held]),
+        caption=CAPTION,
+    )
 
 
 def against_steps(axes: Axes, rows: DataFrame, by: str, ylabel: str) -> None:

@@ -226,6 +226,17 @@ def _check(rules: Rules, part: str, loss: Any) -> None:
 # --- figures and verdicts -------------------------------------------------------------------------------
 
 
+CAPTION = (
+    "How rarely no second derivative is negative. (a) Probability that a random symmetric matrix has no negative "
+    f"eigenvalue, by its law: independent signs, a Wigner plus a Wishart matrix of {COLUMNS} columns a row at "
+    f"{EXCESS:g} times the critical energy, entries of equal variances, and the Gaussian orthogonal ensemble (GOE). "
+    "(b) Share of points with positive eigenvalues only on the loss of small tanh nets: random points and critical "
+    "ones, found by minimizing the loss or the norm of the gradient. Arrows: none was found, and the 95% bound. (c) "
+    f"Mean share of negative eigenvalues at the same points. {figures.THEORY} Dotted: GOE in (b), Wigner plus Wishart "
+    f"in (c). {figures.BARS}"
+)
+
+
 def draw(collected: Collected) -> Iterator[Drawing]:
     """Draw probabilities of no negative eigenvalue and shares of these, against the number of rows or parameters."""
     measured = collected.measured
@@ -239,7 +250,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     _draw_nets(axes[0, 1], measured)
     _draw_index(axes[0, 2], measured)
     figures.panel_labels(axes.flat, ["random matrices", "nets: colors as in (c)", "index"])
-    yield Drawing(figure, measured[measured["part"] != "saddle"])
+    yield Drawing(figure, measured[measured["part"] != "saddle"], caption=CAPTION)
 
 
 def _settings(measured: DataFrame, quantity: str) -> Iterator[tuple[str, DataFrame]]:

@@ -184,6 +184,16 @@ def mean_logs(table: DataFrame) -> DataFrame:
     return pandas.concat(parts)
 
 
+CAPTION = (
+    "Chains of one unit a layer, whose gradients are products of factors f'(s) w. (a) Width of the set of inputs x on "
+    "which a factor exceeds 1 in size, against the weight, with the largest widths of all. (b) Share of factors "
+    f"beyond 1 in chains of {DEPTHS[-1]} layers with standard normal weights and biases. (c) Density of log10 of the "
+    "first bias's gradient in sigmoid chains; dotted: the normal law of the same mean and spread. (d) Gradients on "
+    f"their way back in chains of equal weights and in ReLU nets of width {WIDTH} with the same factor a layer "
+    f"(geometric mean). {figures.THEORY} {figures.BANDS}"
+)
+
+
 def draw(collected: Collected) -> Iterator[Drawing]:
     """Draw the steep interval, the share of factors above 1, the law of dC/db_1, and powers against depth."""
     import pandas
@@ -217,7 +227,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         axes[1, 1], relative, by="line", scale="exponent", xlabel="layers from the last", ylabel="$|dz_l|$ / $|dz_L|$"
     )
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat([steep, shown, density, relative]))
+    yield Drawing(figure, pandas.concat([steep, shown, density, relative]), caption=CAPTION)
 
 
 def _named(part: str, factor: float, depth: int) -> str:

@@ -132,6 +132,15 @@ def breaking(measured: DataFrame) -> DataFrame:
     return pandas.DataFrame(rows, columns=["activation", "perturbation", "estimate"])
 
 
+CAPTION = (
+    f"Units that start equal, in training: nets of {len(HIDDEN)} hidden layers of {WIDTH} units, {INPUTS} inputs, "
+    f"mini-batches of {BATCH}. (a) Effective number of different units in layer 1 and (b) loss against steps, by the "
+    "start of weights and biases; 1: all units are one. (c) Spread of the units about their mean, from equal weights "
+    f"that are perturbed or only rounded. (d) Effective units after {STEPS:,} steps against the size of the "
+    f"perturbation. {figures.BANDS}"
+)
+
+
 def draw(collected: Collected) -> Iterator[Drawing]:
     """Draw units and loss against steps from every start, and how small differences grow."""
     import pandas
@@ -160,7 +169,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     )  # fmt: skip
     axes[1, 1].set_xticks(np.log10(PERTURBATIONS))
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat([units, loss, grown, last]))
+    drawn = pandas.concat([units, loss, grown, last])
+    yield Drawing(figure, drawn, caption=f"{CAPTION} {figures.of_nets(drawn['nets'])}")
 
 
 def _against_steps(axes: Axes, rows: DataFrame, **looks: Any) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 NETS = {"quick": {"deep": 48, "shallow": 1000}, "paper": {"deep": 1000, "shallow": 100_000}}
 
+WIDTH, DEEP, SHALLOW = 100, 1000, 20
 FACTORS = (0.5, 0.9, 1.0, 1.1, 2.0)  # n gamma: the factor on the variance, a layer
 FUNNEL = (400, 300, 200, 100, 50, 100, 200, 300, 400)
 FANS = {
@@ -41,14 +42,14 @@ def cases(scale: str) -> Iterator[Case]:
     deep, shallow = NETS[scale]["deep"], NETS[scale]["shallow"]
     for factor in FACTORS:
         weights = f"lecun_normal(gain={math.sqrt(factor)!r})"
-        for part, depth, nets, quantities in (("deep", 1000, deep, NORMS), ("shallow", 20, shallow, MEANS)):
-            task = make_task(Network((100,) * (depth + 1), "linear", weights), quantities=quantities)
+        for part, depth, nets, quantities in (("deep", DEEP, deep, NORMS), ("shallow", SHALLOW, shallow, MEANS)):
+            task = make_task(Network((WIDTH,) * (depth + 1), "linear", weights), quantities=quantities)
             yield Case(task, nets, {"part": part, "setting": _factor(factor)})
     for name, weights in FANS.items():
         task = make_task(Network(FUNNEL, "linear", weights), quantities=MEANS)
         yield Case(task, shallow, {"part": "fans", "setting": name})
     for alpha, beta in LINES:
-        network = Network((100,) * 21, f"linear(alpha={alpha}, beta={beta})", "lecun_normal")
+        network = Network((WIDTH,) * (SHALLOW + 1), f"linear(alpha={alpha}, beta={beta})", "lecun_normal")
         yield Case(make_task(network, quantities=MEANS), shallow, {"part": "line", "setting": _line(alpha, beta)})
     for weight, depth in CHAINS.items():
         network = Network((1,) * (depth + 1), "linear", f"constant(value={weight})")
@@ -86,6 +87,15 @@ PANELS = (  # part, quantity, scale, name of the axis
 )
 
 
+CAPTION = (
+    f"Signals (upper row) and gradients (lower row) in linear nets. (a), (d) Typical norm through {DEEP:,} layers of "
+    f"width {WIDTH}, by the factor nγ on the variance, a layer. (b), (e) Mean square through widths from {max(FUNNEL)} "
+    f"down to {min(FUNNEL)} and up again: weights scaled by fan in, by fan out, or by both, as Xavier's. (c) Mean "
+    "square where activations are α s + β. (f) Nets of one unit a layer, all weights w: a power of w. "
+    f"{figures.THEORY} {figures.BANDS}"
+)
+
+
 def draw(collected: Collected) -> Iterator[Drawing]:
     """Draw norms to depth 1000, mean squares through a funnel of widths, alpha and beta, and single weights."""
     import pandas
@@ -95,7 +105,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     for panel, rows, (_, _, scale, name) in zip(axes.flat, parts, PANELS, strict=True):
         figures.against_depth(panel, rows, by="setting", scale=scale, ylabel=name)
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat(parts))
+    drawn = pandas.concat(parts)
+    yield Drawing(figure, drawn, caption=f"{CAPTION} {figures.of_nets(drawn['nets'])}")
 
 
 def verdicts(collected: Collected) -> Iterator[Verdict]:

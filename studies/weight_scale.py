@@ -137,6 +137,16 @@ def _behind(accuracy: NDArray[np.float64]) -> Iterator[dict[str, Any]]:
         yield {"part": "end", "quantity": BEHIND, "diverged": 0, **mean_with_interval(values)}
 
 
+CAPTION = (
+    f"Training from weights of any scale: ReLU nets of widths {', '.join(map(str, WIDTHS))} on digits, {EPOCHS} epochs "
+    f"of mini-batches of {BATCH} at learning rate {RATE:g}, with batch normalization (BN) and without it, against the "
+    "standard deviation of a weight at the start. (a) Training accuracy and (b) training loss at the end. (c) "
+    "Variance of normalized values, by layer, before training. (d) Norm of the first step of the second layer's "
+    "weights over that of the weights (geometric mean). Gray: where the epsilon of BN takes over; diamonds: BN with a "
+    f"tiny epsilon. {figures.LIMIT} {figures.BANDS}"
+)
+
+
 def draw(collected: Collected) -> Iterator[Drawing]:
     """Draw accuracy and loss against the scale, what epsilon leaves of the variance, and the size of the first step."""
     import pandas
@@ -172,7 +182,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         TAKES_OVER, -15.0, "  left of this, $\\epsilon$ takes over\n  in batch norm", va="center", fontsize=7
     )
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat([accuracy, lost, loss, start, steps]))
+    drawn = pandas.concat([accuracy, lost, loss, start, steps])
+    yield Drawing(figure, drawn, caption=f"{CAPTION} {figures.of_nets(drawn['nets'])}")
 
 
 def _against_scale(axes: Axes, rows: DataFrame, *, ylabel: str, scale: str = "linear") -> None:

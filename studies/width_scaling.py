@@ -95,6 +95,16 @@ def exponent(rows: DataFrame) -> float:
     return float(np.polyfit(np.log(rows["value"]), np.log(rows["seconds"]), 1)[0])
 
 
+CAPTION = (
+    "What width costs and what it does. Time and memory of one ReLU net, forward and backward: upper row against "
+    f"width at depth {COST_DEPTH}, lower row against depth at width {COST_WIDTH:,}, (a), (d) time and (b), (e) memory, "
+    "with this package's samplers, NumPy and PyTorch on the machine of the run; slopes are of the logarithms. Open: "
+    "weights are drawn again on the way back. (c), (f) Variance over nets of the logarithm of the squared norm of "
+    "signals and gradients, times width over depth, of ReLU nets with He's and linear nets with LeCun's weights: "
+    f"gray, the limit of Hanin and Nica. {figures.THEORY} {figures.BARS}"
+)
+
+
 def draw(collected: Collected) -> Iterator[Drawing]:
     """Draw time and memory against width and depth, and what width does to the norms of signals and gradients."""
     import pandas
@@ -113,7 +123,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         _spreads(panel, table[table["quantity"] == quantity])
         panel.set(xlabel=f"width (depth {DEPTH})", ylabel=rf"$n$ Var $\ln({norm})$ / $L$")
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat([costs, table]))
+    yield Drawing(figure, pandas.concat([costs, table]), caption=CAPTION)
 
 
 def _costs(panel: Axes, rows: DataFrame, column: str) -> None:

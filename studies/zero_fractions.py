@@ -54,6 +54,17 @@ def _tags(part: str, setting: str, gain: float) -> dict[str, str | float]:
     return {"part": part, "setting": setting, "gain": gain}
 
 
+CAPTION = (
+    "Zeros against depth. (a) Share of activations that are 0 in ReLU nets with He's weights, by width. (b) Share of "
+    "units whose derivative is below 0.01, (c) norm of the activations and (d) norm of the gradient (geometric means) "
+    f"in tanh nets of width {WIDTH}, by the gain of the weights. {figures.THEORY} {figures.LIMIT} {figures.BANDS}"
+)
+CAPTION_OF_MAP = (
+    f"Zeros in layer {DEPTH} of nets of width {WIDTH}, by activation (rows) and gain of the weights (columns): share "
+    "of units whose (a) activation is 0, (b) derivative is 0, (c) derivative is below 0.01 in size."
+)
+
+
 def draw(collected: Collected) -> Iterator[Drawing]:
     """Draw zeros of narrow ReLU nets, tanh against gain, and maps of every activation against gain."""
     import pandas
@@ -72,7 +83,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         figures.against_depth(panel, rows, by="gain", label="gain {:g}".format, scale=scale, ylabel=label)
         parts.append(rows)
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat(parts))
+    drawn = pandas.concat(parts)
+    yield Drawing(figure, drawn, caption=f"{CAPTION} {figures.of_nets(drawn['nets'])}")
 
     figure, axes = figures.panels(rows=1, columns=3, width=figures.PAGE, height=3.4, sharey=True)
     parts = []
@@ -86,7 +98,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         panel.set_ylabel("")
         parts.append(rows)
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat(parts), "map")
+    drawn = pandas.concat(parts)
+    yield Drawing(figure, drawn, "map", f"{CAPTION_OF_MAP} {figures.of_nets(drawn['nets'])}")
 
 
 def verdicts(collected: Collected) -> Iterator[Verdict]:

@@ -73,6 +73,15 @@ def zero(table: DataFrame) -> DataFrame:
     return rows.assign(theory=[law if samples == 1 else math.nan for samples in rows["samples"]])
 
 
+CAPTION = (
+    "Gradients that are small by chance: share of nets in which as many components of the gradient as the axis says "
+    f"are small at once, each being small in a share of {SMALL:g} of nets; tanh nets, the same with components "
+    f"shuffled among nets, and saturated sigmoid nets of widths {', '.join(map(str, WIDTHS))}. Single points: narrow "
+    "ReLU nets whose gradient is 0 in all components. "
+    f"Dashed: as of independent components. {figures.BANDS}"
+)
+
+
 def draw(collected: Collected) -> Iterator[Drawing]:
     """Draw how often k components are small at once, and how often all are 0."""
     import pandas
@@ -92,7 +101,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     )  # fmt: skip
     axes[0, 0].set_ylim(-6.3, 0.3)
     axes[0, 0].get_legend().set_loc("upper center")
-    yield Drawing(figure, rows)
+    yield Drawing(figure, rows, caption=CAPTION)
 
 
 def verdicts(collected: Collected) -> Iterator[Verdict]:

@@ -227,6 +227,23 @@ def _picture() -> DataFrame:
     return pandas.concat(parts)
 
 
+CAPTION_OF_SIGNS = (
+    f"Share of the columns of a weight gradient whose elements all have one sign, against the batch: nets of {DEPTH} "
+    f"layers of {WIDTH} units. (a) Layer 2, by activation. (b) Layer 1, by the mean of the inputs. {figures.THEORY} "
+    f"{figures.BANDS}"
+)
+CAPTION = (
+    "Whether one-signed columns make paths of gradient descent zigzag; straightness is the distance gone over the "
+    f"length of the path. (a) Straightness of the weights and biases of layer {HIDDEN} after {STEPS} steps, for "
+    "activations that are not negative and for the same moved to have both signs, by batch. (b) Straightness in "
+    f"linear regression and (c) share of one-signed columns, against the mean of the inputs. {figures.BANDS_AND_BARS}"
+)
+CAPTION_OF_PATHS = (
+    f"Paths of {PICTURE_STEPS} steps of gradient descent in two weights on lines of equal loss. (a) Inputs above 0. "
+    "(b) The same inputs turned by 45°. (c) The same inputs with their mean taken off. Star: the least loss."
+)
+
+
 def draw(collected: Collected) -> Iterator[Drawing]:
     """Draw shares against the batch, straightness of nets and of regressions, and paths of two weights."""
     import pandas
@@ -242,7 +259,8 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     )
     _against_batch(axes[0, 1], inputs, by="line", ylabel=label.format(1))
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat([upper, inputs]), "signs")
+    drawn = pandas.concat([upper, inputs])
+    yield Drawing(figure, drawn, "signs", f"{CAPTION_OF_SIGNS} {figures.of_nets(drawn['nets'])}")
 
     figure, axes = figures.panels(rows=1, columns=3, width=figures.PAGE, height=2.6)
     nets = _named(select(measured, part="nets", quantity=STRAIGHT))
@@ -266,7 +284,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
         figures.against_depth(panel, rows, by="line", order=order, xlabel=xlabel, ylabel=ylabel)
         panel.set_ylim(-0.03, 1.05)
     figures.panel_labels(axes.flat)
-    yield Drawing(figure, pandas.concat([nets, moved]))
+    yield Drawing(figure, pandas.concat([nets, moved]), caption=CAPTION)
 
     figure, axes = figures.panels(rows=1, columns=3, width=figures.PAGE, height=2.55)
     for panel, (name, (inputs_of, best, _)) in zip(axes.flat, picture().items(), strict=True):
@@ -275,7 +293,7 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     contour = axes[0, 0].plot([], [], color=CONTOUR, linewidth=0.8, label="equal loss")
     figure.legend(handles=[path, best, *contour], loc="outside lower center", ncols=3)
     figures.panel_labels(axes.flat, ["inputs above 0", "the same, turned by 45°", "the same, centered"])
-    yield Drawing(figure, select(measured, part="picture"), "paths")
+    yield Drawing(figure, select(measured, part="picture"), "paths", CAPTION_OF_PATHS)
 
 
 def _against_batch(axes: Axes, rows: DataFrame, *, by: str, ylabel: str) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import matplotlib
 import numpy as np
@@ -21,6 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.path import Path as Outline
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
+from PIL import Image
 
 from stabsim import figures
 from stabsim.figures.labels import spread
@@ -320,6 +323,32 @@ def test_files_are_byte_stable_between_runs_and_processes(tmp_path: Path) -> Non
     assert b"CreationDate" not in pdf and b"/Type3" not in pdf and b"/FontFile2" in pdf
     assert b"<text" not in (tmp_path / "figures1" / "example.svg").read_bytes()
     assert not list((tmp_path / "figures1").glob(".*"))
+
+
+def captions(name: Path) -> list[str]:
+    """Return what PNG, PDF and SVG say that they show."""
+    svg = ElementTree.parse(name.with_suffix(".svg")).find(".//{http://purl.org/dc/elements/1.1/}description")
+    assert svg is not None and svg.text is not None
+    subject = re.search(rb"/Subject \(((?:\\.|[^\\)])*)\)", name.with_suffix(".pdf").read_bytes(), re.DOTALL)
+    assert subject is not None
+    text = re.sub(
+        rb"\\(.)", lambda found: {b"n": b"\n", b"r": b"\r"}.get(found[1], found[1]), subject[1], flags=re.DOTALL
+    )
+    with Image.open(name.with_suffix(".png")) as image:
+        png = image.text["Description"]  # type: ignore[attr-defined]
+    return [png, text.decode("utf-16"), svg.text]
+
+
+@pytest.mark.parametrize("caption", ["(a) nγ ≥ 1, σ²; (b) a < b & \\c", "Čapek (ȊĊਊ) – ∞"])
+def test_captions_are_in_files_whole_and_leave_their_bytes_stable(caption: str, tmp_path: Path) -> None:
+    saved = []
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        with figures.style():
+            figure, _ = figures.panels()
+            paths = figures.save(figure, "captioned", folder, depth_table(), caption)
+        assert captions(folder / "captioned") == [caption] * 3
+        saved.append([path.read_bytes() for path in paths])
+    assert saved[0] == saved[1]
 
 
 def test_csv_reads_back_exactly(tmp_path: Path) -> None:

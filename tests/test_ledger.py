@@ -25,7 +25,7 @@ from stabsim.cli import main
 from stabsim.cli.warmup import STUDIED
 from stabsim.collect import collect
 from stabsim.discovery import files, load
-from stabsim.figures import style
+from stabsim.figures import panel_labels, panels, style
 from stabsim.ledger import (
     COLUMNS,
     NOT_TESTED,
@@ -45,7 +45,7 @@ from stabsim.measuring import Cost
 from stabsim.outputs import save_verdicts
 from stabsim.samplers import sampler_of
 from stabsim.store import Store
-from stabsim.study import Collected, Study, Verdict
+from stabsim.study import Collected, Drawing, Study, Verdict
 from tests.test_cli import start
 
 ROOT = Path(__file__).parent.parent
@@ -511,6 +511,41 @@ def _less(effort: Any, less: Any) -> Any:
     return effort | less if isinstance(effort, dict) else effort._replace(**less)
 
 
+def faults_of_caption(drawing: Drawing) -> list[str]:
+    """Return what the caption of a figure lacks or has too much of: words, an end, plain text, panels."""
+    caption = drawing.caption
+    axes = [panel for panel in drawing.figure.axes if panel.get_title(loc="left").startswith(r"$\bf{(")]
+    labels = [panel.get_title(loc="left").removeprefix(r"$\bf{(")[0] for panel in axes]
+    named = set(re.findall(r"\(([a-i])\)", caption))
+    for first, last in re.findall(r"\(([a-i])\)–\(([a-i])\)", caption):
+        named |= {chr(code) for code in range(ord(first), ord(last) + 1)}
+    found = {
+        "length": 20 <= len(caption.split()) <= 160,
+        "end": caption.endswith("."),
+        "plain text": not re.search(r"[$<>{}\\\n]|  |\bnan\b", caption),
+        "panels": named == set(labels),
+    }
+    return [fault for fault, well in found.items() if not well]
+
+
+def test_faults_of_captions_are_found() -> None:
+    with style():
+        figure, axes = panels(columns=3)
+        panel_labels(axes.flat, ["x", "y", "z"])
+    words = "Norms of signals, and of gradients, against depth, by activation, of nets as wide as they are deep: "
+    faults = {
+        words + "(a) x, (b) y, (c) z.": [],
+        words + "(a)–(c) x, y, z.": [],
+        words + "(a) x, (c) z.": ["panels"],
+        words + "(a)–(c) x, y, z, (d) none.": ["panels"],
+        words + "(a) $x$, (b) y, (c) z": ["end", "plain text"],
+        "(a) x, (b) y, (c) z.": ["length"],
+        "": ["length", "end", "panels"],
+    }
+    for caption, expected in faults.items():
+        assert faults_of_caption(Drawing(figure, pandas.DataFrame(), caption=caption)) == expected
+
+
 def assert_draws(study: Study, collected: Collected) -> None:
     """Fail unless the study has figures, each with rows and a layout, under names of their own."""
     with style():
@@ -518,6 +553,7 @@ def assert_draws(study: Study, collected: Collected) -> None:
         for drawing in drawings:
             drawing.figure.draw_without_rendering()  # a third of the time that its files take
             assert len(drawing.table) > 0
+            assert faults_of_caption(drawing) == []
     assert len({drawing.part for drawing in drawings}) == len(drawings) > 0
 
 

@@ -26,7 +26,10 @@ from stabsim.versions import VERSIONS
 if TYPE_CHECKING:
     from stabsim.study import Study
 
-VERBS = ("simulate", "run", "plot", "claims", "status", "merge", "verify", "list", "warmup", "completion")
+VERBS = (
+    "simulate", "diagnose", "explore", "run", "plot", "claims", "report", "status", "merge", "verify", "list", "warmup",
+    "completion",
+)  # fmt: skip
 LONGEST_MESSAGE = 900  # characters
 INTERRUPTED = 130  # as shells report the end by Ctrl-C
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

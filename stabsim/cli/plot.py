@@ -12,7 +12,6 @@ import click
 from stabsim.cli.run import print_figures
 from stabsim.cli.selection import Chosen, for_each, naming, study_options
 from stabsim.cli.text import examples
-from stabsim.devices import CPU
 
 if TYPE_CHECKING:
     from stabsim.study import Study
@@ -47,16 +46,15 @@ def plot(chosen: Chosen, out: Path) -> list[Path]:
     from stabsim.collect import Gathering
     from stabsim.discovery import StudyError, calling
     from stabsim.outputs import measurements_file, read_measurements, save_figures
+    from stabsim.provenance import command as command_of
     from stabsim.store import Store
     from stabsim.work import Work, chunks_directory
 
     name = chosen.study.name
     gathering = Gathering(map(Work, chosen.cases), Store(chunks_directory(out, name)))
     found = gathering.progress
-    seed = f" --seed {chosen.seed}" if chosen.seed else ""
-    device = f" --device {chosen.device}" if chosen.device != CPU else ""
-    folder = f" --out {shlex.quote(str(out))}" if out != Path() else ""
-    again = f"stabsim run {name} --scale {chosen.scale}{seed}{device}{folder}"
+    run = command_of(name, chosen.scale, chosen.seed, chosen.device)
+    again = f"{run} --out {shlex.quote(str(out))}" if out != Path() else run
     if found.missing:
         raise StudyError(f"{found.missing} of {found.chunks} chunks are missing or damaged: {again}")
     collected = gathering.collected()
@@ -66,4 +64,4 @@ def plot(chosen: Chosen, out: Path) -> list[Path]:
             raise StudyError(f"{path} is missing: {again} measures it")
         collected = replace(collected, measurements=read_measurements(path))
     with calling("draw", chosen.path):
-        return save_figures(chosen.study, collected, out / "figures")
+        return save_figures(chosen.study, collected, out / "figures", run)

@@ -248,10 +248,9 @@ def draw(result: Result, path: Path) -> None:
     """Draw the ensemble."""
     from stabsim import figures
     from stabsim.chunk import StoreError
-    from stabsim.figures.captions import BANDS, LIMIT, THEORY
 
     ensemble = f"{counted(result.nets, 'net')} of {result.network!r}, batch {result.task.batch}."
-    caption = " ".join((ensemble, BANDS, THEORY, LIMIT))
+    caption = " ".join((ensemble, figures.BANDS, figures.THEORY, figures.LIMIT))
     try:
         with figures.style():
             figures.save_file(figures.overview(result.table), path, caption)

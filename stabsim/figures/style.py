@@ -89,7 +89,8 @@ _METADATA: dict[str, dict[str, None]] = {
     "svg": {"Date": None, "Creator": None},
 }
 KINDS = tuple(_METADATA)
-_CAPTION = {"png": "Description", "pdf": "Subject", "svg": "Description"}  # the keys that these formats have for it
+# The keys that these formats have for what is drawn, and for where it comes from.
+_KEYS = {"png": ("Description", "Source"), "pdf": ("Subject", "Keywords"), "svg": ("Description", "Source")}
 
 
 @contextlib.contextmanager
@@ -153,7 +154,9 @@ def panels(
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def save(figure: Figure, name: str, directory: str | Path, table: pandas.DataFrame, caption: str = "") -> list[Path]:
+def save(
+    figure: Figure, name: str, directory: str | Path, table: pandas.DataFrame, caption: str = "", source: str = ""
+) -> list[Path]:
     """Write NAME.png, NAME.pdf, NAME.svg and NAME.csv, each whole or not at all; the same figure gives the same bytes.
 
     Parameters
@@ -168,12 +171,14 @@ def save(figure: Figure, name: str, directory: str | Path, table: pandas.DataFra
         What the figure was drawn from; floats are written so that they read back exactly.
     caption : str
         What is drawn; it goes into the metadata of the PNG, PDF and SVG.
+    source : str
+        The command that makes it, which goes there too.
     """
     if not name or Path(name).name != name:
         raise ValueError(f"name={name!r} is not a file name: no folders, and at least one character")
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    files = {f"{name}.{kind}": data for kind, data in _rendered(figure, KINDS, caption).items()}
+    files = {f"{name}.{kind}": data for kind, data in _rendered(figure, KINDS, caption, source).items()}
     files[f"{name}.csv"] = table.to_csv(index=False, lineterminator="\n").encode()
     for file, data in files.items():
         write_atomically(directory / file, data)
@@ -204,7 +209,7 @@ def save_file(figure: Figure, path: str | Path, caption: str = "") -> None:
     write_atomically(path, _rendered(figure, [kind], caption)[kind])
 
 
-def _rendered(figure: Figure, kinds: Iterable[str], caption: str) -> dict[str, bytes]:
+def _rendered(figure: Figure, kinds: Iterable[str], caption: str, source: str = "") -> dict[str, bytes]:
     # fontTools remarks that the dates of matplotlib's own fonts are old.
     logging.getLogger("fontTools").setLevel(logging.ERROR)
     found = {}
@@ -214,7 +219,7 @@ def _rendered(figure: Figure, kinds: Iterable[str], caption: str) -> dict[str, b
         figure.set_layout_engine("none")
         for kind in kinds:
             buffer = io.BytesIO()
-            captioned = {_CAPTION[kind]: caption} if caption else {}
-            figure.savefig(buffer, format=kind, metadata=_METADATA[kind] | captioned)
+            told = {key: text for key, text in zip(_KEYS[kind], (caption, source), strict=True) if text}
+            figure.savefig(buffer, format=kind, metadata=_METADATA[kind] | told)
             found[kind] = buffer.getvalue()
     return found

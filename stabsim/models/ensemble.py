@@ -1,0 +1,309 @@
+"""The ensemble of which a model is a member, as far as a `Network` expresses it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import gammaincc
+
+from stabsim import checks
+from stabsim.initializers import INITIALIZERS, Initializer, initializer
+from stabsim.models.fits import LEVEL, NONE, UNCLEAR, Fit, of_layer
+from stabsim.models.layers import Dense, Recurrent, Stage
+from stabsim.network import Network
+from stabsim.structures import Cell, Gate, Normalization
+
+if TYPE_CHECKING:
+    from stabsim.models.model import Model
+
+FANS = ("in", "none", "average", "largest", "out")  # in the order in which they are taken, where several fit
+TORCH = 1 / math.sqrt(3)  # gain of PyTorch's uniform weights and biases
+GAINS = (1.0, math.sqrt(2), 5 / 3, 3 / 4)  # of torch.nn.init.calculate_gain, without parameters
+FAR = 5.0  # standard errors, from which on the mean of a gate's biases is not 0
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A model as an ensemble: the network, how many of the model's layers it has, and what it has otherwise."""
+
+    network: Network
+    depth: int
+    notes: tuple[str, ...]
+
+
+def read(
+    model: Model,
+    weights: str | Initializer | None = None,
+    bias_std: float | None = None,
+    steps: int | None = None,
+) -> Reading:
+    """Return the ensemble of a model; see `stabsim.Model.ensemble`."""
+    if weights is not None:
+        weights = initializer(weights)
+    if model.recurrent:
+        return _recurrent(model, weights, bias_std, steps)
+    if steps is not None:
+        raise ValueError(f"steps={checks.brief(steps)}: a model without recurrent layers has no time steps")
+    return _feedforward(model, weights, bias_std)
+
+
+def _feedforward(model: Model, weights: Initializer | None, bias_std: float | None) -> Reading:
+    notes: list[str] = []
+    if model.stages[0].then:
+        notes.append(f"{model.stages[0].then[0].place} is left out: inputs are those of {_place(model.stages[1])}")
+    given = model.stages[1:]
+    depth = next((number for number, stage in enumerate(given) if _kind(stage) != _kind(given[0])), len(given))
+    if depth < len(given) - 1:
+        raise ValueError(
+            f"a Network has one activation and normalization in all layers but the last: {_place(given[depth])} has "
+            f"{_in_words(given[depth])}, {_place(given[0])} {_in_words(given[0])}"
+        )
+    if depth < len(given):
+        notes.append(f"{_place(given[-1])} is left out, the last layer: {_in_words(given[-1])} follows it")
+    kept = given[:depth]
+    activation = kept[0].activations[0] if kept[0].activations else "linear"
+    normalization = _normalization(kept, notes)
+    if weights is None:
+        weights, found = _laws([stage.dense for stage in kept if stage.dense is not None], bias_std is None)
+        bias_std = found if bias_std is None else bias_std
+    widths = model.widths[: depth + 1]
+    return Reading(Network(widths, activation, weights, bias_std or 0.0, normalization), depth, tuple(notes))
+
+
+def _place(stage: Stage) -> str:
+    return stage.dense.place if stage.dense is not None else "the input"
+
+
+def _kind(stage: Stage) -> tuple[object, ...]:
+    """Return what must be the same in all layers."""
+    return tuple(
+        (layer.kind, layer.epsilon) if layer in stage.normalizers else layer.activation  # type: ignore[union-attr]
+        for layer in stage.then
+    )
+
+
+def _in_words(stage: Stage) -> str:
+    kinds = [each.activation if hasattr(each, "activation") else f"{each.kind} normalization" for each in stage.then]
+    return " and then ".join(kinds) or "no activation"
+
+
+def _normalization(kept: Sequence[Stage], notes: list[str]) -> Normalization | None:
+    """Return the normalization in front of f, or refuse what stands elsewhere or has learned."""
+    for stage in kept:
+        if len(stage.activations) > 1:
+            raise ValueError(f"a Network has one activation a layer: {_place(stage)} has {_in_words(stage)}")
+        for layer in stage.normalizers:
+            if len(stage.normalizers) > 1 or (stage.activations and stage.then[0] is not layer):
+                raise ValueError(f"a Network normalizes once, in front of the activation, unlike {layer.place}")
+            if layer.mean is not None:
+                raise ValueError(
+                    f"a Network normalizes by the moments of the batch, {layer.place} by running ones: read the module "
+                    f"after module.train()"
+                )
+            if layer.changed:
+                raise ValueError(f"a Network has no learned scale and shift of a normalization, {layer.place} has")
+    if not kept[0].normalizers:
+        return None
+    first = kept[0].normalizers[0]
+    return Normalization(first.kind, first.epsilon)
+
+
+def _laws(layers: Sequence[Dense], with_biases: bool) -> tuple[Initializer, float]:
+    """Return the one law of the weights of all layers, and the standard deviation of biases that it does not set."""
+    told = [layer.weight_law for layer in layers if layer.weight_law is not None]
+    if told:
+        return _told(layers)
+    fits = [fit for layer in layers for fit in of_layer(layer)]
+    weights = one_law([fit for fit in fits if fit.tensor == "weight"])
+    biases = [fit for fit in fits if fit.tensor == "bias"]
+    if not with_biases or all(fit.std == 0 for fit in biases):
+        return weights, 0.0
+    return _with_biases(weights, biases)
+
+
+def _told(layers: Sequence[Dense]) -> tuple[Initializer, float]:
+    """Return the law that a description told of all layers."""
+    first = layers[0]
+    for layer in layers:
+        for tensor in ("weight", "bias"):
+            one, other = getattr(layer, f"{tensor}_law"), getattr(first, f"{tensor}_law")
+            if one != other:
+                raise ValueError(
+                    f"a Network has one law of each in all layers but the last: {tensor} of {layer.place} has "
+                    f"{one or 'zeros'}, of {first.place} {other or 'zeros'}"
+                )
+    assert first.weight_law is not None
+    bias = first.bias_law
+    if bias is None:
+        return first.weight_law, 0.0
+    if bias.law == "normal" and bias.fan == "none":
+        return first.weight_law, bias.gain
+    if bias.law in ("normal", "uniform") and bias.fan == "in":
+        return replace(first.weight_law, bias_law=bias.law, bias_gain=bias.gain), 0.0
+    raise ValueError(f"a Network has normal biases, or such with a gain by fan_in: {first.place} has {bias}")
+
+
+def one_law(fits: Sequence[Fit], more: Iterable[Initializer] = ()) -> Initializer:
+    """Return the initializer that all matrices fit: a named one if any does, else one with the gain that they have.
+
+    Raises
+    ------
+    ValueError
+        If they fit no law, or no single gain by any fan.
+    """
+    law = _pooled([fit for fit in fits if fit.law != UNCLEAR] or fits)
+    named = [entry.make() for entry in INITIALIZERS.values()]
+    for candidate in (*named, *more):
+        # Errors of the laws that do not set biases come first: these are looked at on their own.
+        if candidate.law == law and _agree(
+            [_deviation(fit, abs(candidate.weight_std(*fit.fans))) for fit in fits], fits
+        ):
+            return replace(candidate, bias_law="normal", bias_gain=None)
+    if law == "constant":
+        values = {float(fit.values.flat[0]) for fit in fits}
+        if len(values) > 1:
+            raise ValueError(f"constant weights differ between layers, where a Network has one value: {sorted(values)}")
+        return Initializer(law, values.pop(), "none")
+    for fan in sorted(FANS, key=("largest" if law == "orthogonal" else "in").__ne__):
+        unit = Initializer(law, 1.0, fan)
+        estimate = _mean_gain([fit.scale / unit.weight_std(*fit.fans) for fit in fits], fits)
+        for gain in (*GAINS, estimate):
+            wrong = [_deviation(fit, gain * unit.weight_std(*fit.fans)) for fit in fits]
+            if _agree(wrong, fits, lost=int(gain == estimate)):
+                return Initializer(law, gain, fan)
+    gains = ", ".join(f"{fit.gain:.3g} of {fit.place}" for fit in fits[:6])
+    raise ValueError(f"a Network has one gain in all layers but the last, weights have std * sqrt(fan_in) = {gains}")
+
+
+def _pooled(fits: Sequence[Fit]) -> str:
+    """Return the most likely law that all matrices fit."""
+    laws = {fit.law for fit in fits}
+    exact = laws & {"constant", "identity", "orthogonal"}
+    if exact and len(laws) > 1:
+        listed = ", ".join(f"{fit.law} of {fit.place}" for fit in fits[:6])
+        raise ValueError(f"a Network has one law of weights in all layers but the last, these fit {listed}")
+    if exact:
+        return exact.pop()
+    bad = next((fit for fit in fits if fit.law == NONE), None)
+    if bad is not None:
+        largest = max(bad.p_values.values())
+        why = f"p = {largest:.2g}" if largest < LEVEL else "their values depend on each other"
+        raise ValueError(
+            f"weights of {bad.place} fit no law of the registry ({why}), as where a net is trained: name the law of "
+            f"the ensemble, model.ensemble(weights='he_normal'), say"
+        )
+    level = LEVEL / len(fits)
+    kept = [law for law in fits[0].likelihoods if all(not fit.p_values[law] < level for fit in fits)]
+    if not kept:
+        raise ValueError("weights of different layers fit different laws, where a Network has one in all but the last")
+    return max(kept, key=lambda law: sum(fit.likelihoods[law] for fit in fits))
+
+
+def _deviation(fit: Fit, std: float) -> float:
+    """Return by how many standard errors a scale is off, in its logarithm."""
+    if fit.scale == 0 or std == 0:
+        return 0.0 if fit.scale == std else math.inf
+    return math.log(fit.scale / std) / fit.relative_error
+
+
+def _agree(deviations: Sequence[float], fits: Sequence[Fit], lost: int = 0) -> bool:
+    """Return whether deviations are those of standard normals, by the sum of their squares."""
+    freedom = len(fits) - lost
+    square = sum(each * each for each in deviations)
+    return freedom < 1 or bool(gammaincc(freedom / 2, square / 2) >= LEVEL)
+
+
+def _mean_gain(gains: Sequence[float], fits: Sequence[Fit]) -> float:
+    """Return the mean of gains in their logarithms, weighted by what is known of each."""
+    precisions = [fit.relative_error**-2 for fit in fits]
+    return math.exp(float(np.average(np.log(gains), weights=precisions)))
+
+
+def _with_biases(weights: Initializer, fits: Sequence[Fit]) -> tuple[Initializer, float]:
+    """Return the law with that of the biases: PyTorch's, normal ones of one size, or such with a gain by fan_in."""
+    if any(fit.std == 0 or fit.law == "constant" for fit in fits if len(fit.values) > 1):
+        raise ValueError("a Network has random biases or none, in all layers but the last: give bias_std to ensemble")
+    fans = [math.sqrt(fit.fans[0]) for fit in fits]
+
+    def allowed(law: str) -> bool:
+        return all(not fit.p_values[law] < LEVEL / len(fits) for fit in fits)
+
+    def agrees(std: Callable[[float], float], lost: int = 0) -> bool:
+        return _agree([_deviation(fit, std(fan)) for fit, fan in zip(fits, fans, strict=True)], fits, lost)
+
+    if allowed("uniform") and agrees(lambda fan: TORCH / fan):
+        return replace(weights, bias_law="uniform", bias_gain=TORCH), 0.0
+    common = _mean_gain([fit.scale for fit in fits], fits)
+    if allowed("normal") and agrees(lambda fan: common, lost=1):
+        return weights, common
+    gain = _mean_gain([fit.scale * fan for fit, fan in zip(fits, fans, strict=True)], fits)
+    for law in ("uniform", "normal"):
+        if allowed(law) and agrees(lambda fan: gain / fan, lost=1):
+            return replace(weights, bias_law=law, bias_gain=gain), 0.0
+    raise ValueError("biases fit no law that a Network has in all layers: give bias_std to ensemble")
+
+
+def _recurrent(model: Model, weights: Initializer | None, bias_std: float | None, steps: int | None) -> Reading:
+    layer = model.layers[0]
+    assert isinstance(layer, Recurrent)
+    notes = []
+    if any(isinstance(other, Recurrent) for other in model.layers[1:]):
+        raise ValueError(f"a Network has one recurrent layer: {model.layers[1].place} is another one")
+    if len(model.layers) > 1:
+        notes.append(f"{model.layers[1].place} is left out: the ensemble ends with the last state")
+    if steps is None and layer.steps is None:
+        raise ValueError(f"how many time steps {layer.place} has is not told: say it, model.ensemble(steps=100)")
+    steps = checks.whole_number("steps", layer.steps if steps is None else steps)
+    cell, law, found = Cell(layer.kind), weights, 0.0
+    if weights is None:
+        law, cell, found = _cell(layer, notes)
+    assert law is not None
+    widths = (layer.fans[0], *(layer.fans[1],) * steps)
+    given = found if bias_std is None else bias_std
+    return Reading(Network(widths, layer.activation, law, given, cell=cell), steps, tuple(notes))
+
+
+def _cell(layer: Recurrent, notes: list[str]) -> tuple[Initializer, Cell, float]:
+    """Return the law of the weights on the input, the cell with that on the state, and the size of biases."""
+    if layer.weight_law is not None:
+        gates = {"forget": Gate(bias=layer.forget_bias)} if layer.forget_bias else {}
+        return layer.weight_law, Cell(layer.kind, layer.recurrent_law, gates), 0.0
+    fits = of_layer(layer)
+    state = math.sqrt(layer.fans[1])
+    laws = [
+        one_law([fit for fit in fits if fit.tensor == tensor], [Initializer("uniform", TORCH, fan)])
+        for tensor, fan in (("weight", "out"), ("recurrent_weight", "in"))
+    ]
+    gates, std = _biases(layer, state, notes)
+    return laws[0], Cell(layer.kind, laws[1], gates), std
+
+
+def _biases(layer: Recurrent, state: float, notes: list[str]) -> tuple[dict[str, Gate], float]:
+    """Return gates with biases around another mean than 0, and the standard deviation around it.
+
+    A Network has one bias a gate, a normal one, in place of PyTorch's sum of two uniform ones.
+    """
+    if not layer.bias:
+        return {}, 0.0
+    sums = [a + b for a, b in zip(layer.bias, layer.recurrent_bias or layer.bias, strict=True)]
+    if not layer.recurrent_bias:
+        sums = list(layer.bias)
+    elif layer.kind == "gru":
+        sums[2] = layer.bias[2]
+        if np.any(layer.recurrent_bias[2]):
+            notes.append(f"{layer.place}: the bias of the candidate inside the reset gate is left out")
+    gates, centered = {}, []
+    for name, values in zip(layer.gates, sums, strict=True):
+        mean, spread = float(np.mean(values)), float(np.std(values)) / math.sqrt(len(values))
+        shifted = bool(name) and abs(mean) > FAR * spread
+        if shifted and mean:
+            gates[name] = Gate(bias=mean)
+        centered.append(values - (mean if shifted else 0.0))
+    std = math.sqrt(float(np.mean(np.square(centered))))
+    if std:
+        notes.append(f"{layer.place}: biases of the ensemble are normal, one for each gate, with std {std:.3g}")
+    return gates, std
