@@ -112,6 +112,7 @@ def commands() -> Iterator[str]:
 def gallery() -> Iterator[str]:
     """Yield every study: its title, what it says of itself, its figures if they are there, and the shipped verdicts."""
     from stabsim.discovery import directories, load
+    from stabsim.report.pictures import picture
 
     with (ROOT / "data" / "claims.csv").open(newline="") as file:
         ledger = list(csv.DictReader(file))
@@ -120,7 +121,8 @@ def gallery() -> Iterator[str]:
         about = (sys.modules[f"stabsim_study_{study.name}"].__doc__ or "").strip()
         yield from (f"## {prose(study.name)}", "", f"*{prose(study.title)}*", "", prose(about), "")
         for figure in figures(study.name):
-            yield from (f"![{prose(study.title)}](../figures/{figure.name})", "")
+            caption = picture(figure.parent, figure.stem).caption or study.title
+            yield from (f"![{prose(study.title)}](../figures/{figure.name})", "", f"*{prose(caption)}*", "")
         for row in (row for row in ledger if row["study"] == study.name):
             yield f"- **{row['claim']} {prose(row['verdict'])}**: {prose(row['statement'])}"
         yield ""
