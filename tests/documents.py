@@ -55,6 +55,7 @@ CARDS = "CUDA_VISIBLE_DEVICES"  # a block with it wants several: tests/test_clus
 LOOSELY = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 MARK = "tests.documents: status"
 PATIENCE = 60.0  # seconds for a page of `stabsim explore` to be there
+PLACE = r"http://(127\.0\.0\.1|localhost):\d+"
 
 
 class BlockError(Exception):
@@ -274,19 +275,17 @@ def serve(command: str, variables: Mapping[str, str]) -> None:
     )  # fmt: skip
     signal.signal(signal.SIGALRM, lambda *_: os.killpg(process.pid, signal.SIGKILL))
     signal.setitimer(signal.ITIMER_REAL, PATIENCE)
-    try:
+    told = ""
+    with process:
         assert process.stdout is not None
-        told = ""
         for line in process.stdout:
             told += line
-            if re.search(r"http://(127\.0\.0\.1|localhost):\d+", line):
-                return
-        raise BlockError(f"{command}\nnames no page:\n{told}")
-    finally:
+            if re.search(PLACE, line):
+                os.killpg(process.pid, signal.SIGKILL)
+                break
         signal.setitimer(signal.ITIMER_REAL, 0)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    if not re.search(PLACE, told):
+        raise BlockError(f"{command}\nnames no page:\n{told}")
 
 
 if __name__ == "__main__":

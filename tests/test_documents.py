@@ -54,6 +54,7 @@ MUTANTS = {
     "an extra that does not exist": "```sh\npip install 'stabsim[colours]'\n```",
     "a target that does not exist": "```sh\nmake colours\n```",
     "an unknown language": "```perl\ndie\n```",
+    "an explorer that is none": "```sh\nstabsim explore --colours\n```",
     "no language": "```\nnothing\n```",
     "a block without an end": "```python\n1",
 }
