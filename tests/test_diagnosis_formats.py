@@ -108,8 +108,14 @@ def test_a_verdict_in_a_format_is_that_of_nets_in_it() -> None:
     coarse = diagnose(network, seed=1, formats=False, tolerance=1e6, format="float8_e4m3", repair=False)
     assert fine.stable and coarse.verdict.kind == "vanishing" and "float8_e4m3" in coarse.verdict.sentence
     over = diagnose(Network((32,) * 21, "relu", "he_normal(gain=4)"), seed=1, format="float16")
-    assert over.verdict.kind == "exploding" and over.repair is not None
+    assert (over.verdict.kind, over.verdict.of) == ("exploding", "signal") and over.repair is not None
     assert over.repair.verdict.kind == "stable"
+
+
+def test_what_is_dead_in_every_format_is_dead_in_a_narrow_one() -> None:
+    """Zeros that come of units which are off, and not of rounding."""
+    found = diagnose(Network((4,) * 31, "relu", "he_normal"), seed=1, format="float16", formats=False, repair=False)
+    assert found.verdict.kind == "dead"
 
 
 def test_a_format_that_a_structure_refuses_is_bad_usage() -> None:

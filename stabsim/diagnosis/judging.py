@@ -137,17 +137,25 @@ def judge_each(result: Result, tolerance: float = TOLERANCE, *, looks: int = 1) 
 def worse(signal: Judgment, gradient: Judgment) -> Judgment:
     """Return the one of two that names what to mend first: a cause before its consequences, a signal before a gradient.
 
-    Where the signal is dead the gradient is too, saturated units shut gradients off or make them explode.
+    Where the signal is dead the gradient is too, saturated units shut gradients off or make them explode, and what has
+    left the range of the numbers has neither f' nor gradients.
     """
     order = (*KINDS, UNDECIDED, STABLE)
+    if _out_of_range(signal):
+        return signal
     if signal.kind == gradient.kind == STABLE:
         return max(signal, gradient, key=lambda each: abs(each.estimate))
     return min(signal, gradient, key=lambda each: order.index(each.kind))
 
 
+def _out_of_range(found: Criterion | Judgment) -> bool:
+    """Return whether it is that nets leave the range of the numbers."""
+    return not found.change and found.kind in ("exploding", "vanishing")
+
+
 def _decide(result: Result, found: Sequence[Criterion]) -> Judgment:
     """Return what the criteria of one direction say."""
-    by_kind = sorted(found, key=lambda each: KINDS.index(each.kind))
+    by_kind = sorted(found, key=lambda each: (not _out_of_range(each), KINDS.index(each.kind)))
     for each in by_kind:
         if each.broken:
             return _judgment(each.kind, each, _broken(result, each))
