@@ -84,9 +84,9 @@ def judge(result: Result, tolerance: float = TOLERANCE, *, looks: int = 1) -> Ju
     - "stable": none of these.
 
     1000 either way is what one learning rate for all layers can bear: beyond it some layers stand still while
-    others learn, and numbers come within a factor of ten of the ends of float16. Powers of the depth stay within it
-    (tanh at gain 1 loses sqrt(depth)), while what grows or decays exponentially does so only if it is slow on the
-    scale of the net: below 0.3 decades in fifty layers is nothing, above 3 is.
+    others learn, and numbers come within a factor of a hundred of the ends of float16 (6e-5 and 65504). Powers of the
+    depth stay within it (tanh at gain 1 loses its square root), while what grows or decays exponentially does only
+    if its depth scale is no shorter than a seventh of the depth: ln 1000 = 6.9.
 
     Parameters
     ----------
