@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch is not installed: PyTorch's hooks have nothing to hook")
+torch: Any = pytest.importorskip("torch", reason="torch is not installed: PyTorch's hooks have nothing to hook")
 
 import stabsim  # noqa: E402
 from stabsim.models.statistics import tensors_of  # noqa: E402
@@ -26,6 +26,10 @@ def assert_same_tensors(found: dict[str, list[Any]], expected: dict[str, list[An
         for mine, theirs in zip(found[name], tensors, strict=True):
             if theirs is not None:
                 assert np.max(np.abs(mine - theirs)) <= ROUNDINGS * unit * np.max(np.abs(theirs)), name
+
+
+def weight_of(model: Any) -> Any:
+    return model.layers[0].weight
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
@@ -66,7 +70,7 @@ def test_both_biases_of_a_cell_have_their_gradients() -> None:
 def test_small_formats_are_read_as_they_are(kind: str) -> None:
     model = nn.Sequential(nn.Linear(4, 5), nn.Tanh()).to(getattr(torch, kind))
     read = stabsim.from_torch(model)
-    assert np.array_equal(read.layers[0].weight, model[0].weight.detach().float().T)  # type: ignore[union-attr]
+    assert np.array_equal(weight_of(read), model[0].weight.detach().float().T)
     assert any(kind in note for note in read.notes)
 
 
@@ -114,7 +118,7 @@ def test_weights_that_hooks_make_are_refused() -> None:
     with pytest.raises(ValueError, match=r"module\[0\] \(Linear\) has weights that RandomUnstructured .* makes anew"):
         stabsim.from_torch(model)
     prune.remove(model[0], "weight")
-    assert np.mean(stabsim.from_torch(model).layers[0].weight == 0) == 0.5  # type: ignore[union-attr]
+    assert np.mean(weight_of(stabsim.from_torch(model)) == 0) == 0.5
 
 
 @pytest.mark.parametrize(

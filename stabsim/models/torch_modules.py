@@ -108,7 +108,7 @@ def _tensors(module: Any) -> list[Any]:
 
 def _check_forward(place: str, module: Any, name: str) -> None:
     """Refuse a class of the user's own that computes something else, and hooks that change weights."""
-    base = next(each for each in type(module).__mro__ if each.__name__ == name and _of_torch(each))
+    base: Any = next(each for each in type(module).__mro__ if each.__name__ == name and _of_torch(each))
     if type(module).forward is not base.forward or "forward" in vars(module):
         raise ValueError(f"{place} ({type(module).__name__}) has a forward of its own, not that of torch.nn.{name}")
     for hook in module._forward_pre_hooks.values():
