@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import numpy as np
@@ -111,7 +112,7 @@ def test_parametrized_weights_are_those_in_effect_and_left_as_they_are() -> None
 
 
 def test_weights_that_hooks_make_are_refused() -> None:
-    from torch.nn.utils import prune
+    prune: Any = importlib.import_module("torch.nn.utils.prune")
 
     model = nn.Sequential(nn.Linear(4, 5))
     prune.random_unstructured(model[0], "weight", 0.5)

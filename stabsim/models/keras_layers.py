@@ -11,7 +11,7 @@ from stabsim import checks
 from stabsim.models.keras_laws import law
 from stabsim.models.layers import Dense, Layer, Nonlinearity, Normalizer, Recurrent
 from stabsim.models.model import Model
-from stabsim.names import format_name, unknown
+from stabsim.names import check_known, format_name
 
 FUNCTIONS = {  # Keras' names of activations, and the registry's
     "linear": "linear",
@@ -102,7 +102,9 @@ def _document(description: Any) -> Mapping[str, Any]:
 def _check_chain(layers: list[Mapping[str, Any]]) -> None:
     """Refuse a functional model whose layers do not follow each other."""
     for number, each in enumerate(layers):
-        nodes = each.get("inbound_nodes", [])
+        nodes = each.get("inbound_nodes") or []
+        if not isinstance(nodes, list):
+            raise ValueError(f"inbound_nodes of {_place(number, each)} must be a list, not {checks.brief(nodes)}")
         before = sorted(set(_sources(nodes)))
         wanted = [layers[number - 1].get("name", layers[number - 1]["config"].get("name"))] if number else []
         if nodes and (len(nodes) > 1 or before != wanted):
@@ -116,7 +118,8 @@ def _sources(nodes: Any) -> list[str]:
     """Return the names of the layers that a node takes: of Keras 3 in its tensors, of Keras 2 in nested lists."""
     if isinstance(nodes, Mapping):
         history = nodes.get("keras_history")
-        return [str(history[0])] if history else [name for each in nodes.values() for name in _sources(each)]
+        told = isinstance(history, list) and bool(history)
+        return [str(history[0])] if told else [name for each in nodes.values() for name in _sources(each)]
     if isinstance(nodes, list):
         if len(nodes) >= 3 and isinstance(nodes[0], str) and isinstance(nodes[1], int):
             return [nodes[0]]
@@ -141,8 +144,7 @@ class _Reader:
     def check(self, number: int, layer: Any) -> None:
         if not isinstance(layer, Mapping) or not isinstance(layer.get("config"), Mapping):
             raise ValueError(f"layers[{number}] must have class_name and config, not {checks.brief(layer)}")
-        if layer.get("class_name") not in READERS:
-            raise unknown(f"Keras layer at {_place(number, layer)}:", layer.get("class_name"), READERS)
+        check_known(f"Keras layer at {_place(number, layer)}:", layer.get("class_name"), READERS)
 
     def read(self, number: int, layer: Mapping[str, Any], last: bool) -> None:
         place, options = _place(number, layer), layer["config"]
@@ -213,11 +215,10 @@ class _Reader:
                 return
         if name is None or name == "linear":
             return
-        if name in HEADS and last and self.layers:
+        if isinstance(name, str) and name in HEADS and last and self.layers:
             self.notes.append(f"{place}: {name} at the end is not read: outputs are what it sees")
             return
-        if name not in FUNCTIONS:
-            raise unknown(f"activation of {place}:", name, FUNCTIONS)
+        check_known(f"activation of {place}:", name, FUNCTIONS)
         self.layers.append(Nonlinearity(place, FUNCTIONS[name]))
 
     def recurrent(self, kind: str, place: str, options: Mapping[str, Any]) -> None:
@@ -226,8 +227,7 @@ class _Reader:
         units = checks.whole_number(f"units of {place}", options["units"])
         gates = {"rnn": 1, "lstm": 4, "gru": 3}[kind]
         activation = options.get("activation", "tanh")
-        if activation not in FUNCTIONS:
-            raise unknown(f"activation of {place}:", activation, FUNCTIONS)
+        check_known(f"activation of {place}:", activation, FUNCTIONS)
         for name, wanted in (("recurrent_activation", "sigmoid"), ("reset_after", True), ("go_backwards", False)):
             if options.get(name, wanted) != wanted:
                 raise ValueError(f"{place} must have {name}={wanted!r}, not {checks.brief(options[name])}")
@@ -247,7 +247,9 @@ class _Reader:
         )
         for name in ("dropout", "recurrent_dropout"):
             if options.get(name):
-                self.notes.append(f"{place}: {name}={options[name]:g} is left out, the identity in evaluation")
+                self.notes.append(
+                    f"{place}: {name}={checks.brief(options[name])} is left out, the identity in evaluation"
+                )
         self.layers.append(
             Recurrent(
                 place,
