@@ -190,6 +190,8 @@ def test_the_network_has_what_the_model_has() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             stabsim.Model(layers).network  # noqa: B018  # raises
+    with pytest.raises(ValueError, match="too few weights to tell their law"):
+        stabsim.Model((Dense("one", (1, 1), np.ones((1, 1)), np.ones(1)), f)).network  # noqa: B018  # raises
     with pytest.raises(ValueError, match="no time steps"):
         stabsim.Model((dense(20), f)).ensemble(steps=3)
     with pytest.raises(ValueError, match="unknown initializer"):

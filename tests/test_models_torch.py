@@ -84,6 +84,12 @@ def test_the_weights_are_copies() -> None:
     assert np.array_equal(read.trace(batch=2).activation[1], before)
 
 
+def test_hooks_are_not_run_and_said_to_be_there() -> None:
+    model = nn.Sequential(nn.Linear(4, 5))
+    model[0].register_forward_hook(lambda module, given, output: 2 * output)
+    assert stabsim.from_torch(model).notes == ("module[0] has hooks of its own, which are not run",)
+
+
 def test_lazy_layers() -> None:
     model = nn.Sequential(nn.LazyLinear(5), nn.LazyBatchNorm1d(), nn.ReLU())
     with pytest.raises(ValueError, match=r"module\[0\] \(LazyLinear\) has no weights yet: run the module once"):

@@ -101,7 +101,7 @@ class Fit:
     @cached_property
     def law(self) -> str:
         """Return the law that it fits, `NONE` or `UNCLEAR`."""
-        if np.all(self._wide == self._wide.flat[0]):
+        if np.all(self._wide == self._wide.flat[0]) and (self._wide.size > 1 or self.std == 0):
             return "constant"
         if self._is_identity:
             return "identity"
@@ -133,7 +133,7 @@ class Fit:
         """Return the standard error of the logarithm of the scale."""
         if self.law in ("constant", "identity", "orthogonal"):
             return EXACT
-        family = goodness.FAMILIES.get(self.law)
+        family = goodness.FAMILIES.get("normal" if self.law == UNCLEAR else self.law)
         kurtosis = family.kurtosis if family else float(np.mean(self._wide**4)) / self.std**4
         return math.sqrt((kurtosis - 1) / (4 * self._wide.size))
 

@@ -58,6 +58,8 @@ def from_torch(module: Any) -> Model:
         if name in HEADS:
             raise ValueError(f"{place} ({name}) is read at the end of a module only, behind a layer")
         layers += READERS[name](place, each, notes)
+        if getattr(each, "_forward_hooks", None) or each._forward_pre_hooks:
+            notes.append(f"{place} has hooks of its own, which are not run")
     notes += _shared(places)
     return Model(tuple(layers), tuple(notes))
 
