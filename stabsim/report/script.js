@@ -57,9 +57,10 @@ document.addEventListener("DOMContentLoaded", () => {
       shown.figures += fits ? own.length : 0;
     }
     const filtered = Object.values(want).some(Boolean);
+    const none = shown.claims + shown.studies ? "" : ": clear what is chosen above to see all";
     document.body.classList.toggle("filtered", filtered);
     status.textContent = `${shown.claims} of ${claims.length} claims, ${shown.studies} of ${studies.length} studies, ` +
-      `${shown.figures} of ${figures.length} figures${filtered ? " fit" : ""}`;
+      `${shown.figures} of ${figures.length} figures${filtered ? " fit" : ""}${filtered ? none : ""}`;
   }
 
   function save() {
