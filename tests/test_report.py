@@ -205,6 +205,7 @@ def test_the_same_files_give_the_same_bytes(out: Path, copy: Path) -> None:
 
 
 def test_studies_can_be_chosen(out: Path, copy: Path, call: Call) -> None:
+    (copy / "report.html").unlink(missing_ok=True)
     status, printed, errors = call("--out", copy, "--output", copy / "pages" / "one.html", "tiny")
     assert (status, errors) == (0, "") and "2 figures" in printed and not (copy / "report.html").exists()
     page = Page((copy / "pages" / "one.html").read_text())
@@ -434,6 +435,24 @@ def test_the_command_of_a_run_is_read_back() -> None:
         "rm -r tiny --scale quick",
     ):
         assert parsed_command(text) is None
+
+
+def test_figures_hold_the_command_that_made_them(out: Path) -> None:
+    for kind in ("svg", "png", "pdf"):
+        data = (out / "figures" / f"tiny_tails.{kind}").read_bytes()
+        assert b"stabsim run tiny --scale quick --seed 7" in data and b"plotted for the tiny study" in data
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_pipes_and_links_in_circles_are_named(copy: Path, call: Call) -> None:
+    for path in (copy / "figures" / "tiny.csv", copy / "results" / "tiny" / "verdicts.json"):
+        path.unlink()
+        os.mkfifo(path)
+    (copy / "results" / "tiny_more" / "verdicts.json").unlink()
+    os.symlink("verdicts.json", copy / "results" / "tiny_more" / "verdicts.json")
+    broken(
+        call, copy, "tiny.csv cannot be used: it is no file", "verdicts.json cannot be read: it is no file", "tiny_more"
+    )
 
 
 def test_parameters_are_of_the_cases() -> None:

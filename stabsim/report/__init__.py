@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from stabsim.chunk import make_folders, one_line, write_atomically
-from stabsim.report.gather import Gathered, gather, known_studies
+from stabsim.report.gather import Gathered, gather
 
-__all__ = ["gather", "known_studies", "write_report"]
+__all__ = ["Gathered", "gather", "write_report"]
 
 
 def write_report(

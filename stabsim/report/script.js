@@ -65,7 +65,8 @@ document.addEventListener("DOMContentLoaded", () => {
 
   function save() {
     const state = new URLSearchParams(Object.entries(wanted()).filter(([, value]) => value)).toString();
-    history.replaceState(null, "", state ? `#?${state}` : location.href.split("#")[0]);
+    const address = state ? `#?${state}` : location.href.split("#")[0];
+    try { history.replaceState(null, "", address); } catch { /* some browsers refuse a hundred changes in half a minute */ }
   }
 
   function restore() {
