@@ -397,6 +397,11 @@ def test_a_package_without_a_ledger_shows_the_runs(copy: Path, call: Call, monke
     assert len(broken(call, copy, "comes without a ledger").find("figure")) == 4
 
 
+def test_an_empty_name_is_none(out: Path, call: Call) -> None:
+    status, _, errors = call("--out", out, "--output", "")
+    assert status == 2 and errors.count("\n") == 1 and "is the name of no file" in errors
+
+
 @pytest.mark.parametrize("output", ["results", "results/tiny/verdicts.json/a.html", "/proc/a.html"])
 def test_a_page_that_cannot_be_written_is_named_in_one_line(copy: Path, call: Call, output: str) -> None:
     status, _, errors = call("--out", copy, "--output", copy / output)
