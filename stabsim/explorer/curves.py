@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -95,10 +95,16 @@ def task_of(state: State, quantities: tuple[str, ...] = DRAWN) -> Task:
     >>> [quantity.tensor for quantity in task_of(State(batch=2), ("activation_correlation",)).quantities]
     ['activation']
     """
-    given = {"batch": state.batch, "seed": state.seed, "sampler": state.sampler, "precision": state.precision}
-    bare = make_task(state.network, **given)
+    bare = _make(state)
     there = [name for name in quantities if not QUANTITIES[name].missing(bare.batch, bare.features)]
-    return make_task(state.network, quantities=there, **given) if there else bare
+    return _make(state, there) if there else bare
+
+
+def _make(state: State, quantities: Sequence[str] | None = None) -> Task:
+    return make_task(
+        state.network, batch=state.batch, seed=state.seed, sampler=state.sampler, precision=state.precision,
+        quantities=quantities,
+    )  # fmt: skip
 
 
 def asked(state: State) -> tuple[str, ...]:
