@@ -15,10 +15,10 @@ from importlib import resources
 from typing import Any
 
 import panel
-import tornado.web
 from bokeh.core.properties import Bool, String
 from bokeh.document import Document
 from bokeh.model import DataModel
+from tornado.web import RequestHandler
 
 from stabsim.checks import reason
 from stabsim.diagnosis import judge
@@ -188,7 +188,7 @@ def page() -> panel.Template:
     return shown
 
 
-class Foreign(tornado.web.RequestHandler):
+class Foreign(RequestHandler):
     """Refuses a request by any other name than this machine's own: a page elsewhere whose name was led here."""
 
     def prepare(self) -> None:
