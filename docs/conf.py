@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Any
 DOCS = Path(__file__).resolve().parent
 sys.path[:0] = [str(DOCS.parent), str(DOCS)]
 
-from pygments.lexers.shell import BashLexer  # noqa: E402 - found by the path above
+import generated  # noqa: E402 - found by the path above
 
-import generated  # noqa: E402
 import stabsim  # noqa: E402
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 project = "stabsim"
-author = copyright = "stabsim developers"  # noqa: A001 - Sphinx calls it so
+author = copyright = "stabsim developers"
 version = release = stabsim.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
@@ -46,7 +45,6 @@ pygments_style, pygments_dark_style = "tango", "monokai"
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register what is made when the pages are read."""
-    app.add_lexer("slurm", BashLexer)
     app.connect("source-read", generated.fill)
     app.connect("autodoc-process-docstring", generated.escape, priority=400)  # before napoleon adds marks of its own
     app.connect("missing-reference", generated.named)

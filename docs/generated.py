@@ -12,12 +12,11 @@ import inspect
 import pydoc
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from docutils.nodes import Element
     from sphinx.application import Sphinx
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,7 +45,7 @@ def arrows(diagram: re.Match[str]) -> str:
 
 
 def escape(_app: Sphinx, _what: str, _name: str, _it: object, _options: object, lines: list[str]) -> None:
-    """Leave |x| and f(x, *parameters) in docstrings as they are: in reStructuredText both signs begin something else."""
+    """Leave |x| and f(x, *parameters) in docstrings as they are: both signs are markup in reStructuredText."""
     example = False
     for place, line in enumerate(lines):
         example = bool(line.strip()) and (example or line.lstrip().startswith(">>>"))
@@ -56,7 +55,7 @@ def escape(_app: Sphinx, _what: str, _name: str, _it: object, _options: object, 
             lines[place] = "`".join(parts)
 
 
-def named(_app: Sphinx, _env: object, node: Element, content: Element) -> Element | None:
+def named(_app: Sphinx, _env: object, node: Any, content: Any) -> Any:
     """Return a name in a docstring without a link, if there is such a thing: not everything has a place on a page."""
     name = node.get("reftarget", "")
     return content if node.get("reftype") == "obj" and exists(name) else None
@@ -76,12 +75,12 @@ def holds(found: object, parts: list[str]) -> bool:
     return found is not None
 
 
-def table(*titles: str, rows: object) -> Iterator[str]:
+def table(*titles: str, rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
     """Yield the lines of a table."""
     yield f"| {' | '.join(titles)} |"
     yield "|---" * len(titles) + "|"
-    for row in rows:  # type: ignore[attr-defined]
-        yield "| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |"
+    for row in rows:
+        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
 
 
 def registry(kind: str) -> Iterator[str]:
@@ -111,8 +110,9 @@ def commands() -> Iterator[str]:
 
 
 def gallery() -> Iterator[str]:
-    """Yield every study: its title, what it says of itself, the verdicts of the ledger, its figures if they are there."""
+    """Yield every study: its title, what it says of itself, its figures if they are there, and the shipped verdicts."""
     from stabsim.discovery import directories, load
+    from stabsim.report.pictures import picture
 
     with (ROOT / "data" / "claims.csv").open(newline="") as file:
         ledger = list(csv.DictReader(file))
@@ -121,7 +121,8 @@ def gallery() -> Iterator[str]:
         about = (sys.modules[f"stabsim_study_{study.name}"].__doc__ or "").strip()
         yield from (f"## {prose(study.name)}", "", f"*{prose(study.title)}*", "", prose(about), "")
         for figure in figures(study.name):
-            yield from (f"![{prose(study.title)}](../figures/{figure.name})", "")
+            caption = picture(figure.parent, figure.stem).caption or study.title
+            yield from (f"![{prose(study.title)}](../figures/{figure.name})", "", f"*{prose(caption)}*", "")
         for row in (row for row in ledger if row["study"] == study.name):
             yield f"- **{row['claim']} {prose(row['verdict'])}**: {prose(row['statement'])}"
         yield ""
@@ -129,13 +130,14 @@ def gallery() -> Iterator[str]:
 
 def figures(name: str) -> list[Path]:
     """Return the pictures of a study: NAME.png and NAME_PART.png, but not those of a study with a longer name."""
-    others = [path.stem for path in (ROOT / "studies").glob(f"{name}_*.py")]
+    longer = [path.stem for path in (ROOT / "studies").glob(f"{name}_*.py")]
     found = sorted((ROOT / "figures").glob(f"{name}*.png"))
-    return [
-        path for path in found
-        if path.stem == name or path.stem.startswith(f"{name}_")
-        and not any(path.stem == other or path.stem.startswith(f"{other}_") for other in others)
-    ]  # fmt: skip
+    return [path for path in found if of_study(path.stem, name) and not any(of_study(path.stem, x) for x in longer)]
+
+
+def of_study(stem: str, name: str) -> bool:
+    """Return whether a picture is called after a study."""
+    return stem == name or stem.startswith(f"{name}_")
 
 
 def public() -> Iterator[str]:

@@ -259,14 +259,15 @@ def known(command: str) -> bool:
         return True
     if words[:1] == ["make"]:
         targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-        if unknown := [word for word in words[1:] if "=" not in word and word not in targets]:
-            raise BlockError(f"{command}: the Makefile has no target {', '.join(unknown)}")
+        if missing := [word for word in words[1:] if "=" not in word and word not in targets]:
+            raise BlockError(f"{command}: the Makefile has no target {', '.join(missing)}")
         return True
     return words[:2] == ["git", "clone"]
 
 
 def serve(command: str, variables: Mapping[str, str]) -> None:
-    """Start what serves a page, wait until it says where, and end it."""
+    """Start what serves a page, at any port unless it says which, wait until it says where, and end it."""
+    command = command.replace("stabsim explore", "stabsim explore --port 0", 1)
     process = subprocess.Popen(
         ["bash", "-c", f"exec {command}"],
         env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
