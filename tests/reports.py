@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def cases() -> list[Case]:
 def make_folder(out: Path, scale: str = "quick") -> Path:
     """Write what runs of the studies leave, and return the folder."""
     for name, (title, parts, caption) in STUDIES.items():
-        study = Study(name, title, lambda _: [], lambda _, parts=parts, caption=caption: _drawings(parts, caption))
+        study = Study(name, title, lambda _: [], functools.partial(_drawings, parts, caption))
         save_figures(study, Collected(()), out / "figures", command(name, scale, 7))
         results = out / "results" / name
         results.mkdir(parents=True, exist_ok=True)
@@ -47,7 +48,7 @@ def make_folder(out: Path, scale: str = "quick") -> Path:
     return out
 
 
-def _drawings(parts: tuple[str, ...], caption: str) -> list[Drawing]:
+def _drawings(parts: tuple[str, ...], caption: str, _: Collected) -> list[Drawing]:
     drawings = []
     for part in parts:
         with style():

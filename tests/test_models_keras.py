@@ -122,8 +122,8 @@ def test_keras_2(functional: bool) -> None:
     [
         ("glorot_normal", math.sqrt(2 / 30), "truncated_normal"),
         ("lecun_uniform", math.sqrt(1 / 10), "uniform"),
-        ({"class_name": "VarianceScaling", "config": {"scale": 3.0, "mode": "fan_out", "distribution": "untruncated_normal"}},
-         math.sqrt(3 / 20), "normal"),
+        ({"class_name": "VarianceScaling", "config": {"scale": 3.0, "mode": "fan_out", "distribution": "normal"}},
+         math.sqrt(3 / 20), "truncated_normal"),
         ({"class_name": "RandomNormal", "config": {"mean": 0.0, "stddev": 0.2}}, 0.2, "normal"),
         ({"class_name": "TruncatedNormal", "config": {"stddev": 0.2}}, 0.2 * 0.87962566103423978, "truncated_normal"),
         ({"class_name": "RandomUniform", "config": {"minval": -0.3, "maxval": 0.3}}, 0.3 / math.sqrt(3), "uniform"),

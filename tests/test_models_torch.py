@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch is not installed: PyTorch's hooks have nothing to hook")
+torch: Any = pytest.importorskip("torch", reason="torch is not installed: PyTorch's hooks have nothing to hook")
 
 import stabsim  # noqa: E402
 from stabsim.models.statistics import tensors_of  # noqa: E402
@@ -26,6 +27,10 @@ def assert_same_tensors(found: dict[str, list[Any]], expected: dict[str, list[An
         for mine, theirs in zip(found[name], tensors, strict=True):
             if theirs is not None:
                 assert np.max(np.abs(mine - theirs)) <= ROUNDINGS * unit * np.max(np.abs(theirs)), name
+
+
+def weight_of(model: Any) -> Any:
+    return model.layers[0].weight
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
@@ -66,7 +71,7 @@ def test_both_biases_of_a_cell_have_their_gradients() -> None:
 def test_small_formats_are_read_as_they_are(kind: str) -> None:
     model = nn.Sequential(nn.Linear(4, 5), nn.Tanh()).to(getattr(torch, kind))
     read = stabsim.from_torch(model)
-    assert np.array_equal(read.layers[0].weight, model[0].weight.detach().float().T)  # type: ignore[union-attr]
+    assert np.array_equal(weight_of(read), model[0].weight.detach().float().T)
     assert any(kind in note for note in read.notes)
 
 
@@ -77,6 +82,12 @@ def test_the_weights_are_copies() -> None:
     with torch.no_grad():
         model[0].weight.fill_(3)
     assert np.array_equal(read.trace(batch=2).activation[1], before)
+
+
+def test_hooks_are_not_run_and_said_to_be_there() -> None:
+    model = nn.Sequential(nn.Linear(4, 5))
+    model[0].register_forward_hook(lambda module, given, output: 2 * output)
+    assert stabsim.from_torch(model).notes == ("module[0] has hooks of its own, which are not run",)
 
 
 def test_lazy_layers() -> None:
@@ -107,14 +118,14 @@ def test_parametrized_weights_are_those_in_effect_and_left_as_they_are() -> None
 
 
 def test_weights_that_hooks_make_are_refused() -> None:
-    from torch.nn.utils import prune
+    prune: Any = importlib.import_module("torch.nn.utils.prune")
 
     model = nn.Sequential(nn.Linear(4, 5))
     prune.random_unstructured(model[0], "weight", 0.5)
     with pytest.raises(ValueError, match=r"module\[0\] \(Linear\) has weights that RandomUnstructured .* makes anew"):
         stabsim.from_torch(model)
     prune.remove(model[0], "weight")
-    assert np.mean(stabsim.from_torch(model).layers[0].weight == 0) == 0.5  # type: ignore[union-attr]
+    assert np.mean(weight_of(stabsim.from_torch(model)) == 0) == 0.5
 
 
 @pytest.mark.parametrize(

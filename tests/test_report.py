@@ -6,6 +6,7 @@ import base64
 import gzip
 import hashlib
 import io
+import itertools
 import json
 import os
 import re
@@ -58,7 +59,8 @@ class Page(HTMLParser):
         return [
             (attributes, " ".join("".join(text).split()))
             for each, attributes, text in self.elements
-            if each == name and all(value in attributes.get(key.strip("_"), "").split() for key, value in wanted.items())
+            if each == name
+            and all(value in attributes.get(key.strip("_"), "").split() for key, value in wanted.items())
         ]
 
 
@@ -119,11 +121,14 @@ def test_numbers_are_printed_as_such(page: Page) -> None:
     found = {text for _, text in page.find("span", class_="value")}
     assert "\N{MINUS SIGN}2.5 × 10\N{MINUS SIGN}7" in found and "" in found
     intervals = {text for _, text in page.find("span", class_="interval")}
-    assert "[0.95, 1.05]" in intervals and "[\N{MINUS SIGN}3 × 10\N{MINUS SIGN}7, \N{MINUS SIGN}2 × 10\N{MINUS SIGN}7]" in intervals
+    assert (
+        "[0.95, 1.05]" in intervals
+        and "[\N{MINUS SIGN}3 × 10\N{MINUS SIGN}7, \N{MINUS SIGN}2 × 10\N{MINUS SIGN}7]" in intervals
+    )
 
 
 def test_a_run_says_how_it_was_made(page: Page) -> None:
-    (_, text), = page.find("section", id_="study-tiny")
+    ((_, text),) = page.find("section", id_="study-tiny")
     for told in (
         "Scale: quick", "Seed: 7", "stabsim run tiny --scale quick --seed 7", "Cases: 4", "Nets: 1,000",
         "Widths: 8, 16", "Depths: 2", "Activations: relu", "Initializers: glorot_normal, he_normal",
@@ -137,12 +142,15 @@ def test_figures_are_with_their_study_caption_and_data(page: Page, out: Path) ->
     assert list(figures) == ["figure-harmful", "figure-tiny", "figure-tiny_tails", "figure-tiny_more"]
     assert [text.partition(".")[0] for text in figures.values()] == [f"Figure {place}" for place in (1, 2, 3, 4)]
     images = page.find("img")
-    assert [attributes["alt"] for attributes, _ in images][:2] == [EVIL, "Mean square against layers, plotted for the tiny study."]
+    assert [attributes["alt"] for attributes, _ in images][:2] == [
+        EVIL,
+        "Mean square against layers, plotted for the tiny study.",
+    ]
     for attributes, _ in images:
         assert attributes["src"].startswith("data:image/svg+xml,") and int(attributes["width"]) > 400
     drawn = urllib.parse.unquote(images[1][0]["src"].partition(",")[2])
     assert drawn.split() == (out / "figures" / "tiny.svg").read_text().split()
-    (link, name), = [found for found in page.find("a") if found[0].get("download") == "tiny_tails.csv.gz"]
+    ((link, name),) = [found for found in page.find("a") if found[0].get("download") == "tiny_tails.csv.gz"]
     assert name == "tiny_tails.csv.gz"
     rows = gzip.decompress(base64.b64decode(link["href"].partition(",")[2]))
     assert rows == (out / "figures" / "tiny_tails.csv").read_bytes()
@@ -155,11 +163,11 @@ def test_the_page_needs_nothing_but_itself(page: Page) -> None:
             if address := attributes.get(key):
                 assert address.startswith(("#", "data:")), (name, address[:50])
         assert not any(key.startswith("on") for key in attributes)
-    (policy, _), = [found for found in page.find("meta") if "http-equiv" in found[0]]
-    (_, script), = [(attributes, "".join(text)) for name, attributes, text in page.elements if name == "script"]
+    ((policy, _),) = [found for found in page.find("meta") if "http-equiv" in found[0]]
+    ((_, script),) = [(attributes, "".join(text)) for name, attributes, text in page.elements if name == "script"]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert "default-src 'none'" in policy["content"] and f"script-src 'sha256-{digest}';" in policy["content"]
-    (_, style), = page.find("style")
+    ((_, style),) = page.find("style")
     assert "url(" not in style and "@import" not in style
 
 
@@ -167,12 +175,15 @@ def test_ids_are_unique_links_lead_somewhere_and_headings_are_in_order(page: Pag
     ids = [attributes["id"] for _, attributes, _ in page.elements if "id" in attributes]
     assert len(set(ids)) == len(ids)
     for _, attributes, _ in page.elements:
-        for target in [*attributes.get("href", "").split("#")[1:][: attributes.get("href", "").startswith("#")],
-                       *attributes.get("aria-labelledby", "").split(), *attributes.get("for", "").split()]:
+        for target in [
+            *attributes.get("href", "").split("#")[1:][: attributes.get("href", "").startswith("#")],
+            *attributes.get("aria-labelledby", "").split(),
+            *attributes.get("for", "").split(),
+        ]:
             assert target in ids, target
     levels = [int(name[1]) for name, _, _ in page.elements if re.fullmatch("h[1-6]", name)]
     assert levels.count(1) == 1 and levels[0] == 1
-    assert all(later <= earlier + 1 for earlier, later in zip(levels, levels[1:], strict=False))
+    assert all(later <= earlier + 1 for earlier, later in itertools.pairwise(levels))
     assert all(attributes.get("scope") for name, attributes, _ in page.elements if name == "th")
     assert [len(page.find(name)) for name in ("main", "header", "nav", "footer")] == [1, 1, 1, 1]
 
@@ -194,6 +205,7 @@ def test_the_same_files_give_the_same_bytes(out: Path, copy: Path) -> None:
 
 
 def test_studies_can_be_chosen(out: Path, copy: Path, call: Call) -> None:
+    (copy / "report.html").unlink(missing_ok=True)
     status, printed, errors = call("--out", copy, "--output", copy / "pages" / "one.html", "tiny")
     assert (status, errors) == (0, "") and "2 figures" in printed and not (copy / "report.html").exists()
     page = Page((copy / "pages" / "one.html").read_text())
@@ -240,7 +252,9 @@ def test_damaged_verdicts_are_named_and_the_rest_is_shown(copy: Path, call: Call
     assert len(page.find("figure")) == 4 and "gazelles" not in (copy / "report.html").read_text()
 
 
-@pytest.mark.parametrize("data", [b"", b"\0", b"[]", b"{}", b"[" * 10**5, b'{"study": "tiny", "scale": "quick", "verdicts": 3}'])
+@pytest.mark.parametrize(
+    "data", [b"", b"\0", b"[]", b"{}", b"[" * 10**5, b'{"study": "tiny", "scale": "quick", "verdicts": 3}']
+)
 def test_verdicts_that_are_none_are_named(copy: Path, call: Call, data: bytes) -> None:
     (copy / "results" / "tiny" / "verdicts.json").write_bytes(data)
     assert len(broken(call, copy, "verdicts.json cannot be used").find("figure")) == 4
@@ -259,14 +273,18 @@ def test_what_else_a_file_of_verdicts_holds_may_be_anything(copy: Path, more: di
     document = {"study": "tiny", "scale": "paper", "verdicts": []} | more
     (copy / "results" / "tiny" / "verdicts.json").write_bytes(sealed_document(document))
     page = Page(text_of(copy))
-    (_, text), = page.find("section", id_="study-tiny")
+    ((_, text),) = page.find("section", id_="study-tiny")
     assert "paper" in text and len(page.find("script")) == 1
     assert (str(2**64 - 1) in text) == (more.get("seed") == 2**64 - 1)
 
 
 def test_a_run_without_parameters_says_so(copy: Path) -> None:
     path = copy / "results" / "tiny" / "verdicts.json"
-    document = {key: value for key, value in json.loads(path.read_text()).items() if key not in ("parameters", "versions", "sha256")}
+    document = {
+        key: value
+        for key, value in json.loads(path.read_text()).items()
+        if key not in ("parameters", "versions", "sha256")
+    }
     path.write_bytes(sealed_document(document))
     assert "no parameters" in Page(text_of(copy)).find("section", id_="study-tiny")[0][1]
 
@@ -291,10 +309,20 @@ def test_a_figure_of_another_run_says_so(copy: Path) -> None:
 def test_without_its_csv_a_figure_is_shown_and_that_is_said(copy: Path, call: Call) -> None:
     (copy / "figures" / "tiny.csv").unlink()
     page = broken(call, copy, "figures/tiny.csv cannot be used: No such file")
-    assert "without data" in dict((a["id"], t) for a, t in page.find("figure"))["figure-tiny"]
+    assert "without data" in page.find("figure", id="figure-tiny")[0][1]
 
 
-@pytest.mark.parametrize("data", [b"", b"<svg", b"<html/>", b'<!DOCTYPE a [<!ENTITY b "c">]><svg/>', b"\xff\xfe\0", b"<?xml version='1.0' encoding='nothing'?><a/>"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"<svg",
+        b"<html/>",
+        b'<!DOCTYPE a [<!ENTITY b "c">]><svg/>',
+        b"\xff\xfe\0",
+        b"<?xml version='1.0' encoding='nothing'?><a/>",
+    ],
+)
 def test_a_damaged_svg_leaves_the_png(copy: Path, call: Call, data: bytes) -> None:
     (copy / "figures" / "tiny.svg").write_bytes(data)
     page = broken(call, copy, "figures/tiny.svg cannot be used")
@@ -334,7 +362,10 @@ def test_a_png_that_is_much_smaller_is_taken_pixel_by_pixel(copy: Path, monkeypa
     assert "pixels are more" in pictures.picture(copy / "figures", "tiny").problems[0]
 
 
-@pytest.mark.parametrize("name", ["two words", EVIL.replace("/", "|"), "α", "a#?%22", ".b", "-", b"\xff\xfe".decode(errors="surrogateescape")])
+@pytest.mark.parametrize(
+    "name",
+    ["two words", EVIL.replace("/", "|"), "α", "a#?%22", ".b", "-", b"\xff\xfe".decode(errors="surrogateescape")],
+)
 def test_odd_names_are_names(copy: Path, name: str) -> None:
     for kind in ("svg", "png", "pdf", "csv"):
         (copy / "figures" / f"tiny.{kind}").rename(copy / "figures" / f"{name}.{kind}")
@@ -366,13 +397,20 @@ def test_a_package_without_a_ledger_shows_the_runs(copy: Path, call: Call, monke
     assert len(broken(call, copy, "comes without a ledger").find("figure")) == 4
 
 
+def test_an_empty_name_is_none(out: Path, call: Call) -> None:
+    status, _, errors = call("--out", out, "--output", "")
+    assert status == 2 and errors.count("\n") == 1 and "is the name of no file" in errors
+
+
 @pytest.mark.parametrize("output", ["results", "results/tiny/verdicts.json/a.html", "/proc/a.html"])
 def test_a_page_that_cannot_be_written_is_named_in_one_line(copy: Path, call: Call, output: str) -> None:
     status, _, errors = call("--out", copy, "--output", copy / output)
     assert status in (1, 2) and errors.count("\n") == 1 and Path(output).name in errors
 
 
-def test_a_page_that_is_there_stays_whole_when_the_disk_is_full(copy: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_that_is_there_stays_whole_when_the_disk_is_full(
+    copy: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = text_of(copy)
 
     def full(_: int) -> None:
@@ -391,9 +429,35 @@ def test_the_command_of_a_run_is_read_back() -> None:
     for given in (("tiny", "quick", 0, "cpu"), ("a_b", "paper", 2**64 - 1, "cuda")):
         found = parsed_command(command(*given))
         assert found is not None and tuple(found.values()) == (given[0], given[1], str(given[2]), given[3])
-    for text in ("", "stabsim", "stabsim run", "stabsim run tiny --scale", "stabsim run tiny --scale quick --seed x", EVIL,
-                 "stabsim run tiny --scale quick --threads 2", "rm -r tiny --scale quick"):
+    for text in (
+        "",
+        "stabsim",
+        "stabsim run",
+        "stabsim run tiny --scale",
+        "stabsim run tiny --scale quick --seed x",
+        EVIL,
+        "stabsim run tiny --scale quick --threads 2",
+        "rm -r tiny --scale quick",
+    ):
         assert parsed_command(text) is None
+
+
+def test_figures_hold_the_command_that_made_them(out: Path) -> None:
+    for kind in ("svg", "png", "pdf"):
+        data = (out / "figures" / f"tiny_tails.{kind}").read_bytes()
+        assert b"stabsim run tiny --scale quick --seed 7" in data and b"plotted for the tiny study" in data
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_pipes_and_links_in_circles_are_named(copy: Path, call: Call) -> None:
+    for path in (copy / "figures" / "tiny.csv", copy / "results" / "tiny" / "verdicts.json"):
+        path.unlink()
+        os.mkfifo(path)
+    (copy / "results" / "tiny_more" / "verdicts.json").unlink()
+    os.symlink("verdicts.json", copy / "results" / "tiny_more" / "verdicts.json")
+    broken(
+        call, copy, "tiny.csv cannot be used: it is no file", "verdicts.json cannot be read: it is no file", "tiny_more"
+    )
 
 
 def test_parameters_are_of_the_cases() -> None:

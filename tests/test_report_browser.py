@@ -65,7 +65,7 @@ def visit(chromium: Browser, file: Path) -> Iterator[Open]:
 def shown(page: Page, selector: str) -> list[str]:
     """Return the ids of what is seen."""
     seen = "each => each.filter(one => one.checkVisibility({visibilityProperty: true})).map(one => one.id)"
-    return page.locator(selector).evaluate_all(seen)
+    return list(page.locator(selector).evaluate_all(seen))
 
 
 def settle(page: Page, status: str) -> None:
@@ -78,7 +78,10 @@ def settle(page: Page, status: str) -> None:
 def test_it_opens_from_disk_with_everything_to_be_seen(visit: Open) -> None:
     page = visit()
     assert shown(page, ".claim") == [f"claim-{claim}" for claim in statements()]
-    assert page.locator(STATUS).inner_text() == f"{len(statements())} of {len(statements())} claims, 3 of 3 studies, 4 of 4 figures"
+    assert (
+        page.locator(STATUS).inner_text()
+        == f"{len(statements())} of {len(statements())} claims, 3 of 3 studies, 4 of 4 figures"
+    )
     for image in page.locator("img").all():
         image.scroll_into_view_if_needed()
         image.evaluate("image => image.decode()")
@@ -118,6 +121,7 @@ def test_filters_go_together_and_with_the_search(visit: Open) -> None:
     page.get_by_label("Verdict", exact=True).select_option("none")
     settle(page, "0 of")
     assert not shown(page, ".claim") and not shown(page, ".study")
+    assert page.locator(STATUS).inner_text().endswith("clear what is chosen above to see all")
 
 
 def test_a_link_holds_what_is_chosen(visit: Open) -> None:
@@ -152,7 +156,8 @@ def test_counts_are_announced(visit: Open) -> None:
 
 
 def colors(page: Page) -> tuple[str, str]:
-    return page.evaluate("(({backgroundColor, color}) => [backgroundColor, color])(getComputedStyle(document.body))")
+    found = page.evaluate("(({backgroundColor, color}) => [backgroundColor, color])(getComputedStyle(document.body))")
+    return found[0], found[1]
 
 
 def test_dark_and_light_follow_the_system_or_the_choice(visit: Open) -> None:
@@ -175,7 +180,7 @@ def test_dark_and_light_follow_the_system_or_the_choice(visit: Open) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [{"width": 1360, "height": 900}, PHONE], ids=["desk", "phone"])
 def test_axe_finds_nothing(visit: Open, scheme: Any, size: Any) -> None:
-    from axe_playwright_python.sync_playwright import Axe
+    from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 
     page = visit(color_scheme=scheme, viewport=size)
     page.evaluate("[...document.querySelectorAll('details.note')].slice(0, 3).forEach(note => { note.open = true; })")
@@ -245,7 +250,9 @@ def test_paper_has_all_claims_and_no_controls(visit: Open) -> None:
     pages = len(re.findall(rb"/Type ?/Page\b", pdf))
     assert pdf.startswith(b"%PDF") and pages > 5
     page.evaluate("document.querySelectorAll('details p').forEach(note => note.remove())")
-    assert len(re.findall(rb"/Type ?/Page\b", page.pdf(format="A4", prefer_css_page_size=True))) < pages  # notes were there
+    assert (
+        len(re.findall(rb"/Type ?/Page\b", page.pdf(format="A4", prefer_css_page_size=True))) < pages
+    )  # notes were there
 
 
 def test_without_a_script_everything_can_be_read(visit: Open) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 from collections.abc import Callable
@@ -23,10 +24,10 @@ Tensors = dict[str, list[Any]]  # by layer, in the names of `stabsim.Trace`
 
 def models() -> dict[str, Callable[[], Any]]:
     """Return what makes each model."""
-    import torch
-    from torch import nn
+    torch: Any = importlib.import_module("torch")
+    nn = torch.nn
 
-    class Scaled(nn.Linear):
+    class Scaled(nn.Linear):  # type: ignore[misc, name-defined]  # of a module that types do not know
         """A user's own layer that computes what its parent does."""
 
         def reset_parameters(self) -> None:
@@ -118,7 +119,7 @@ def models() -> dict[str, Callable[[], Any]]:
 
 def made(name: str) -> tuple[Any, Any, Any]:
     """Return a model, its inputs and the gradient by what leaves it, always the same."""
-    import torch
+    torch: Any = importlib.import_module("torch")
 
     torch.manual_seed(17)
     model = models()[name]()
@@ -132,7 +133,7 @@ def made(name: str) -> tuple[Any, Any, Any]:
 
 def hooked(model: Any, inputs: Any, gradient: Any) -> Tensors:
     """Return the tensors of a model as PyTorch's hooks see them."""
-    import torch
+    torch: Any = importlib.import_module("torch")
 
     recurrent = next((each for each in model.modules() if isinstance(each, torch.nn.RNNBase)), None)
     seen = _through_time(recurrent, inputs, gradient) if recurrent is not None else _layers(model, inputs, gradient)
@@ -144,11 +145,11 @@ def hooked(model: Any, inputs: Any, gradient: Any) -> Tensors:
 
 def _layers(model: Any, inputs: Any, gradient: Any) -> Tensors:
     """Hook every Linear: what it takes, gives, and the gradients by both."""
-    import torch
+    torch: Any = importlib.import_module("torch")
 
     body = model[:-1] if isinstance(model[-1], torch.nn.LogSoftmax) else model
     layers = [each for each in body.modules() if isinstance(each, torch.nn.Linear)]
-    z, s, dz, ds = ({} for _ in range(4))  # type: ignore[var-annotated]
+    z, s, dz, ds = ({} for _ in range(4))
 
     def forward(module: Any, given: Any, output: Any) -> None:
         z[layers.index(module)], s[layers.index(module)] = given[0], output
@@ -175,7 +176,7 @@ def _layers(model: Any, inputs: Any, gradient: Any) -> Tensors:
 
 def _through_time(model: Any, inputs: Any, gradient: Any) -> Tensors:
     """Call a recurrent layer step by step, and hook its states and inputs."""
-    import torch
+    torch: Any = importlib.import_module("torch")
 
     lstm = isinstance(model, torch.nn.LSTM)
     zeros = torch.zeros(1, len(inputs), model.hidden_size, dtype=inputs.dtype)
@@ -244,7 +245,7 @@ def written(module: Any, key: str, arrays: dict[str, Any]) -> dict[str, Any]:
 
 def write() -> None:
     """Write the file."""
-    import torch
+    torch: Any = importlib.import_module("torch")
 
     arrays: dict[str, Any] = {}
     documents = {}

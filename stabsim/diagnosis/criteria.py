@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 CONFIDENCE = 0.95  # of all intervals of a verdict together
 DEAD_SHARE = 0.1
 SATURATED_SHARE = 0.75
+FLUSHED_SHARE = 0.1  # of the numbers of a layer that become 0 by rounding, where they are those of a shrinking signal
 SHARES = 5  # what has failed and is dead, of signals and of gradients, and what is saturated
 SIGNAL, GRADIENT = "signal", "gradient"
 TENSORS = {SIGNAL: "activation", GRADIENT: "activation_gradient"}
@@ -93,7 +94,7 @@ def quantities(task: Task) -> tuple[str, ...]:
         names += ["preactivation_gradient_dead_sample_fraction"]
     if task.number_format is not None:
         tensors = ("activation", "preactivation", "activation_gradient", "preactivation_gradient")
-        names += [f"{tensor}_overflow_fraction" for tensor in tensors]
+        names += [f"{tensor}_{flow}_fraction" for tensor in tensors for flow in ("overflow", "underflow")]
         names += [f"{tensor}_failed_fraction" for tensor in TENSORS.values()]
     return tuple(names)
 
@@ -141,23 +142,35 @@ def _failed(result: Result, of: str, layer: int, confidence: float) -> Iterator[
             "exploding", of, f"{tensor}_log10_norm", layer, *share, DEAD_SHARE, math.nan, "", False, result.nets
         )
         return
-    pair = (tensor, f"pre{tensor}")
-    over = any(np.nanmax(result.estimates(f"{each}_overflow_fraction").estimate) > 0 for each in pair)
-    kind = "exploding" if over else "vanishing"
+    over = any(_most(result, f"{each}_overflow_fraction") > 0.0 for each in (tensor, f"pre{tensor}"))
+    kind = "exploding" if over else _of_zeros(result, tensor)
     yield _share(result, kind, of, f"{tensor}_failed_fraction", layer, DEAD_SHARE, confidence)
 
 
 def _dead(result: Result, of: str, layer: int, confidence: float) -> Iterator[Criterion]:
     """Yield the share of samples whose signal or gradient is exactly 0, or, where only nets are told apart, of nets."""
+    tensor, kind = TENSORS[of], _of_zeros(result, TENSORS[of])
     rows = f"{'activation' if of == SIGNAL else 'preactivation_gradient'}_dead_sample_fraction"
     if rows in {quantity.name for quantity in result.task.table_quantities}:
-        yield _share(result, "dead", of, rows, layer, DEAD_SHARE, confidence)
+        yield _share(result, kind, of, rows, layer, DEAD_SHARE, confidence)
         return
-    tensor = TENSORS[of]
     norm, lost = result.estimates(f"{tensor}_log10_norm"), result.sums.lost.get(tensor)
     alive = int(norm.nets[layer]) + (0 if lost is None else int(lost[layer]))
     share = _of_nets(result.nets - alive, result.nets, confidence)
-    yield Criterion("dead", of, f"{tensor}_log10_norm", layer, *share, DEAD_SHARE, math.nan, "", False, result.nets)
+    yield Criterion(kind, of, f"{tensor}_log10_norm", layer, *share, DEAD_SHARE, math.nan, "", False, result.nets)
+
+
+def _of_zeros(result: Result, tensor: str) -> str:
+    """Return what zeros are a sign of: in a number format, of numbers below its range, where many became 0."""
+    if result.task.number_format is None:
+        return "dead"
+    flushed = max(_most(result, f"{each}_underflow_fraction") for each in (tensor, f"pre{tensor}"))
+    return "vanishing" if flushed > FLUSHED_SHARE else "dead"
+
+
+def _most(result: Result, quantity: str) -> float:
+    """Return the estimate at the layer where it is largest."""
+    return float(np.nan_to_num(result.estimates(quantity).estimate).max())
 
 
 def _saturated(result: Result, confidence: float) -> Iterator[Criterion]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from stabsim.arguments import make_task
@@ -87,8 +86,3 @@ def simulate(task: Task, nets: int, threads: int | None) -> Result:
         result = Result(plan, sums if result is None else result.sums.merge(sums))
     assert result is not None
     return result
-
-
-def with_network(task: Task, network: Network, seed: int) -> Task:
-    """Return a task of another network with another seed, and all else as it was."""
-    return replace(task, network=network, seed=seed)

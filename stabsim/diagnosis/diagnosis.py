@@ -28,7 +28,7 @@ SHARES = (
 
 @dataclass(frozen=True)
 class Share:
-    """A share at the layer where it is largest, with its 95% interval, and where it first is surely more than a half."""
+    """A share at the layer where it is largest, with its 95% interval; where it first is surely more than a half."""
 
     quantity: str
     layer: int

@@ -84,9 +84,9 @@ def judge(result: Result, tolerance: float = TOLERANCE, *, looks: int = 1) -> Ju
     - "stable": none of these.
 
     1000 either way is what one learning rate for all layers can bear: beyond it some layers stand still while
-    others learn, and numbers come within a factor of ten of the ends of float16. Powers of the depth stay within it
-    (tanh at gain 1 loses sqrt(depth)), while what grows or decays exponentially does so only if it is slow on the
-    scale of the net: below 0.3 decades in fifty layers is nothing, above 3 is.
+    others learn, and numbers come within a factor of a hundred of the ends of float16 (6e-5 and 65504). Powers of the
+    depth stay within it (tanh at gain 1 loses its square root), while what grows or decays exponentially does only
+    if its depth scale is no shorter than a seventh of the depth: ln 1000 = 6.9.
 
     Parameters
     ----------
@@ -137,17 +137,25 @@ def judge_each(result: Result, tolerance: float = TOLERANCE, *, looks: int = 1) 
 def worse(signal: Judgment, gradient: Judgment) -> Judgment:
     """Return the one of two that names what to mend first: a cause before its consequences, a signal before a gradient.
 
-    Where the signal is dead the gradient is too, saturated units shut gradients off or make them explode.
+    Where the signal is dead the gradient is too, saturated units shut gradients off or make them explode, and what has
+    left the range of the numbers has neither f' nor gradients.
     """
     order = (*KINDS, UNDECIDED, STABLE)
+    if _out_of_range(signal):
+        return signal
     if signal.kind == gradient.kind == STABLE:
         return max(signal, gradient, key=lambda each: abs(each.estimate))
     return min(signal, gradient, key=lambda each: order.index(each.kind))
 
 
+def _out_of_range(found: Criterion | Judgment) -> bool:
+    """Return whether it is that nets leave the range of the numbers."""
+    return not found.change and found.kind in ("exploding", "vanishing")
+
+
 def _decide(result: Result, found: Sequence[Criterion]) -> Judgment:
     """Return what the criteria of one direction say."""
-    by_kind = sorted(found, key=lambda each: KINDS.index(each.kind))
+    by_kind = sorted(found, key=lambda each: (not _out_of_range(each), KINDS.index(each.kind)))
     for each in by_kind:
         if each.broken:
             return _judgment(each.kind, each, _broken(result, each))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -30,6 +30,7 @@ from stabsim.threads import count_threads
 
 Floats = NDArray[np.float64]
 Stop = Callable[[], bool]
+Laws = dict[str, tuple[Floats, Floats]]  # exact, and of infinite width, by quantity
 
 PROMPT = 0.25  # seconds of one core: what takes more is drawn with fewer nets first
 FIRST_LOOK = 0.06  # seconds of one core that these take
@@ -94,10 +95,16 @@ def task_of(state: State, quantities: tuple[str, ...] = DRAWN) -> Task:
     >>> [quantity.tensor for quantity in task_of(State(batch=2), ("activation_correlation",)).quantities]
     ['activation']
     """
-    given = {"batch": state.batch, "seed": state.seed, "sampler": state.sampler, "precision": state.precision}
-    bare = make_task(state.network, **given)
+    bare = _make(state)
     there = [name for name in quantities if not QUANTITIES[name].missing(bare.batch, bare.features)]
-    return make_task(state.network, quantities=there, **given) if there else bare
+    return _make(state, there) if there else bare
+
+
+def _make(state: State, quantities: Sequence[str] | None = None) -> Task:
+    return make_task(
+        state.network, batch=state.batch, seed=state.seed, sampler=state.sampler, precision=state.precision,
+        quantities=quantities,
+    )  # fmt: skip
 
 
 def asked(state: State) -> tuple[str, ...]:
@@ -168,13 +175,13 @@ def draw(state: State, stop: Stop = lambda: False, threads: int | None = None) -
                     return
 
 
-def theory(state: State) -> dict[str, tuple[Floats, Floats]]:
+def theory(state: State) -> Laws:
     """Return the exact law and the limit of infinite width of every quantity that is drawn, as the table has them."""
     return _theory(state.network, state.batch, state.precision)
 
 
 @functools.lru_cache(maxsize=64)
-def _theory(network: Network, batch: int, precision: str) -> dict[str, tuple[Floats, Floats]]:
+def _theory(network: Network, batch: int, precision: str) -> Laws:
     task = make_task(network, batch=batch, precision=precision)
     if network.cell.recurrent:
         nothing = np.full(len(network.widths), np.nan)
@@ -183,7 +190,7 @@ def _theory(network: Network, batch: int, precision: str) -> dict[str, tuple[Flo
     return {name: (exact.predict(name), limit.predict(name)) for name in DRAWN}
 
 
-def columns(result: Result, laws: dict[str, tuple[Floats, Floats]] | None = None) -> dict[str, Floats]:
+def columns(result: Result, laws: Laws | None = None) -> dict[str, Floats]:
     """Return "layer", and of every quantity that is drawn its `ENDS`, such as "activation_log10_norm ci_low".
 
     All are (depth + 1,); NaN where there is none. Of the two kinds of theory, the exact one where it is known.

@@ -196,6 +196,9 @@
     if (!found) { setTimeout(start, 20); return; }
     exchange = explore.exchange = found;
     exchange.properties.answer.change.connect(() => heard(JSON.parse(exchange.answer)));
+    exchange.document.on_event("connection_lost", () => {
+      say(find("problem"), "The server has ended: run stabsim explore again, and open this address again.");
+    });
     exchange.dark = document.documentElement.classList.contains("dark");
     since = performance.now();
     ask(initial === "" ? "?" : initial);  // a change, which the session hears

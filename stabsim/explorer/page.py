@@ -9,16 +9,16 @@ import re
 import socket
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from importlib import resources
 from typing import Any
 
 import panel
-import tornado.web
 from bokeh.core.properties import Bool, String
 from bokeh.document import Document
 from bokeh.model import DataModel
+from tornado.web import RequestHandler
 
 from stabsim.checks import reason
 from stabsim.diagnosis import judge
@@ -34,6 +34,8 @@ NAMES = (HOST, "localhost")  # by which a browser on this machine may call it
 TITLE = "stabsim explore"
 REFUSED = (TypeError, ValueError, OverflowError, MemoryError)
 BETWEEN = 0.25  # seconds between two looks at nets that are being drawn
+UNUSED = 10_000  # milliseconds after which what a closed tab has asked for is stopped
+PATIENCE = 0.1  # seconds that curves wait for theory
 
 log = logging.getLogger(__name__)
 
@@ -82,32 +84,44 @@ class Session:
             self._later(stop, link, problems={"": f"this went wrong: {reason(error)}"}, busy=False)
 
     def _curves(self, link: str, state: State, stop: Callable[[], bool]) -> None:
-        """Draw more and more nets; theory is found aside, since kernels leave the interpreter free."""
+        """Draw more and more nets; theory is found aside, and comes later where it takes longer than they do."""
         start = time.monotonic()
         shown = -math.inf
-        with ThreadPoolExecutor(1, thread_name_prefix="stabsim-theory") as aside:
+        aside = ThreadPoolExecutor(1, thread_name_prefix="stabsim-theory")
+        try:
             laws = aside.submit(curves.theory, state)
             for result in curves.draw(state, stop):
                 last = result.nets == state.nets
                 if stop() or (not last and time.monotonic() - shown < BETWEEN):
                     continue
-                found = curves.columns(result, laws.result())
-                told = self._told(state, result, found) | {"busy": not last, "seconds": time.monotonic() - start}
-                self._later(stop, link, partial(self._show, state, found), **told)
+                wait([laws], PATIENCE)
+                seconds = time.monotonic() - start
+                known = laws.done()
+                self._tell(state, result, laws.result() if known else None, link, stop, seconds=seconds)
+                while last and not known and not stop():
+                    if known := bool(wait([laws], PATIENCE).done):
+                        self._tell(state, result, laws.result(), link, stop, seconds=seconds)
                 shown = time.monotonic()
+        finally:
+            aside.shutdown(wait=False, cancel_futures=True)  # what comes next does not wait for it
 
-    def _told(self, state: State, result: Result, found: dict[str, curves.Floats]) -> dict[str, Any]:
-        """Return what is told in words and numbers of a result."""
-        judgment = judge(result)
-        return {
-            "kind": judgment.kind,
-            "sentence": judgment.sentence,
+    def _tell(
+        self, state: State, result: Result, laws: curves.Laws | None, link: str, stop: Callable[[], bool], **told: Any
+    ) -> None:
+        """Show a result, with theory and a verdict where the laws are known."""
+        found = curves.columns(result, laws)
+        if laws is not None:
+            judgment = judge(result)
+            told |= {"kind": judgment.kind, "sentence": judgment.sentence}
+        told |= {
             "rows": finite(curves.readings(result, found)),
             "nets": result.nets,
+            "busy": laws is None or result.nets < state.nets,
             "sampler": result.task.sampler,
             "remarks": result.overflowed(),
-            "missing": {panel.name: curves.missing(state, tuple(panel.lines)) for panel in curves.PANELS},
+            "missing": {each.name: curves.missing(state, tuple(each.lines)) for each in curves.PANELS},
         }
+        self._later(stop, link, partial(self._show, state, found), **told)
 
     def _show(self, state: State, found: dict[str, curves.Floats]) -> None:
         self.plots.show(found)
@@ -174,7 +188,7 @@ def page() -> panel.Template:
     return shown
 
 
-class Foreign(tornado.web.RequestHandler):
+class Foreign(RequestHandler):
     """Refuses a request by any other name than this machine's own: a page elsewhere whose name was led here."""
 
     def prepare(self) -> None:
@@ -202,6 +216,7 @@ def make_server(port: int) -> Any:
     origins = [f"{name}:{port}" for name in NAMES]
     server = panel.io.server.get_server(
         page, port=port, address=HOST, websocket_origin=origins, show=False, title=TITLE, location=False,
+        unused_session_lifetime_milliseconds=UNUSED, check_unused_sessions_milliseconds=UNUSED // 5,
     )  # fmt: skip
     server._tornado.add_handlers(rf"^(?!(?:{'|'.join(map(re.escape, NAMES))})$).*$", [(r".*", Foreign)])
     return server

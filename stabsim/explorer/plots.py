@@ -32,6 +32,8 @@ ON_DARK = ("#1da0d8", "#c15b76", "#9fba69")
 INK = {False: ("#1c1c1c", "#e3e3e3", "#ffffff"), True: ("#ececec", "#3a3f42", "#1c1f21")}
 LEAST_SPAN = {"exponent": 1.0, "log": 1.0, "share": 1.0, "cosine": 1.0}
 MARGIN = 0.06  # of what is shown
+_MAP = ("picture", "x", "y", "width", "height")
+_MARKS = ("circle", "square", "triangle")
 SPARSE = 26  # layers, up to which each has a marker
 
 
@@ -139,10 +141,6 @@ class Plots:
             line.glyph.line_color = color
             dots.glyph.update(fill_color=color, line_color=color)
             exact.glyph.line_color = limit.glyph.line_color = text
-
-
-_MAP = ("picture", "x", "y", "width", "height")
-_MARKS = ("circle", "square", "triangle")
 
 
 def _no_curves() -> dict[str, list[float]]:

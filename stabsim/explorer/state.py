@@ -105,8 +105,9 @@ class State:
         TypeError, ValueError
             If values do not go with each other.
         """
-        parts = (None if text == NONE else text for text in (self.normalization, self.skip))
-        return Network((self.width,) * (self.depth + 1), self.activation, self.law, self.bias_std, *parts, self.cell)
+        normalization, skip = (None if text == NONE else text for text in (self.normalization, self.skip))
+        widths = (self.width,) * (self.depth + 1)
+        return Network(widths, self.activation, self.law, self.bias_std, normalization, skip, self.cell)
 
     @staticmethod
     def read(link: str) -> Reading:

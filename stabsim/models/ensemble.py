@@ -157,12 +157,13 @@ def one_law(fits: Sequence[Fit], more: Iterable[Initializer] = ()) -> Initialize
     """
     law = _pooled([fit for fit in fits if fit.law != UNCLEAR] or fits)
     named = [entry.make() for entry in INITIALIZERS.values()]
+    agreeing = {}
     for candidate in (*named, *more):
-        # Errors of the laws that do not set biases come first: these are looked at on their own.
-        if candidate.law == law and _agree(
-            [_deviation(fit, abs(candidate.weight_std(*fit.fans))) for fit in fits], fits
-        ):
-            return replace(candidate, bias_law="normal", bias_gain=None)
+        wrong = [_deviation(fit, abs(candidate.weight_std(*fit.fans))) for fit in fits] if candidate.law == law else []
+        if wrong and _agree(wrong, fits):
+            agreeing[replace(candidate, bias_law="normal", bias_gain=None)] = round(sum(z * z for z in wrong), 6)
+    if agreeing:
+        return min(agreeing, key=agreeing.__getitem__)
     if law == "constant":
         values = {float(fit.values.flat[0]) for fit in fits}
         if len(values) > 1:
@@ -182,6 +183,10 @@ def one_law(fits: Sequence[Fit], more: Iterable[Initializer] = ()) -> Initialize
 def _pooled(fits: Sequence[Fit]) -> str:
     """Return the most likely law that all matrices fit."""
     laws = {fit.law for fit in fits}
+    if laws == {UNCLEAR}:
+        raise ValueError(
+            f"{fits[0].place} has too few weights to tell their law: name it, model.ensemble(weights='he_normal'), say"
+        )
     exact = laws & {"constant", "identity", "orthogonal"}
     if exact and len(laws) > 1:
         listed = ", ".join(f"{fit.law} of {fit.place}" for fit in fits[:6])

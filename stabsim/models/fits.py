@@ -65,8 +65,13 @@ class Fit:
         """Return how far squared singular values are from their mean, relative to it; NaN of vectors and zeros."""
         if self._wide.ndim != 2 or min(self._wide.shape) < 2 or self.std == 0:
             return math.nan
-        squares = np.linalg.svd(self._wide, compute_uv=False) ** 2
-        return float(np.max(np.abs(squares / squares.mean() - 1)))
+        return float(np.max(np.abs(self._squares / self._squares.mean() - 1)))
+
+    @cached_property
+    def _squares(self) -> Floats:
+        """Return the squared singular values, the largest last."""
+        wide = self._wide if self._wide.shape[0] >= self._wide.shape[1] else self._wide.T
+        return np.asarray(np.linalg.eigvalsh(wide.T @ wide))
 
     @cached_property
     def p_values(self) -> dict[str, float]:
@@ -76,7 +81,7 @@ class Fit:
     @cached_property
     def p_spectra(self) -> dict[str, float]:
         """Return the p-value of the largest singular value, by law; NaN of biases and small matrices."""
-        return self._of_matrix(goodness.p_spectrum)
+        return self._of_matrix(lambda law, w: goodness.p_spectrum(law, w, float(self._squares[-1])))
 
     @cached_property
     def p_scales(self) -> dict[str, float]:
@@ -96,7 +101,7 @@ class Fit:
     @cached_property
     def law(self) -> str:
         """Return the law that it fits, `NONE` or `UNCLEAR`."""
-        if np.all(self._wide == self._wide.flat[0]):
+        if np.all(self._wide == self._wide.flat[0]) and (self._wide.size > 1 or self.std == 0):
             return "constant"
         if self._is_identity:
             return "identity"
@@ -128,7 +133,7 @@ class Fit:
         """Return the standard error of the logarithm of the scale."""
         if self.law in ("constant", "identity", "orthogonal"):
             return EXACT
-        family = goodness.FAMILIES.get(self.law)
+        family = goodness.FAMILIES.get("normal" if self.law == UNCLEAR else self.law)
         kurtosis = family.kurtosis if family else float(np.mean(self._wide**4)) / self.std**4
         return math.sqrt((kurtosis - 1) / (4 * self._wide.size))
 

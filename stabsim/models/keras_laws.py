@@ -9,7 +9,7 @@ from typing import Any
 from stabsim import checks
 from stabsim.initializers import Initializer
 from stabsim.models.goodness import TRUNCATED_STD
-from stabsim.names import unknown
+from stabsim.names import check_known, unknown
 
 VARIANCE_SCALING = {  # scale, fan, law: GlorotNormal and its kin are cut at two standard deviations, and rescaled
     "GlorotNormal": (1.0, "average", "truncated_normal"),
@@ -94,8 +94,7 @@ def _law(argument: str, name: str, options: Mapping[str, Any]) -> Initializer:
         scale = _positive(f"scale of {argument}", options.get("scale", 1.0))
         mode, kind = options.get("mode", "fan_in"), str(options.get("distribution", "truncated_normal")).lower()
         for what, value, allowed in (("mode", mode, MODES), ("distribution", kind, DISTRIBUTIONS)):
-            if value not in allowed:
-                raise unknown(f"{what} of {argument}:", value, allowed)
+            check_known(f"{what} of {argument}:", value, allowed)
         return Initializer(DISTRIBUTIONS[kind], math.sqrt(scale), MODES[mode])
     if name in ("RandomNormal", "TruncatedNormal"):
         if options.get("mean", 0.0):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from stabsim import checks
+from stabsim.models.keras_documents import check_chain, document_of, place_of
 from stabsim.models.keras_laws import law
 from stabsim.models.layers import Dense, Layer, Nonlinearity, Normalizer, Recurrent
 from stabsim.models.model import Model
-from stabsim.names import format_name, unknown
+from stabsim.names import check_known, format_name
 
 FUNCTIONS = {  # Keras' names of activations, and the registry's
     "linear": "linear",
@@ -62,71 +62,17 @@ def from_keras(description: str | os.PathLike[str] | Mapping[str, Any]) -> Model
     >>> from_keras({"class_name": "Sequential", "config": {"layers": [inputs, dense, dense]}}).network.weights
     Initializer(law='truncated_normal', gain=1.4142135623730951, fan='in', bias_law='normal', bias_gain=None)
     """
-    document = _document(description)
+    document = document_of(description)
     options = document.get("config", document) if "layers" not in document else document
     if not isinstance(options, Mapping) or not isinstance(options.get("layers"), list):
         raise ValueError(f"a Keras description has a list of layers, not {checks.brief(document)}")
     reader = _Reader()
     for number, each in enumerate(options["layers"]):
         reader.check(number, each)
-    _check_chain(options["layers"])
+    check_chain(options["layers"])
     for number, each in enumerate(options["layers"]):
         reader.read(number, each, last=number == len(options["layers"]) - 1)
     return Model(tuple(reader.layers), tuple(reader.notes))
-
-
-def _document(description: Any) -> Mapping[str, Any]:
-    if isinstance(description, Mapping):
-        return description
-    if not isinstance(description, str | os.PathLike):
-        raise TypeError(
-            f"description must be the text of model.to_json(), a path or a mapping, not {checks.brief(description)}"
-        )
-    text = description
-    if not isinstance(text, str) or not text.lstrip().startswith(("{", "[")):
-        path = checks.path("description", description)
-        try:
-            with open(path, encoding="utf-8") as file:
-                text = file.read()
-        except UnicodeDecodeError:
-            raise ValueError(f"{path} is no text: of a .keras or .h5 file, save model.to_json() as .json") from None
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"description must be JSON, as of model.to_json(): {checks.reason(error)}") from None
-    if not isinstance(document, dict):
-        raise ValueError(f"description must be a JSON object, as of model.to_json(), not {checks.brief(document)}")
-    return document
-
-
-def _check_chain(layers: list[Mapping[str, Any]]) -> None:
-    """Refuse a functional model whose layers do not follow each other."""
-    for number, each in enumerate(layers):
-        nodes = each.get("inbound_nodes", [])
-        before = sorted(set(_sources(nodes)))
-        wanted = [layers[number - 1].get("name", layers[number - 1]["config"].get("name"))] if number else []
-        if nodes and (len(nodes) > 1 or before != wanted):
-            raise ValueError(
-                f"layers must be a chain: {_place(number, each)} takes {', '.join(before) or 'nothing'}, not the layer "
-                f"before it"
-            )
-
-
-def _sources(nodes: Any) -> list[str]:
-    """Return the names of the layers that a node takes: of Keras 3 in its tensors, of Keras 2 in nested lists."""
-    if isinstance(nodes, Mapping):
-        history = nodes.get("keras_history")
-        return [str(history[0])] if history else [name for each in nodes.values() for name in _sources(each)]
-    if isinstance(nodes, list):
-        if len(nodes) >= 3 and isinstance(nodes[0], str) and isinstance(nodes[1], int):
-            return [nodes[0]]
-        return [name for each in nodes for name in _sources(each)]
-    return []
-
-
-def _place(number: int, layer: Mapping[str, Any]) -> str:
-    name = layer["config"].get("name", layer.get("name"))
-    return f"layers[{number}]" + (f" ({name})" if isinstance(name, str) else "")
 
 
 class _Reader:
@@ -141,15 +87,14 @@ class _Reader:
     def check(self, number: int, layer: Any) -> None:
         if not isinstance(layer, Mapping) or not isinstance(layer.get("config"), Mapping):
             raise ValueError(f"layers[{number}] must have class_name and config, not {checks.brief(layer)}")
-        if layer.get("class_name") not in READERS:
-            raise unknown(f"Keras layer at {_place(number, layer)}:", layer.get("class_name"), READERS)
+        check_known(f"Keras layer at {place_of(number, layer)}:", layer.get("class_name"), READERS)
 
     def read(self, number: int, layer: Mapping[str, Any], last: bool) -> None:
-        place, options = _place(number, layer), layer["config"]
+        place, options = place_of(number, layer), layer["config"]
         if self.width is None and (shape := options.get("batch_input_shape")) is not None:
             self.shape(place, shape)
         if layer["class_name"] != "InputLayer" and self.width is None and (given := layer.get("build_config")):
-            shape = given.get("input_shape")
+            shape = given.get("input_shape") if isinstance(given, Mapping) else None
             if isinstance(shape, list | tuple):
                 self.shape(place, shape)
         try:
@@ -213,11 +158,10 @@ class _Reader:
                 return
         if name is None or name == "linear":
             return
-        if name in HEADS and last and self.layers:
+        if isinstance(name, str) and name in HEADS and last and self.layers:
             self.notes.append(f"{place}: {name} at the end is not read: outputs are what it sees")
             return
-        if name not in FUNCTIONS:
-            raise unknown(f"activation of {place}:", name, FUNCTIONS)
+        check_known(f"activation of {place}:", name, FUNCTIONS)
         self.layers.append(Nonlinearity(place, FUNCTIONS[name]))
 
     def recurrent(self, kind: str, place: str, options: Mapping[str, Any]) -> None:
@@ -226,8 +170,7 @@ class _Reader:
         units = checks.whole_number(f"units of {place}", options["units"])
         gates = {"rnn": 1, "lstm": 4, "gru": 3}[kind]
         activation = options.get("activation", "tanh")
-        if activation not in FUNCTIONS:
-            raise unknown(f"activation of {place}:", activation, FUNCTIONS)
+        check_known(f"activation of {place}:", activation, FUNCTIONS)
         for name, wanted in (("recurrent_activation", "sigmoid"), ("reset_after", True), ("go_backwards", False)):
             if options.get(name, wanted) != wanted:
                 raise ValueError(f"{place} must have {name}={wanted!r}, not {checks.brief(options[name])}")
@@ -247,7 +190,9 @@ class _Reader:
         )
         for name in ("dropout", "recurrent_dropout"):
             if options.get(name):
-                self.notes.append(f"{place}: {name}={options[name]:g} is left out, the identity in evaluation")
+                self.notes.append(
+                    f"{place}: {name}={checks.brief(options[name])} is left out, the identity in evaluation"
+                )
         self.layers.append(
             Recurrent(
                 place,

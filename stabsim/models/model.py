@@ -74,7 +74,11 @@ class Model:
     @property
     def weighted(self) -> bool:
         """Return whether it has weights, and not laws alone."""
-        return all(layer.weight is not None and len(layer.weight) for layer in self.layers if _has_weights(layer))
+        return all(weight is not None and len(weight) for weight in self._weights)
+
+    @property
+    def _weights(self) -> list[Any]:
+        return [layer.weight for layer in self.layers if isinstance(layer, Dense | Recurrent)]
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -324,16 +328,8 @@ class Model:
     @property
     def precision(self) -> str:
         """Return "float64" where any weight is, else "float32"."""
-        weights = [w for layer in self.layers if _has_weights(layer) for w in _all(layer.weight)]
+        weights = [w for each in self._weights for w in (each if isinstance(each, tuple) else (each,))]
         return "float64" if any(w.dtype == np.float64 for w in weights) else "float32"
-
-
-def _has_weights(layer: Layer) -> Any:
-    return isinstance(layer, Dense | Recurrent)
-
-
-def _all(weight: Any) -> tuple[Floats, ...]:
-    return weight if isinstance(weight, tuple) else (weight,)
 
 
 def _plain(values: Any) -> Any:

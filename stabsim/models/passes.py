@@ -137,7 +137,9 @@ def run(stages: tuple[Stage, ...], inputs: Floats, gradient: Floats) -> ModelTra
             biases.append(bias)
             sums.append(passed[-1].value @ weight + bias)
             passed.append(_through(stage, sums[-1]))
-        dz, ds, dw = [gradient], [], []
+        dz: list[Floats] = [gradient]
+        ds: list[Floats] = []
+        dw: list[Floats] = []
         for layer in range(len(weights), 0, -1):
             by_s = dz[0]
             for back in reversed(passed[layer].backs):

@@ -94,7 +94,10 @@ def _back(layer: Recurrent, net: _Net, x: Any, states: Any, steps: list[_Step], 
     h, c = states
     dv, dw = ([np.zeros_like(m) for m in each] for each in (net.v, net.w))
     db, db_state = ([np.zeros_like(m) for m in each] for each in (net.b, net.b_state))
-    dh, dcs, ds_all, dx = [gradient], [], [], []
+    dh: list[Any] = [gradient]
+    dcs: list[Any] = []
+    ds_all: list[Any] = []
+    dx: list[Any] = []
     dc = np.zeros_like(gradient)
     for t in range(len(steps) - 1, -1, -1):
         ds, da, past, here, dc = net.back(steps[t], (h[t], c[t]), dh[0], dc)

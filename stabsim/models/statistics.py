@@ -61,7 +61,7 @@ def by_layer(seen: ModelTrace) -> dict[str, Floats]:
     return found
 
 
-def tensors_of(seen: ModelTrace) -> dict[str, list[Any]]:
+def tensors_of(seen: Any) -> dict[str, list[Any]]:
     """Return tensors by their names in quantities; dW of a recurrent net is that of all gates, at step 1."""
     names = ("activation", "preactivation", "derivative", "activation_gradient", "preactivation_gradient")
     found: dict[str, list[Any]] = {name: getattr(seen, name) for name in names}
@@ -169,7 +169,7 @@ def _shut(dz: Floats, d: Floats) -> float:
     return (norm(dz[d == 0]) / norm(dz)) ** 2 if np.any(dz) and np.any(d == 0) else 0.0 if np.any(dz) else math.nan
 
 
-def _of_several(seen: ModelTrace, tensors: dict[str, list[Any]]) -> Iterator[tuple[str, list[float]]]:
+def _of_several(seen: Any, tensors: dict[str, list[Any]]) -> Iterator[tuple[str, list[float]]]:
     """Yield the quantities that more than one tensor makes."""
     if seen.seen:
         parts = list(zip(seen.activations, seen.seen, seen.value, strict=True))[1:]
@@ -195,7 +195,7 @@ def _of_several(seen: ModelTrace, tensors: dict[str, list[Any]]) -> Iterator[tup
             yield f"preactivation_gradient_blocked_by_{name}_fraction", np.mean(cause == number, axis=0).tolist()
 
 
-def _of_gates(seen: ModelTrace, tensors: dict[str, list[Any]]) -> Iterator[tuple[str, list[float]]]:
+def _of_gates(seen: Any, tensors: dict[str, list[Any]]) -> Iterator[tuple[str, list[float]]]:
     (kind,) = seen.beside
     for place, gate in enumerate(GATES[kind]):
         name, f = (gate, seen.activations[0]) if gate == "candidate" else (f"{gate}_gate", "sigmoid")

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from stabsim.checks import brief
-from stabsim.models.layers import Dense, Floats, Layer, Nonlinearity, Normalizer, Recurrent
+from stabsim.models.layers import Dense, Floats, Layer, Normalizer, Recurrent
 from stabsim.models.model import Model
 from stabsim.models.tensors import array
-from stabsim.names import format_name, unknown
+from stabsim.models.torch_activations import ACTIVATIONS
+from stabsim.names import unknown
 
 HEADS = ("Softmax", "LogSoftmax")  # with what a loss does to the outputs
-LEAST_THRESHOLD = 17.0  # from which on softplus(x) is x in float32
 
 
 def from_torch(module: Any) -> Model:
@@ -58,6 +58,8 @@ def from_torch(module: Any) -> Model:
         if name in HEADS:
             raise ValueError(f"{place} ({name}) is read at the end of a module only, behind a layer")
         layers += READERS[name](place, each, notes)
+        if getattr(each, "_forward_hooks", None) or each._forward_pre_hooks:
+            notes.append(f"{place} has hooks of its own, which are not run")
     notes += _shared(places)
     return Model(tuple(layers), tuple(notes))
 
@@ -108,7 +110,7 @@ def _tensors(module: Any) -> list[Any]:
 
 def _check_forward(place: str, module: Any, name: str) -> None:
     """Refuse a class of the user's own that computes something else, and hooks that change weights."""
-    base = next(each for each in type(module).__mro__ if each.__name__ == name and _of_torch(each))
+    base: Any = next(each for each in type(module).__mro__ if each.__name__ == name and _of_torch(each))
     if type(module).forward is not base.forward or "forward" in vars(module):
         raise ValueError(f"{place} ({type(module).__name__}) has a forward of its own, not that of torch.nn.{name}")
     for hook in module._forward_pre_hooks.values():
@@ -252,67 +254,9 @@ def _one_recurrent(place: str, module: Any, kind: str, layer: int, notes: list[s
     )
 
 
-def _elementwise(name: str, **parameters: str) -> Callable[[str, Any, list[str]], list[Layer]]:
-    """Return the reader of an activation whose parameters are attributes of the module."""
-
-    def read(place: str, module: Any, notes: list[str]) -> list[Layer]:
-        given = {key: float(getattr(module, attribute)) for key, attribute in parameters.items()}
-        return [Nonlinearity(place, format_name(name, given))]
-
-    return read
-
-
-def _gelu(place: str, module: Any, notes: list[str]) -> list[Layer]:
-    return [Nonlinearity(place, "gelu_tanh" if module.approximate == "tanh" else "gelu")]
-
-
-def _hardtanh(place: str, module: Any, notes: list[str]) -> list[Layer]:
-    known = {(-1.0, 1.0): "hard_tanh", (0.0, 6.0): "relu6"}
-    ends = (float(module.min_val), float(module.max_val))
-    if ends not in known:
-        raise ValueError(f"{place} (Hardtanh) must go from -1 to 1 or from 0 to 6, not from {ends[0]:g} to {ends[1]:g}")
-    return [Nonlinearity(place, known[ends])]
-
-
-def _softplus(place: str, module: Any, notes: list[str]) -> list[Layer]:
-    if module.beta != 1 or module.threshold < LEAST_THRESHOLD:
-        raise ValueError(
-            f"{place} (Softplus) must have beta=1 and a threshold >= {LEAST_THRESHOLD:g}, where it makes no "
-            f"difference, not {module.beta:g} and {module.threshold:g}"
-        )
-    return [Nonlinearity(place, "softplus")]
-
-
-def _celu(place: str, module: Any, notes: list[str]) -> list[Layer]:
-    if module.alpha != 1:
-        raise ValueError(f"{place} (CELU) must have alpha=1, where it is ELU, not {module.alpha:g}")
-    return [Nonlinearity(place, "elu(alpha=1)")]
-
-
-def _prelu(place: str, module: Any, notes: list[str]) -> list[Layer]:
-    slope = array(place, "weight", module.weight)
-    if np.any(slope != slope.flat[0]):
-        raise ValueError(f"{place} (PReLU) must have one slope for all units, not {brief(slope.tolist())}")
-    notes.append(f"{place} (PReLU) is read with the slope that it has now")
-    return [Nonlinearity(place, format_name("leaky_relu", {"slope": float(slope.flat[0])}))]
-
-
 READERS: dict[str, Callable[[str, Any, list[str]], list[Layer]]] = {
     "Linear": _linear,
-    "Tanh": _elementwise("tanh"),
-    "ReLU": _elementwise("relu"),
-    "ReLU6": _elementwise("relu6"),
-    "LeakyReLU": _elementwise("leaky_relu", slope="negative_slope"),
-    "PReLU": _prelu,
-    "ELU": _elementwise("elu", alpha="alpha"),
-    "CELU": _celu,
-    "SELU": _elementwise("selu"),
-    "GELU": _gelu,
-    "SiLU": _elementwise("silu"),
-    "Softplus": _softplus,
-    "Sigmoid": _elementwise("sigmoid"),
-    "Hardtanh": _hardtanh,
-    "Softsign": _elementwise("softsign"),
+    **ACTIVATIONS,
     "Identity": _nothing,
     "BatchNorm1d": _batch,
     "LayerNorm": _layer,

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from stabsim.chunk import make_folders, one_line, write_atomically
-from stabsim.report.gather import Gathered, gather, known_studies
+from stabsim.report.gather import Gathered, gather
 
-__all__ = ["gather", "known_studies", "write_report"]
+__all__ = ["Gathered", "gather", "write_report"]
 
 
 def write_report(
@@ -34,7 +34,7 @@ def write_report(
     Raises
     ------
     ValueError
-        If a study is neither in the folder nor in the ledger that comes with stabsim.
+        If a study is neither in the folder nor in the ledger that comes with stabsim, or ``output`` names no file.
     StoreError
         If the page cannot be written.
 
@@ -51,6 +51,8 @@ def write_report(
 
     out = Path(out)
     page = out / "report.html" if output is None else Path(output)
+    if not page.name:
+        raise ValueError(f"output={os.fspath(output or '')!r} is the name of no file")
     found = gather(out, tuple(studies))
     with one_line(f"cannot write {page}"):
         make_folders(page.parent)

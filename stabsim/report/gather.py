@@ -83,11 +83,6 @@ def gather(out: Path, chosen: Sequence[str] = ()) -> Gathered:
     return Gathered(tuple(studies), _by_claim(found, all_claims=not chosen), tuple(chosen), tuple(problems))
 
 
-def known_studies(out: Path) -> list[str]:
-    """Return the names of studies that have results in a folder, for those who complete names."""
-    return sorted(_results(out, []))
-
-
 def _shipped(problems: list[str]) -> list[Entry]:
     try:
         return [entry for entries in shipped().values() for entry in entries]
@@ -121,12 +116,12 @@ def _figures(folder: Path, problems: list[str]) -> list[str]:
 
 
 def _owned(folder: Path, figures: Iterable[str], names: Iterable[str]) -> dict[str, list[Picture]]:
-    """Return the figures of each study: of that which its file names, else of that with the longest fitting name."""
+    """Return the figures of each study: of that which its file names, else of that with the longest owners name."""
     owned: dict[str, list[Picture]] = {}
     for name in figures:
         found = picture(folder, name)
-        fitting = [study for study in names if name == study or name.startswith(f"{study}_")]
-        study = found.made["study"] if found.made else max(fitting, key=len, default="")
+        owners = [study for study in names if name == study or name.startswith(f"{study}_")]
+        study = found.made["study"] if found.made else max(owners, key=len, default="")
         owned.setdefault(study, []).append(found)
     return owned
 

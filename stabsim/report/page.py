@@ -6,6 +6,7 @@ import base64
 import hashlib
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -39,6 +40,7 @@ _LISTED = 8  # numbers; more are told as a range
 
 _MINUS = "\N{MINUS SIGN}"
 _HERE = Path(__file__).resolve().parent
+_LONG = re.compile(r"[0-9]+\.[0-9]{6,}")
 _PLAIN = re.compile(r"[A-Za-z0-9_]+")
 
 
@@ -178,22 +180,29 @@ def _mapping(study: Shown, name: str) -> Mapping[str, Any]:
 
 
 def _values(values: Any) -> str:
-    """Return values in words: many numbers as a range.
+    """Return values in words: many numbers as a range, many names by what stands in front of their parameters.
 
     >>> _values([1, 2]), _values(list(range(1, 20))), _values(["relu", "tanh"]), _values(4096)
     ('1, 2', '19 values from 1 to 19', 'relu, tanh', '4,096')
+    >>> _values(["he_normal", *(f"normal(gain={gain})" for gain in range(20))])
+    'he_normal, normal (20 of them)'
     """
     each = values if isinstance(values, list) else [values]
     numbers = [value for value in each if isinstance(value, int | float)]
-    if len(numbers) == len(each) > _LISTED:
+    if len(each) <= _LISTED:
+        return ", ".join(map(_plain, each))
+    if len(numbers) == len(each):
         return f"{len(each)} values from {_plain(min(numbers))} to {_plain(max(numbers))}"
-    return ", ".join(map(_plain, each))
+    names = Counter(_plain(value).partition("(")[0] for value in each)
+    return ", ".join(f"{name} ({count} of them)" if count > 1 else name for name, count in names.items())
 
 
 def _plain(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return _LONG.sub(lambda found: f"{float(found[0]):.6g}", str(value))
 
 
 def _counts(found: Gathered, origin: str) -> dict[str, int]:

@@ -57,14 +57,16 @@ document.addEventListener("DOMContentLoaded", () => {
       shown.figures += fits ? own.length : 0;
     }
     const filtered = Object.values(want).some(Boolean);
+    const none = shown.claims + shown.studies ? "" : ": clear what is chosen above to see all";
     document.body.classList.toggle("filtered", filtered);
     status.textContent = `${shown.claims} of ${claims.length} claims, ${shown.studies} of ${studies.length} studies, ` +
-      `${shown.figures} of ${figures.length} figures${filtered ? " fit" : ""}`;
+      `${shown.figures} of ${figures.length} figures${filtered ? " fit" : ""}${filtered ? none : ""}`;
   }
 
   function save() {
     const state = new URLSearchParams(Object.entries(wanted()).filter(([, value]) => value)).toString();
-    history.replaceState(null, "", state ? `#?${state}` : location.href.split("#")[0]);
+    const address = state ? `#?${state}` : location.href.split("#")[0];
+    try { history.replaceState(null, "", address); } catch { /* some browsers refuse a hundred changes in half a minute */ }
   }
 
   function restore() {
