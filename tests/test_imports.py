@@ -30,7 +30,7 @@ FORBIDDEN = {
 }
 
 # What costs tenths of a second to import, and which modules may do so while they are imported themselves.
-SLOW = ("pandas", "seaborn", "matplotlib", "scipy.stats", "sklearn", "rich")
+SLOW = ("pandas", "seaborn", "matplotlib", "scipy.stats", "sklearn", "rich", "jinja2", "PIL", "panel", "bokeh", "torch")
 
 
 def within(name: str, package: str) -> bool:

@@ -180,7 +180,7 @@ def test_dark_and_light_follow_the_system_or_the_choice(visit: Open) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [{"width": 1360, "height": 900}, PHONE], ids=["desk", "phone"])
 def test_axe_finds_nothing(visit: Open, scheme: Any, size: Any) -> None:
-    from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
+    from axe_playwright_python.sync_playwright import Axe
 
     page = visit(color_scheme=scheme, viewport=size)
     page.evaluate("[...document.querySelectorAll('details.note')].slice(0, 3).forEach(note => { note.open = true; })")
