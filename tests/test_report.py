@@ -319,6 +319,7 @@ def test_without_its_csv_a_figure_is_shown_and_that_is_said(copy: Path, call: Ca
         b"<svg",
         b"<html/>",
         b'<!DOCTYPE a [<!ENTITY b "c">]><svg/>',
+        "<?xml version='1.0' encoding='utf-16'?><!DOCTYPE a [<!ENTITY b 'c'>]><svg/>".encode("utf-16"),
         b"\xff\xfe\0",
         b"<?xml version='1.0' encoding='nothing'?><a/>",
     ],

@@ -6,13 +6,19 @@ from pathlib import Path
 
 import click
 
+from stabsim.cli import completing
 from stabsim.cli.selection import existing_out_option
-from stabsim.cli.text import counted, spelled_bytes
+from stabsim.cli.text import counted, examples, spelled_bytes
 from stabsim.cli.usage import usage
 
 
-@click.command()
-@click.argument("studies", nargs=-1, metavar="[STUDY]...")
+@click.command(
+    epilog=examples(
+        "stabsim report",
+        "stabsim report gains mean_field --out paper --output gains.html",
+    )
+)
+@click.argument("studies", nargs=-1, metavar="[STUDY]...", shell_complete=completing.study)
 @existing_out_option
 @click.option(
     "--output",

@@ -89,11 +89,12 @@ def picture(folder: Path, name: str) -> Picture:
 
 def _svg(data: bytes) -> _Image:
     """Return an SVG of `stabsim.figures.save` without its line breaks."""
-    if b"<!ENTITY" in data:
-        raise ValueError("it declares entities, as no figure of ours does")
     try:
-        root = ElementTree.fromstring(data)
-    except (ElementTree.ParseError, ValueError, LookupError) as error:  # LookupError: of an encoding
+        text = data.decode()  # what is not UTF-8 could hide what is looked for
+        if "<!ENTITY" in text:
+            raise ValueError("it declares entities, as no figure of ours does")
+        root = ElementTree.fromstring(text)
+    except (ElementTree.ParseError, ValueError) as error:
         raise ValueError(f"damaged: {error}") from error
     sizes = [_UNIT.fullmatch(root.get(side, "")) for side in ("width", "height")]
     if root.tag != "{http://www.w3.org/2000/svg}svg" or not all(sizes):
