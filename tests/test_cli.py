@@ -12,13 +12,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
+import numba
 import numpy as np
 import pandas
 import pytest
+from numba.core import event
 
 from stabsim import study as declarations
 from stabsim.activations import ACTIVATIONS
-from stabsim.cli import main
+from stabsim.cli import compiling, main
 from stabsim.cli.group import VERBS
 from stabsim.cli.list import KINDS
 from stabsim.cli.progress import LiveProgress
@@ -283,12 +285,48 @@ def test_simulate_stops_at_a_target_or_says_that_it_did_not(call: Call) -> None:
     assert err.count("\n") == 1 and "few nets own the mean" in err
 
 
-def test_first_call_says_that_it_compiles(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stabsim.kernels.compile.cache_directory", lambda: tmp_path)
-    said = "first call: compiling, which usually takes a minute"
-    assert said in call("simulate", "--widths", "3,3", *NET)[2]
-    (tmp_path / "dense.nbi").touch()
-    assert call("simulate", "--widths", "3,3", *NET)[2] == ""
+def test_compiling_is_told_once_where_it_takes_a_while(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    teller = compiling.Teller()
+    event.register("numba:compile", teller)
+    try:
+        for patience, told in ((60.0, 0), (0.0, 1), (0.0, 0)):
+            monkeypatch.setattr(compiling, "PATIENCE", patience)
+            numba.njit(lambda x: x + 1)(1.5)
+            assert teller.open == 0
+            assert capsys.readouterr().err.count("compiling, once for each kind of net") == told
+    finally:
+        event.unregister("numba:compile", teller)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.7, 2.1])
+def test_a_signal_ends_compiling_in_one_line(seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    process = start("simulate", "--widths", "3,3", *NET)
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("compiling, once for each kind of net")
+    time.sleep(seconds)
+    process.send_signal(signal.SIGTERM)
+    err = process.communicate(timeout=60)[1]
+    assert (process.returncode, err) == (143, "stabsim simulate: interrupted by SIGTERM\n")
+
+
+def test_a_signal_that_a_callback_swallows_is_raised_all_the_same() -> None:
+    program = """
+import ctypes, os, signal, sys, time
+from stabsim.cli.group import Stopped, _heeding_signals
+
+swallow = ctypes.CFUNCTYPE(None)(lambda: os.kill(os.getpid(), signal.SIGTERM))
+try:
+    with _heeding_signals():
+        swallow()
+        time.sleep(30)
+except Stopped as stop:
+    sys.exit(f"stopped by {stop.number}")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=25)
+    assert done.stderr == f"stopped by {signal.SIGTERM}\n"
 
 
 def test_list_names_everything(call: Call) -> None:

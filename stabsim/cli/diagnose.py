@@ -56,7 +56,8 @@ def command(
 
     Exit status: 0, stable; 1, not stable, or not decided by so many nets; 2, bad usage.
     """
-    from stabsim.cli.progress import LiveProgress, say_if_compiling
+    from stabsim.cli.compiling import listen
+    from stabsim.cli.progress import LiveProgress
     from stabsim.diagnosis import diagnose
     from stabsim.network import Network
 
@@ -65,7 +66,7 @@ def command(
         network = Network(
             simulate.chosen_widths(depth, width, widths), activation, weights, bias_std, normalization, skip, cell
         )
-    say_if_compiling()
+    listen()
     with usage(parameters), LiveProgress() as show:
         found = diagnose(
             network,

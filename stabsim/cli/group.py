@@ -32,6 +32,7 @@ VERBS = (
 )  # fmt: skip
 LONGEST_MESSAGE = 900  # characters
 INTERRUPTED = 130  # as shells report the end by Ctrl-C
+LATER = 0.01  # seconds
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -133,7 +134,9 @@ def _status(arguments: Sequence[str] | None, study: Study | None) -> int:
 def _heeding_signals() -> Iterator[None]:
     """Let SIGTERM and SIGHUP interrupt as Ctrl-C does, and a second signal end the process at once.
 
-    A signal that is ignored stays ignored: Ctrl-C in the background of a script, SIGHUP under nohup.
+    A signal that is ignored stays ignored: Ctrl-C in the background of a script, SIGHUP under nohup. One that arrives
+    where Python cannot raise (compiling, LLVM calls back) is raised a little later; what fails since it was lost there
+    is no other failure.
     """
     seen: list[int] = []
 
@@ -144,14 +147,35 @@ def _heeding_signals() -> Iterator[None]:
             os._exit(128 + number)
         raise Stopped(number)
 
+    def stop_after_all(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise Stopped(seen[0])
+
+    def lost(what: sys.UnraisableHookArgs) -> None:
+        if isinstance(what.exc_value, Stopped):
+            signal.setitimer(signal.ITIMER_REAL, LATER)
+        else:
+            told(what)
+
     heeded = (signal.SIG_DFL, signal.default_int_handler)
     main = threading.current_thread() is threading.main_thread()  # no other one may say what a signal does
     before = {number: handler for number in SIGNALS if main and (handler := signal.getsignal(number)) in heeded}
+    alarm, told = signal.getsignal(signal.SIGALRM), sys.unraisablehook
     try:
         for number in before:
             signal.signal(number, stop)
+        if alarm is signal.SIG_DFL and before:
+            signal.signal(signal.SIGALRM, stop_after_all)
+            sys.unraisablehook = lost
         yield
+    except Exception as error:
+        if seen and not isinstance(error, click.ClickException):
+            raise interrupted(Stopped(seen[0]), "") from error
+        raise
     finally:
+        if sys.unraisablehook is lost:
+            sys.unraisablehook = told
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, alarm)
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -106,11 +106,3 @@ def headline(result: Result | None) -> str:
     found = result.estimates(name)
     low, high = found.ci_low[layer], found.ci_high[layer]
     return f"{name} at layer {layer}: {found.estimate[layer]:.4g} [{low:.4g}, {high:.4g}]"
-
-
-def say_if_compiling() -> None:
-    """Say so if nothing is compiled yet; called before any kernel is imported."""
-    from stabsim.kernels.compile import cache_directory
-
-    if next(cache_directory().rglob("*.nbi"), None) is None:
-        click.echo("first call: compiling, which usually takes a minute or two, once", err=True)

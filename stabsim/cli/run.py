@@ -193,13 +193,13 @@ def print_placed(start: str, device: str, cases: Sequence[Case]) -> None:
 
 def print_stored(study: str, found: Progress, damaged: Iterable[tuple[Path, str]]) -> None:
     """Print which files are damaged and how much is missing."""
-    from stabsim.cli.progress import say_if_compiling
+    from stabsim.cli.compiling import listen
 
     for path, problem in damaged:
         click.echo(f"{study}: {path} is set aside and made again ({problem})", err=True)
     if found.missing:
         click.echo(f"{study}: {found.missing} of {found.chunks} chunks to simulate")
-        say_if_compiling()
+        listen()
     elif not found.chunks:
         click.echo(f"{study}: it has none of the chunks")
     else:

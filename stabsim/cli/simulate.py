@@ -72,12 +72,12 @@ def drawable(context: click.Context, option: click.Parameter, path: Path | None)
 
 @click.command(
     epilog=examples(
-        "stabsim simulate --depth 50 --width 256 --activation tanh --weights glorot_normal \\",
-        "  --nets 1000 --figure tanh.png",
-        "stabsim simulate --widths 784,512,512,10 --activation relu --weights he_normal \\",
-        "  --nets 500 --inputs mnist5k --batch 32 --output relu.csv",
-        "stabsim simulate --depth 100 --width 64 --activation tanh --weights glorot_normal \\",
-        "  --nets 100 --cell 'lstm(forget_bias=1)'",
+        "stabsim simulate --depth 50 --width 256 --activation tanh \\",
+        "  --weights glorot_normal --nets 1000 --figure tanh.png",
+        "stabsim simulate --widths 784,512,512,10 --activation relu \\",
+        "  --weights he_normal --nets 500 --inputs mnist5k --batch 32 --output a.csv",
+        "stabsim simulate --depth 100 --width 64 --activation tanh \\",
+        "  --weights glorot_normal --nets 100 --cell 'lstm(forget_bias=1)'",
     )
 )
 @click.option("--depth", type=int, help="Layers; with --width.")
@@ -191,7 +191,8 @@ def command(
     """Simulate one ensemble and print estimates with 95% intervals."""
     from stabsim.arguments import make_task
     from stabsim.checks import whole_number
-    from stabsim.cli.progress import LiveProgress, say_if_compiling
+    from stabsim.cli.compiling import listen
+    from stabsim.cli.progress import LiveProgress
     from stabsim.network import Network
     from stabsim.simulation import simulate
     from stabsim.target import check_target
@@ -199,7 +200,8 @@ def command(
     from stabsim.threads import count_threads
 
     widths = chosen_widths(depth, width, widths)
-    parameters = f"--activation={activation!r}, --weights={weights!r} and --bias-std={bias_std}"
+    given = f"--activation={activation!r}, --weights={weights!r} and --bias-std={bias_std}"
+    parameters = f"{given}, with up to {max(widths)} units a layer,"
     with usage(parameters):
         network = Network(widths, activation, weights, bias_std, normalization, skip, cell)
         task = make_task(network, device=device, **options)
@@ -209,7 +211,7 @@ def command(
         count_threads(threads, device)
         if figure is not None:
             check_drawn(task)
-    say_if_compiling()
+    listen()
     label = f"{activation}, {weights}"
     caught = warnings.catch_warnings(record=True, action="always", category=RuntimeWarning)
     with usage(parameters), caught as remarks, LiveProgress() as show:

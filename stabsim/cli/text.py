@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import click
 if TYPE_CHECKING:
     from stabsim.study import Verdict
 
-COLUMNS = 100  # of a paragraph
+WIDEST = 100  # columns of a paragraph
 
 
 def examples(*lines: str) -> str:
@@ -103,7 +104,12 @@ def rests_on(verdict: Verdict) -> str:
     return f"{verdict.estimate:.6g} {interval(verdict.ci_low, verdict.ci_high)}{theory and f', theory {theory}'}"
 
 
+def columns() -> int:
+    """Return how many characters a line has: as many as the terminal, up to ``WIDEST``."""
+    return min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns)
+
+
 def echo_wrapped(text: str, start: str) -> None:
-    """Print text in lines of at most ``COLUMNS`` characters, those after the first indented as far as its start."""
-    for line in textwrap.wrap(text, COLUMNS, initial_indent=start, subsequent_indent=" " * len(start)):
+    """Print text in lines that fit the terminal, those after the first indented as far as its start."""
+    for line in textwrap.wrap(text, columns(), initial_indent=start, subsequent_indent=" " * len(start)):
         click.echo(line)

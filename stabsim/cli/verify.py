@@ -85,7 +85,7 @@ def simulate(found: Mapping[str, Checked], number: int, seed: int, out: Path) ->
     """Simulate so many chunks of each study again, other ones in each call, and name those that differ."""
     from random import SystemRandom
 
-    from stabsim.cli.progress import say_if_compiling
+    from stabsim.cli.compiling import listen
     from stabsim.discovery import calling, files
     from stabsim.store import Store
     from stabsim.study import SCALES
@@ -105,7 +105,7 @@ def simulate(found: Mapping[str, Checked], number: int, seed: int, out: Path) ->
             chunk, work = known[path]
             if again.done == done + number or work.case.task.device in absent:
                 continue
-            say_if_compiling()
+            listen()
             try:
                 problem = simulate_again(path, chunk, work, count_threads(None))
             except DeviceError as error:

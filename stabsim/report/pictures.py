@@ -107,7 +107,7 @@ def _svg(data: bytes) -> _Image:
 
 def _png(data: bytes) -> _Image:
     """Return the pixels of a PNG as WebP."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
@@ -118,6 +118,8 @@ def _png(data: bytes) -> _Image:
             width, height = (side * 96 / _DPI for side in image.size)
     except ValueError:
         raise
+    except UnidentifiedImageError as error:
+        raise ValueError("damaged: it is no PNG") from error
     except Exception as error:  # of whatever kind: Pillow raises half a dozen
         raise ValueError(f"damaged: {' '.join(str(error).split())}") from error
     return _Image(_data("image/webp", buffer.getvalue()), width, height)
