@@ -263,10 +263,12 @@ def test_a_temporary_cache_that_others_could_write_is_not_used(tmp_path: Path, m
     assert compile._temporary_folder() != own
     own.rmdir()
     (tmp_path / "elsewhere").mkdir(mode=0o700)
-    for put in (lambda: own.symlink_to(tmp_path / "elsewhere"), lambda: own.symlink_to(tmp_path / "no"), own.touch):
-        put()
+    for target in ("elsewhere", "nowhere"):
+        own.symlink_to(tmp_path / target)
         assert compile._temporary_folder() != own
         own.unlink()
+    own.touch()
+    assert compile._temporary_folder() != own
 
 
 def test_folders_with_spaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from numba.core import event
 PATIENCE = 1.0  # seconds; small functions of a user's own take less
 
 
-class Teller(event.Listener):
+class Teller(event.Listener):  # type: ignore[misc]  # Numba has no types
     """Waits for the first compilation that lasts; what the cache holds is not compiled."""
 
     def __init__(self) -> None:

@@ -77,12 +77,13 @@ def _not_writable(folder: Path) -> str:
 
 
 def _temporary_folder() -> Path:
-    """Return a folder that later processes find again; if it could be another user's, one of this process alone.
+    """Return a folder that later processes find again; if it is not ours alone, one of this process, who leaves it.
 
     What lies in a cache is run, so nobody else may have written it.
     """
     folder = Path(tempfile.gettempdir()) / f"stabsim-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    with contextlib.suppress(FileExistsError):  # also a file, or a link to nowhere: what it is is looked at next
+        folder.mkdir(mode=0o700)
     found = folder.lstat()
     own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
     return folder if own else Path(tempfile.mkdtemp(prefix="stabsim-"))
