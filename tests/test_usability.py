@@ -169,7 +169,8 @@ def test_an_overview_draws_what_the_table_has() -> None:
     whole = simulate(network, nets=50).table
     part = whole[whole["quantity"] == "activation_log10_norm"]
     with figures.style():
-        shown, partly = figures.overview(whole), figures.overview(part)
+        shown, partly = figures.overview(whole, "50 nets"), figures.overview(part)
+        assert [figure.get_suptitle() for figure in (shown, partly)] == ["50 nets", ""]
         drawn = shown.axes[0].lines[0]
         assert drawn.get_ydata() == pytest.approx(part["estimate"].to_numpy())
         assert [len(axes.lines) > 0 for axes in shown.axes] == [True] * 4

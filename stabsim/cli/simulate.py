@@ -255,7 +255,7 @@ def draw(result: Result, path: Path) -> None:
     caption = " ".join((ensemble, figures.BANDS, figures.THEORY, figures.LIMIT))
     try:
         with figures.style():
-            figures.save_file(figures.overview(result.table), path, caption)
+            figures.save_file(figures.overview(result.table, ensemble), path, caption)
     except StoreError as error:
         raise click.ClickException(f"--figure: {error}") from error
     click.echo(f"the figure is in {path}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, NamedTuple
 
 from matplotlib.figure import Figure
@@ -37,16 +38,19 @@ PANELS = (
     Panel("norm of $dW_l$", "exponent", {"weight_gradient_log10_norm": "gradient by weights"}),
 )
 DRAWN = frozenset(name for panel in PANELS for name in panel.lines)
+WIDEST = 110  # characters of a title's line
 NARROWEST = 0.5  # of an axis: decades, so that noise of a constant does not fill a panel
 
 
-def overview(table: pandas.DataFrame) -> Figure:
+def overview(table: pandas.DataFrame, title: str = "") -> Figure:
     """Draw norms of signals and gradients, and shares of zeros, against depth, with 95% intervals and theory.
 
     Parameters
     ----------
     table : DataFrame
         `Result.table` of one ensemble. A panel whose quantities it lacks is left empty, and says so.
+    title : str
+        Above the panels: which ensemble it is, where no caption says so.
 
     Returns
     -------
@@ -74,6 +78,8 @@ def overview(table: pandas.DataFrame) -> Figure:
     for place, panel in zip(axes.flat, PANELS, strict=True):
         _draw(place, panel, table[table["quantity"].isin(panel.lines)])
     panel_labels(axes.flat)
+    if title:
+        figure.suptitle("\n".join(textwrap.wrap(title, WIDEST)), x=0.01, ha="left")
     return figure
 
 
