@@ -97,7 +97,7 @@ class Model:
 
         Columns: ``place``; ``tensor``; ``gate`` of a cell; ``fan_in``, ``fan_out``; ``mean`` and ``std`` of its values,
         ``std`` being the root mean square; ``law`` of the registry, the most likely one that fits, "none", or "unclear"
-        of fewer than five values; ``gain``, std times sqrt(fan_in), with its 95% interval ``gain_low``, ``gain_high``;
+        where it is not 1000 times as likely as each other one that fits, as of few values; ``gain``, std times sqrt(fan_in), with its 95% interval ``gain_low``, ``gain_high``;
         ``initializer``, of that law, whose standard deviation is nearest, and ``ratio`` of the two; ``p_value`` of that
         law (of "none", the largest); ``p_spectrum``, of the largest singular value, and ``p_scale``, of one variance in
         all rows and columns, if values are independent; ``p_normal``, ``p_uniform``, ``p_truncated_normal``;
