@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 import pandas
 import pytest
+from scipy.special import ndtri
+from scipy.stats import binomtest
 
 import stabsim
+from stabsim.models.comparison import rows_of
 from stabsim.models.layers import Dense, Layer, Nonlinearity, Normalizer, Recurrent
 from stabsim.quantities import QUANTITIES
 from tests import naive, naive_recurrent
@@ -295,6 +298,19 @@ def test_places_in_the_ensemble_are_uniform_for_its_members(correct: bool) -> No
         found.append(table[table.layer == 2].percentile.item())
     z = (np.mean(found) - 0.5) / math.sqrt(1 / 12 / len(found))
     assert (abs(z) < 5) == correct
+
+
+@pytest.mark.parametrize("nets", [20, 100])
+def test_the_interval_of_a_percentile_holds_that_of_the_ensemble(nets: int) -> None:
+    """Values are those of a known place in a normal ensemble; an interval half as wide holds fewer of them."""
+    rng = np.random.default_rng(12)
+    places = rng.uniform(0.02, 0.98, 1000)
+    table = rows_of("activation_mean", ndtri(places), rng.normal(size=(nets, len(places))))
+    middle = (table.percentile_low + table.percentile_high) / 2
+    away, half = abs(places - middle), (table.percentile_high - table.percentile_low) / 2
+    held, narrow = (int(np.sum(away <= width)) for width in (half, half / 2))
+    assert binomtest(held, len(places), 0.95).pvalue > 1e-6 > binomtest(narrow, len(places), 0.95).pvalue
+    assert ((table.percentile_low <= table.percentile) & (table.percentile <= table.percentile_high)).all()
 
 
 def test_compare_leaves_the_readout_out_and_ties_in_the_middle() -> None:
