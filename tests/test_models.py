@@ -253,6 +253,16 @@ def test_a_forward_of_ones_own() -> None:
         stabsim.from_torch(scaled)
 
 
+def test_hooks_of_a_container_and_a_call_of_ones_own() -> None:
+    inner = module("Sequential", linear(W))
+    inner._forward_pre_hooks[0] = lambda *given: None
+    assert torch_like(inner).notes == ("module[0] has hooks of its own, which are not run",)
+    doubled = type("Doubled", (kind("Linear"),), {"__module__": "mine", "__call__": lambda self, x: x})()
+    vars(doubled).update(vars(linear(W)))
+    with pytest.raises(ValueError, match=r"module\[0\] \(Doubled\) has a __call__ of its own"):
+        torch_like(doubled)
+
+
 def test_one_weight_in_two_layers_is_said() -> None:
     square = linear(W[:3])
     assert any("has the weights of module[0]" in note for note in torch_like(square, module("Tanh"), square).notes)
