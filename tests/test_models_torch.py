@@ -90,9 +90,7 @@ def test_hooks_are_not_run_and_said_to_be_there() -> None:
     assert stabsim.from_torch(model).notes == ("module[0] has hooks of its own, which are not run",)
 
 
-@pytest.mark.parametrize(
-    "register", ["forward_hook", "forward_pre_hook", "full_backward_hook", "full_backward_pre_hook"]
-)
+@pytest.mark.parametrize("kind", ["forward", "forward_pre", "full_backward", "full_backward_pre"])
 def test_hooks_of_containers_are_said_to_be_there(kind: str) -> None:
     model = nn.Sequential(nn.Linear(4, 5), nn.Sequential(nn.Tanh()))
     getattr(model[1], f"register_{kind}_hook")(lambda *given: None)
