@@ -55,8 +55,9 @@ class Model:
                 wanted = layer.fans[0]
             if below and wanted != width:
                 raise ValueError(f"{layer.place} takes {wanted} units, but {below} gives {width}")
-            if isinstance(layer, Recurrent) and below and not self.recurrent:
-                raise ValueError(f"{layer.place} is recurrent behind {below}, which is not: read the two apart")
+            if isinstance(layer, Recurrent) and not self.recurrent:
+                before = below or self.layers[0].place
+                raise ValueError(f"{layer.place} is recurrent behind {before}, which is not: read the two apart")
             width = wanted if isinstance(layer, Normalizer | Nonlinearity) else layer.fans[1]
             below = layer.place if width else ""
 
