@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.integrate import quad
 from scipy.special import ndtr, ndtri
 from scipy.stats import binomtest, kstest
 
 import stabsim
 from stabsim.models import goodness
-from stabsim.models.fits import Fit
+from stabsim.models.fits import LEVEL, SURE, UNCLEAR, Fit
 from stabsim.models.layers import Dense, Layer, Nonlinearity, Normalizer
+from stabsim.models.one_law import one_law
 from tests.checks import WRONG
 
 MATRICES, FANS = 300, (60, 70)
@@ -59,6 +61,85 @@ def test_p_values_are_uniform_under_the_law_and_under_no_other(law: str) -> None
         assert kstest(values, "uniform").pvalue > LIMIT, kind
     for other in set(goodness.FAMILIES) - {law}:
         assert kstest([each.p_values[other] for each in fits(law)], "uniform").pvalue < LIMIT
+
+
+@pytest.mark.parametrize("number", [8, 16, 32, 64])
+@pytest.mark.parametrize("law", goodness.FAMILIES)
+def test_the_law_of_few_values_is_right_or_unclear(law: str, number: int) -> None:
+    """Another one is named where this one is rejected, or another one `SURE` times as likely: each of two by chance."""
+    rng = np.random.default_rng(number)
+    vectors = [fit(drawn(law, (number,), rng)) for _ in range(400)]
+    most = LEVEL + 2 / SURE
+    wrong = sum(each.law not in (law, UNCLEAR) for each in vectors)
+    assert binomtest(wrong, len(vectors), most, alternative="greater").pvalue > LIMIT
+    if law == "normal":  # the likeliest one, sure or not
+        wrong = sum(max(each.evidence, key=each.evidence.__getitem__) != law for each in vectors)
+        assert binomtest(wrong, len(vectors), most, alternative="greater").pvalue < LIMIT
+
+
+@pytest.mark.parametrize("law", goodness.FAMILIES)
+def test_the_law_of_many_values_is_clear(law: str) -> None:
+    rng = np.random.default_rng(9)
+    unclear = sum(fit(drawn(law, (1024,), rng)).law == UNCLEAR for _ in range(100))
+    assert binomtest(unclear, 100, 0.01, alternative="greater").pvalue > LIMIT
+
+
+def at_scale(law: str, values: Any, scale: float) -> float:
+    """Return the likelihood of values at the most natural scale of a law: a parent's, or the end."""
+    x = values / scale
+    if law == "uniform":
+        return float(np.prod((np.abs(x) <= 1) / 2 / scale))
+    inside = (np.abs(x) <= 2) / (1 - 2 * ndtr(-2.0)) if law == "truncated_normal" else 1.0
+    return float(np.prod(inside * np.exp(-x * x / 2) / math.sqrt(2 * math.pi) / scale))
+
+
+@pytest.mark.parametrize("law", goodness.FAMILIES)
+def test_the_evidence_is_the_likelihood_over_all_scales(law: str) -> None:
+    values = drawn("uniform", (9,), np.random.default_rng(0))
+    start = math.log(np.max(np.abs(values))) - {"uniform": 0.0, "truncated_normal": math.log(2), "normal": 5.0}[law]
+    whole, _ = quad(lambda t: at_scale(law, values, math.exp(t)), start, start + 10, limit=500)
+    assert goodness.FAMILIES[law].evidence(values) == pytest.approx(math.log(whole), abs=1e-6)
+    family = goodness.FAMILIES[law]
+    assert family.evidence(7 * values) == pytest.approx(family.evidence(values) - 9 * math.log(7), abs=1e-9)
+
+
+def test_the_evidence_of_many_values_is_finite() -> None:
+    values = drawn("truncated_normal", (300_000,), np.random.default_rng(0))
+    normal, cut = (goodness.FAMILIES[law].evidence(values) for law in ("normal", "truncated_normal"))
+    square = float(np.mean(values**2)) * goodness.TRUNCATED_STD**2
+    by_value = math.log(1 - 2 * ndtr(-2.0)) - (math.log(square) + 1 - square) / 2  # at the most likely scales
+    assert (normal - cut) / len(values) == pytest.approx(by_value, abs=1e-4)
+
+
+@pytest.mark.parametrize("law", goodness.FAMILIES)
+def test_small_matrices_tell_their_law_together(law: str) -> None:
+    rng = np.random.default_rng(4)
+    matrices = [fit(drawn(law, (6, 6), rng) / math.sqrt(6)) for _ in range(40)]
+    assert sum(each.law == UNCLEAR for each in matrices) > 20
+    assert one_law(matrices).law == law
+    with pytest.raises(ValueError, match="too few weights to tell their law"):
+        one_law(matrices[:1])
+
+
+def test_a_deep_net_that_was_never_trained_is_not_refused() -> None:
+    """Of 100 layers some single one is mostly rejected at the level of one; layers 5% off are seen in all together."""
+    rng, found = np.random.default_rng(7), []
+    for _ in range(20):
+        layers = [fit((rng.normal(size=(32, 32)) / math.sqrt(32)).astype(np.float32)) for _ in range(100)]
+        found.append(_refused(layers))
+    assert binomtest(sum(found), len(found), 2 * LEVEL, alternative="greater").pvalue > LIMIT
+    wrong = [fit(each.values * (WRONG if number % 2 else 1.0)) for number, each in enumerate(layers)]
+    assert _refused(wrong)
+    learned = fit(layers[50].values + 0.9 * np.outer(*rng.normal(size=(2, 32))) / 4)
+    assert _refused([*layers[:50], learned, *layers[51:]])
+
+
+def _refused(layers: list[Fit]) -> bool:
+    try:
+        one_law(layers)
+    except ValueError:
+        return True
+    return False
 
 
 @pytest.mark.parametrize("number", [10, 100])

@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 import pandas
 import pytest
+from scipy.special import ndtri
+from scipy.stats import binomtest
 
 import stabsim
+from stabsim.models.comparison import rows_of
 from stabsim.models.layers import Dense, Layer, Nonlinearity, Normalizer, Recurrent
 from stabsim.quantities import QUANTITIES
 from tests import naive, naive_recurrent
@@ -250,6 +253,16 @@ def test_a_forward_of_ones_own() -> None:
         stabsim.from_torch(scaled)
 
 
+def test_hooks_of_a_container_and_a_call_of_ones_own() -> None:
+    inner = module("Sequential", linear(W))
+    inner._forward_pre_hooks[0] = lambda *given: None
+    assert torch_like(inner).notes == ("module[0] has hooks of its own, which are not run",)
+    doubled = type("Doubled", (kind("Linear"),), {"__module__": "mine", "__call__": lambda self, x: x})()
+    vars(doubled).update(vars(linear(W)))
+    with pytest.raises(ValueError, match=r"module\[0\] \(Doubled\) has a __call__ of its own"):
+        torch_like(doubled)
+
+
 def test_one_weight_in_two_layers_is_said() -> None:
     square = linear(W[:3])
     assert any("has the weights of module[0]" in note for note in torch_like(square, module("Tanh"), square).notes)
@@ -295,6 +308,19 @@ def test_places_in_the_ensemble_are_uniform_for_its_members(correct: bool) -> No
         found.append(table[table.layer == 2].percentile.item())
     z = (np.mean(found) - 0.5) / math.sqrt(1 / 12 / len(found))
     assert (abs(z) < 5) == correct
+
+
+@pytest.mark.parametrize("nets", [20, 100])
+def test_the_interval_of_a_percentile_holds_that_of_the_ensemble(nets: int) -> None:
+    """Values are those of a known place in a normal ensemble; an interval half as wide holds fewer of them."""
+    rng = np.random.default_rng(12)
+    places = rng.uniform(0.02, 0.98, 1000)
+    table = rows_of("activation_mean", ndtri(places), rng.normal(size=(nets, len(places))))
+    middle = (table.percentile_low + table.percentile_high) / 2
+    away, half = abs(places - middle), (table.percentile_high - table.percentile_low) / 2
+    held, narrow = (int(np.sum(away <= width)) for width in (half, half / 2))
+    assert binomtest(held, len(places), 0.95).pvalue > 1e-6 > binomtest(narrow, len(places), 0.95).pvalue
+    assert ((table.percentile_low <= table.percentile) & (table.percentile <= table.percentile_high)).all()
 
 
 def test_compare_leaves_the_readout_out_and_ties_in_the_middle() -> None:

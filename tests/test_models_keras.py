@@ -138,10 +138,55 @@ def test_initializers(given: Any, std: float, kind: str) -> None:
     assert law("bias_initializer", "zeros", (20,)) is None
 
 
+FORMS = [  # in which Keras writes an activation, and the registry's name of it
+    ("relu", "relu"),
+    (None, "linear"),
+    ({"class_name": "function", "config": "relu", "registered_name": "relu"}, "relu"),
+    ({"class_name": "ReLU", "config": {"negative_slope": 0.0, "max_value": 6.0, "threshold": 0.0}}, "relu6"),
+    ({"class_name": "LeakyReLU", "config": {"negative_slope": 0.2}}, "leaky_relu(slope=0.2)"),
+]
+
+
+@pytest.mark.parametrize(("given", "name"), FORMS)
+def test_activations_are_read_the_same_way_in_all_layers(given: Any, name: str) -> None:
+    expected = Network((1, 1), name, "he_normal").activation
+    assert stabsim.from_keras(keras_2(*[dense(4, activation=given)] * 2)).network.activation == expected
+    layers = [
+        each for _ in range(2) for each in (dense(4), {"class_name": "Activation", "config": {"activation": given}})
+    ]
+    assert stabsim.from_keras(keras_2(*layers)).network.activation == expected
+    sigmoid = {"class_name": "function", "config": "sigmoid"}
+    for kind, options in (("SimpleRNN", {}), ("LSTM", {}), ("GRU", {"recurrent_activation": sigmoid})):
+        cell = {"class_name": kind, "config": {"units": 3, "activation": given, **options}}
+        (layer,) = stabsim.from_keras(keras_2(cell)).layers
+        assert isinstance(layer, Recurrent) and Network((1, 1), layer.activation, "he_normal").activation == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "epsilon"), [("BatchNormalization", 1e-3), ("LayerNormalization", 1e-3), ("RMSNormalization", 1e-6)]
+)
+def test_epsilons_that_are_not_told(kind: str, epsilon: float) -> None:
+    layers = [dense(4, activation=None), {"class_name": kind, "config": {}}, {"class_name": "ReLU", "config": {}}]
+    normalization = stabsim.from_keras(keras_2(*layers)).network.normalization
+    assert normalization is not None and normalization.epsilon == epsilon
+
+
+@pytest.mark.parametrize("slope", ["x", [1], True, math.inf])
+def test_a_slope_that_is_no_number(slope: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match=r"negative_slope of layers\[1\].* must be a finite number"):
+        stabsim.from_keras(keras_2(dense(3), {"class_name": "ReLU", "config": {"negative_slope": slope}}))
+
+
 def unlike(**options: Any) -> dict[str, Any]:
     return keras_2({"class_name": "LSTM", "config": {"units": 3, **options}})
 
 
+SEQUENCES = [
+    {"class_name": "InputLayer", "config": {"batch_shape": [None, 2, 5]}},
+    {"class_name": "GRU", "config": {"units": 3, "return_sequences": True}},
+    {"class_name": "Flatten", "config": {}},
+    dense(4),
+]
 BAD: dict[str, tuple[Any, str]] = {
     "no JSON": ('{"class_name": ', "description must be JSON"),
     "a list": ("[1, 2]", "must be a JSON object"),
@@ -162,6 +207,19 @@ BAD: dict[str, tuple[Any, str]] = {
     ),
     "mode": (keras_2(dense(3, {"class_name": "VarianceScaling", "config": {"mode": "in"}})), "nearest first: fan_in"),
     "gate": (unlike(recurrent_activation="hard_sigmoid"), "recurrent_activation='sigmoid', not 'hard_sigmoid'"),
+    "flat sequences": ({"config": {"layers": SEQUENCES}}, r"layers\[3\] takes 6 units, but layers\[1\] gives 3"),
+    "flat without steps": (
+        keras_2(SEQUENCES[1], SEQUENCES[2], dense(3)),
+        r"sides of the inputs of layers\[1\].* must be an integer",
+    ),
+    "recurrent behind": (
+        keras_2({"class_name": "ReLU", "config": {}}, {"class_name": "GRU", "config": {"units": 3}}),
+        r"layers\[1\].* is recurrent behind layers\[0\]",
+    ),
+    "a long text": ("{ " + "x" * 5000, "must be JSON"),
+    "a text that is no path": ("x" * 5000, "description must be JSON, .* or the path of a file"),
+    "a long name": (keras_2({"class_name": "Dense", "config": {"name": "x" * 5000, "units": 0}}), r"x\.\.\.\) must be"),
+    "no activation": (keras_2(dense(3, activation={})), "unknown activation of .*{}"),
     "backwards": (unlike(go_backwards=True), "go_backwards=False, not True"),
     "clipped": (keras_2(dense(3), {"class_name": "ReLU", "config": {"max_value": 3.0}}), "max_value=None or 6"),
 }
@@ -170,9 +228,9 @@ BAD: dict[str, tuple[Any, str]] = {
 @pytest.mark.parametrize("name", BAD)
 def test_bad_descriptions_are_answered_in_a_line(name: str) -> None:
     given, message = BAD[name]
-    with pytest.raises(ValueError, match=message) as caught:
+    with pytest.raises((TypeError, ValueError), match=message) as caught:
         stabsim.from_keras(given)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
 
 
 def test_what_is_no_description(tmp_path: Path) -> None:

@@ -90,6 +90,23 @@ def test_hooks_are_not_run_and_said_to_be_there() -> None:
     assert stabsim.from_torch(model).notes == ("module[0] has hooks of its own, which are not run",)
 
 
+@pytest.mark.parametrize("kind", ["forward", "forward_pre", "full_backward", "full_backward_pre"])
+def test_hooks_of_containers_are_said_to_be_there(kind: str) -> None:
+    model = nn.Sequential(nn.Linear(4, 5), nn.Sequential(nn.Tanh()))
+    getattr(model[1], f"register_{kind}_hook")(lambda *given: None)
+    assert stabsim.from_torch(model).notes == ("module[1] has hooks of its own, which are not run",)
+    getattr(model, f"register_{kind}_hook")(lambda *given: None)
+    assert stabsim.from_torch(model).notes[0] == "module has hooks of its own, which are not run"
+
+
+def test_a_call_of_ones_own_is_refused() -> None:
+    twice = {"__call__": lambda self, x: 2 * self.forward(x)}
+    for kind, arguments in ((nn.Linear, (4, 5)), (nn.Sequential, (nn.Linear(4, 5),))):
+        own = type("Twice", (kind,), twice)(*arguments)
+        with pytest.raises(ValueError, match=rf"Twice\) has a __call__ of its own, .* torch.nn.{kind.__name__}"):
+            stabsim.from_torch(nn.Sequential(own))
+
+
 def test_lazy_layers() -> None:
     model = nn.Sequential(nn.LazyLinear(5), nn.LazyBatchNorm1d(), nn.ReLU())
     with pytest.raises(ValueError, match=r"module\[0\] \(LazyLinear\) has no weights yet: run the module once"):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stabsim import checks
-from stabsim.models import ensemble, passes, recurrent_passes, statistics
+from stabsim.estimates import interval_of_mean
+from stabsim.models import ensemble, passes, recurrent_passes, samples, statistics
 from stabsim.models.layers import Floats, Recurrent
 from stabsim.models.model import Model
 from stabsim.network import Network
@@ -19,6 +20,9 @@ from stabsim.simulation import simulate
 if TYPE_CHECKING:
     import pandas
 
+COLUMNS = (
+    "quantity", "layer", "value", "low", "median", "high", "percentile", "percentile_low", "percentile_high", "nets"
+)  # fmt: skip
 SAME = 2.0**-16  # relative difference up to which values in float32 are the same number
 FEWEST = 20  # nets of an ensemble in which a net has a place
 
@@ -37,7 +41,7 @@ def compare(
     import pandas
 
     nets = checks.whole_number("nets", nets, FEWEST)
-    x = model.inputs(inputs, batch, steps, seed)
+    x = samples.inputs_of(model, inputs, batch, steps, seed)
     if network is None:
         network = ensemble.read(model, steps=x.shape[1] if model.recurrent else None).network
     depth = x.shape[1] if model.recurrent else network.depth
@@ -59,7 +63,7 @@ def compare(
         samples=names,
     )
     values = statistics.by_layer(seen)
-    frames = [_rows(name, values[name], drawn.samples[name]) for name in names if name in values]
+    frames = [rows_of(name, values[name], drawn.samples[name]) for name in names if name in values]
     return pandas.concat(frames, ignore_index=True).astype({"quantity": "category"})
 
 
@@ -85,18 +89,20 @@ def _check(model: Model, network: Network, depth: int) -> None:
         )
 
 
-def _rows(name: str, values: Floats, samples: Floats) -> pandas.DataFrame:
+def rows_of(name: str, values: Floats, of_nets: Floats) -> pandas.DataFrame:
     """Return the rows of a quantity, where the net or its ensemble has it."""
     import pandas
 
     layers = [
-        layer for layer in range(len(values)) if np.isfinite(values[layer]) and ~np.isnan(samples[:, layer]).all()
+        layer for layer in range(len(values)) if np.isfinite(values[layer]) and ~np.isnan(of_nets[:, layer]).all()
     ]
     rows = []
     for layer in layers:
-        drawn = samples[~np.isnan(samples[:, layer]), layer]
+        drawn = of_nets[~np.isnan(of_nets[:, layer]), layer]
         low, median, high = np.quantile(drawn, [0.025, 0.5, 0.975], method="nearest")
         ties = np.abs(drawn - values[layer]) <= SAME * np.abs(values[layer])
         below = np.mean(ties / 2 + (~ties & (drawn < values[layer])))
-        rows.append((name, layer, values[layer], low, median, high, below, len(drawn)))
-    return pandas.DataFrame(rows, columns=["quantity", "layer", "value", "low", "median", "high", "percentile", "nets"])
+        error, nets = np.sqrt(below * (1 - below) / len(drawn)), len(drawn)
+        interval = interval_of_mean(below, error, np.asarray(nets), share=True)
+        rows.append((name, layer, values[layer], low, median, high, below, *map(float, interval), nets))
+    return pandas.DataFrame(rows, columns=COLUMNS)

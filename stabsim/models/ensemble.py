@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import gammaincc
 
 from stabsim import checks
-from stabsim.initializers import INITIALIZERS, Initializer, initializer
-from stabsim.models.fits import LEVEL, NONE, UNCLEAR, Fit, of_layer
+from stabsim.initializers import Initializer, initializer
+from stabsim.models.fits import of_layer
 from stabsim.models.layers import Dense, Recurrent, Stage
+from stabsim.models.one_law import TORCH, one_law, with_biases
 from stabsim.network import Network
 from stabsim.structures import Cell, Gate, Normalization
 
 if TYPE_CHECKING:
     from stabsim.models.model import Model
 
-FANS = ("in", "none", "average", "largest", "out")  # in the order in which they are taken, where several fit
-TORCH = 1 / math.sqrt(3)  # gain of PyTorch's uniform weights and biases
-GAINS = (1.0, math.sqrt(2), 5 / 3, 3 / 4)  # of torch.nn.init.calculate_gain, without parameters
 FAR = 5.0  # standard errors, from which on the mean of a gate's biases is not 0
 
 
@@ -112,7 +109,7 @@ def _normalization(kept: Sequence[Stage], notes: list[str]) -> Normalization | N
     return Normalization(first.kind, first.epsilon)
 
 
-def _laws(layers: Sequence[Dense], with_biases: bool) -> tuple[Initializer, float]:
+def _laws(layers: Sequence[Dense], biased: bool) -> tuple[Initializer, float]:
     """Return the one law of the weights of all layers, and the standard deviation of biases that it does not set."""
     told = [layer.weight_law for layer in layers if layer.weight_law is not None]
     if told:
@@ -120,9 +117,9 @@ def _laws(layers: Sequence[Dense], with_biases: bool) -> tuple[Initializer, floa
     fits = [fit for layer in layers for fit in of_layer(layer)]
     weights = one_law([fit for fit in fits if fit.tensor == "weight"])
     biases = [fit for fit in fits if fit.tensor == "bias"]
-    if not with_biases or all(fit.std == 0 for fit in biases):
+    if not biased or all(fit.std == 0 for fit in biases):
         return weights, 0.0
-    return _with_biases(weights, biases)
+    return with_biases(weights, biases)
 
 
 def _told(layers: Sequence[Dense]) -> tuple[Initializer, float]:
@@ -145,111 +142,6 @@ def _told(layers: Sequence[Dense]) -> tuple[Initializer, float]:
     if bias.law in ("normal", "uniform") and bias.fan == "in":
         return replace(first.weight_law, bias_law=bias.law, bias_gain=bias.gain), 0.0
     raise ValueError(f"a Network has normal biases, or such with a gain by fan_in: {first.place} has {bias}")
-
-
-def one_law(fits: Sequence[Fit], more: Iterable[Initializer] = ()) -> Initializer:
-    """Return the initializer that all matrices fit: a named one if any does, else one with the gain that they have.
-
-    Raises
-    ------
-    ValueError
-        If they fit no law, or no single gain by any fan.
-    """
-    law = _pooled([fit for fit in fits if fit.law != UNCLEAR] or fits)
-    named = [entry.make() for entry in INITIALIZERS.values()]
-    agreeing = {}
-    for candidate in (*named, *more):
-        wrong = [_deviation(fit, abs(candidate.weight_std(*fit.fans))) for fit in fits] if candidate.law == law else []
-        if wrong and _agree(wrong, fits):
-            agreeing[replace(candidate, bias_law="normal", bias_gain=None)] = round(sum(z * z for z in wrong), 6)
-    if agreeing:
-        return min(agreeing, key=agreeing.__getitem__)
-    if law == "constant":
-        values = {float(fit.values.flat[0]) for fit in fits}
-        if len(values) > 1:
-            raise ValueError(f"constant weights differ between layers, where a Network has one value: {sorted(values)}")
-        return Initializer(law, values.pop(), "none")
-    for fan in sorted(FANS, key=("largest" if law == "orthogonal" else "in").__ne__):
-        unit = Initializer(law, 1.0, fan)
-        estimate = _mean_gain([fit.scale / unit.weight_std(*fit.fans) for fit in fits], fits)
-        for gain in (*GAINS, estimate):
-            wrong = [_deviation(fit, gain * unit.weight_std(*fit.fans)) for fit in fits]
-            if _agree(wrong, fits, lost=int(gain == estimate)):
-                return Initializer(law, gain, fan)
-    gains = ", ".join(f"{fit.gain:.3g} of {fit.place}" for fit in fits[:6])
-    raise ValueError(f"a Network has one gain in all layers but the last, weights have std * sqrt(fan_in) = {gains}")
-
-
-def _pooled(fits: Sequence[Fit]) -> str:
-    """Return the most likely law that all matrices fit."""
-    laws = {fit.law for fit in fits}
-    if laws == {UNCLEAR}:
-        raise ValueError(
-            f"{fits[0].place} has too few weights to tell their law: name it, model.ensemble(weights='he_normal'), say"
-        )
-    exact = laws & {"constant", "identity", "orthogonal"}
-    if exact and len(laws) > 1:
-        listed = ", ".join(f"{fit.law} of {fit.place}" for fit in fits[:6])
-        raise ValueError(f"a Network has one law of weights in all layers but the last, these fit {listed}")
-    if exact:
-        return exact.pop()
-    bad = next((fit for fit in fits if fit.law == NONE), None)
-    if bad is not None:
-        largest = max(bad.p_values.values())
-        why = f"p = {largest:.2g}" if largest < LEVEL else "their values depend on each other"
-        raise ValueError(
-            f"weights of {bad.place} fit no law of the registry ({why}), as where a net is trained: name the law of "
-            f"the ensemble, model.ensemble(weights='he_normal'), say"
-        )
-    level = LEVEL / len(fits)
-    kept = [law for law in fits[0].likelihoods if all(not fit.p_values[law] < level for fit in fits)]
-    if not kept:
-        raise ValueError("weights of different layers fit different laws, where a Network has one in all but the last")
-    return max(kept, key=lambda law: sum(fit.likelihoods[law] for fit in fits))
-
-
-def _deviation(fit: Fit, std: float) -> float:
-    """Return by how many standard errors a scale is off, in its logarithm."""
-    if fit.scale == 0 or std == 0:
-        return 0.0 if fit.scale == std else math.inf
-    return math.log(fit.scale / std) / fit.relative_error
-
-
-def _agree(deviations: Sequence[float], fits: Sequence[Fit], lost: int = 0) -> bool:
-    """Return whether deviations are those of standard normals, by the sum of their squares."""
-    freedom = len(fits) - lost
-    square = sum(each * each for each in deviations)
-    return freedom < 1 or bool(gammaincc(freedom / 2, square / 2) >= LEVEL)
-
-
-def _mean_gain(gains: Sequence[float], fits: Sequence[Fit]) -> float:
-    """Return the mean of gains in their logarithms, weighted by what is known of each."""
-    precisions = [fit.relative_error**-2 for fit in fits]
-    return math.exp(float(np.average(np.log(gains), weights=precisions)))
-
-
-def _with_biases(weights: Initializer, fits: Sequence[Fit]) -> tuple[Initializer, float]:
-    """Return the law with that of the biases: PyTorch's, normal ones of one size, or such with a gain by fan_in."""
-    if any(fit.std == 0 or fit.law == "constant" for fit in fits if len(fit.values) > 1):
-        raise ValueError("a Network has random biases or none, in all layers but the last: give bias_std to ensemble")
-    fans = [math.sqrt(fit.fans[0]) for fit in fits]
-
-    def allowed(law: str) -> bool:
-        return all(not fit.p_values[law] < LEVEL / len(fits) for fit in fits)
-
-    def agrees(std: Callable[[float], float], lost: int = 0) -> bool:
-        return _agree([_deviation(fit, std(fan)) for fit, fan in zip(fits, fans, strict=True)], fits, lost)
-
-    if allowed("uniform") and agrees(lambda fan: TORCH / fan):
-        return replace(weights, bias_law="uniform", bias_gain=TORCH), 0.0
-    common = _mean_gain([fit.scale for fit in fits], fits)
-    if allowed("normal") and agrees(lambda fan: common, lost=1):
-        return weights, common
-    gain = _mean_gain([fit.scale * fan for fit, fan in zip(fits, fans, strict=True)], fits)
-    for law in ("uniform", "normal"):
-        if allowed(law) and agrees(lambda fan: gain / fan, lost=1):
-            return replace(weights, bias_law=law, bias_gain=gain), 0.0
-    raise ValueError("biases fit no law that a Network has in all layers: give bias_std to ensemble")
 
 
 def _recurrent(model: Model, weights: Initializer | None, bias_std: float | None, steps: int | None) -> Reading:

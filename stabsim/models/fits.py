@@ -1,15 +1,16 @@
 """Which law of the registry given weights and biases come from, at which gain, and how well they fit it.
 
-The law is the most likely one of those that are not rejected at `LEVEL`, by the values, the largest singular value or
-the variances of rows and columns (`stabsim.models.goodness`); "none" where all are, as of trained nets. Weights that
-are all equal, a multiple of the identity, or of an orthogonal matrix, are so to within rounding: there is nothing to
-test, and no p-value.
+The law is the one that is not rejected at `LEVEL`, by the values, the largest singular value or the variances of rows
+and columns together (`stabsim.models.goodness`): of several the most likely one, or "unclear" where it is not `SURE`
+times as likely as each other one; "none" where all are rejected, as of trained nets. Weights that are all equal, a
+multiple of the identity, or of an orthogonal matrix, are so to within rounding: there is nothing to test, and no
+p-value.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -26,9 +27,11 @@ if TYPE_CHECKING:
     from stabsim.models.model import Model
 
 LEVEL = 0.001  # at which a law is rejected
+SURE = 1000.0  # times as likely as all others a law is that is named
 ROUNDING = 1e-3  # of squared singular values of an orthogonal matrix
 EXACT = 1e-5  # relative error of the scale of a law without chance
 NONE, UNCLEAR = "none", "unclear"  # no law fits; there are too few values to tell
+EXACT_LAWS = ("constant", "identity", "orthogonal")
 
 
 @dataclass(frozen=True)
@@ -94,9 +97,9 @@ class Fit:
         return {law: p_value(law, self._wide) for law in goodness.FAMILIES}
 
     @cached_property
-    def likelihoods(self) -> dict[str, float]:
-        """Return the logarithm of the likelihood of each law at its most likely scale."""
-        return {law: family.log_likelihood(self._wide) * self._wide.size for law, family in goodness.FAMILIES.items()}
+    def evidence(self) -> dict[str, float]:
+        """Return the logarithm of the likelihood of each law, whatever the scale."""
+        return {law: family.evidence(self._wide) for law, family in goodness.FAMILIES.items()}
 
     @cached_property
     def law(self) -> str:
@@ -107,15 +110,13 @@ class Fit:
             return "identity"
         if self.orthogonality < ROUNDING:
             return "orthogonal"
-        if self._wide.size < goodness.FEWEST:
-            return UNCLEAR
         kept = [law for law in goodness.FAMILIES if self.fits(law)]
-        return max(kept, key=self.likelihoods.__getitem__) if kept else NONE
+        return most_likely(kept, self.evidence) if kept else NONE
 
-    def fits(self, law: str) -> bool:
-        """Return whether a law of independent values is not rejected."""
-        rejected = self.p_spectra[law] < LEVEL or self.p_scales[law] < LEVEL  # NaN does not
-        return self.p_values[law] >= LEVEL and not rejected
+    def fits(self, law: str, level: float = LEVEL) -> bool:
+        """Return whether a law of independent values is not rejected by the tests that there are, all together."""
+        found = [p for p in (self.p_values[law], self.p_spectra[law], self.p_scales[law]) if not math.isnan(p)]
+        return all(p * len(found) >= level for p in found)
 
     @property
     def _is_identity(self) -> bool:
@@ -131,7 +132,7 @@ class Fit:
     @cached_property
     def relative_error(self) -> float:
         """Return the standard error of the logarithm of the scale."""
-        if self.law in ("constant", "identity", "orthogonal"):
+        if self.law in EXACT_LAWS:
             return EXACT
         family = goodness.FAMILIES.get("normal" if self.law == UNCLEAR else self.law)
         kurtosis = family.kurtosis if family else float(np.mean(self._wide**4)) / self.std**4
@@ -163,8 +164,8 @@ class Fit:
                 yield name, law.bias_std(self.fans[0], 0.0)
 
     def _known(self, by_law: dict[str, float]) -> float:
-        """Return a p-value of its law, of none the largest."""
-        return by_law.get(self.law, max(by_law.values()) if self.law == NONE else math.nan)
+        """Return a p-value of its law, of none and of several the largest."""
+        return by_law.get(self.law, max(by_law.values()) if self.law in (NONE, UNCLEAR) else math.nan)
 
     def row(self) -> dict[str, object]:
         """Return its row of the table."""
@@ -190,6 +191,20 @@ class Fit:
             **{f"p_{law}": p for law, p in self.p_values.items()},
             "orthogonality": self.orthogonality,
         }
+
+
+def most_likely(laws: Sequence[str], evidence: Mapping[str, float]) -> str:
+    """Return the law that is `SURE` times as likely as each other one, or `UNCLEAR`.
+
+    Examples
+    --------
+    >>> most_likely(["normal", "uniform"], {"normal": -3.0, "uniform": -11.0})
+    'normal'
+    >>> most_likely(["normal", "uniform"], {"normal": -10.0, "uniform": -11.0})
+    'unclear'
+    """
+    first, *others = sorted(laws, key=evidence.__getitem__, reverse=True)
+    return UNCLEAR if others and evidence[first] - evidence[others[0]] < math.log(SURE) else first
 
 
 def of_layer(layer: Layer) -> list[Fit]:

@@ -10,6 +10,11 @@ Independence: the largest singular value of a matrix of independent values of on
 Analysis 129, 69). What training has added stands out of it, and an orthogonal matrix stays below. Mean squares of
 rows, and of columns, of such a matrix differ by chance alone: their variance is held to a multiple of chi-squared with
 the mean and the variance that it has for sums of independent squares.
+
+Which of two laws: the ratio of their likelihoods, integrated over the scale. At the most likely scale instead, laws
+with ends would win by it, which is then at an end. The ratio is that of values up to a factor (Lehmann and Romano
+2005, Testing Statistical Hypotheses, section 6.3), so that under one law it favors another one by 1000 in at most
+0.1% of cases, however few values there are.
 """
 
 from __future__ import annotations
@@ -22,7 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.special import gammainc, gammaincc, ndtr, ndtri
+from scipy.special import gammainc, gammaincc, gammaln, ndtr, ndtri
 
 Floats = NDArray[np.float64]
 
@@ -46,8 +51,8 @@ class Family:
         E[y^2; y <= x] of x.
     kurtosis : float
         E y^4.
-    log_likelihood : callable
-        Of values, per value, at the most likely scale.
+    evidence : callable
+        Of values: the logarithm of their likelihood, integrated over the scale by its invariant measure, d log(scale).
     """
 
     distribution: Callable[[Floats], Floats]
@@ -55,7 +60,7 @@ class Family:
     density: Callable[[Floats], Floats]
     partial_square: Callable[[Floats], Floats]
     kurtosis: float
-    log_likelihood: Callable[[Floats], float]
+    evidence: Callable[[Floats], float]
 
     @functools.cached_property
     def excess(self) -> float:
@@ -69,6 +74,20 @@ def _phi(x: Floats) -> Floats:
     return np.exp(-x * x / 2) / math.sqrt(2 * math.pi)
 
 
+def _normal_evidence(v: Floats) -> float:
+    return float(gammaln(v.size / 2)) - math.log(2) - v.size / 2 * math.log(math.pi * float(np.sum(v * v)))
+
+
+def _log_gammainc(a: float, x: float) -> float:
+    """Return the logarithm of the lower incomplete gamma function, where that is too small for a float, too."""
+    found = float(gammainc(a, x))
+    if found > 1e-290:
+        return math.log(found)
+    terms = np.arange(1, 40 + int(40 * a / (a + 1 - x)))  # of its series; each is x / (a + 1) of the one before or less
+    series = 1 + float(np.sum(np.exp(np.cumsum(np.log(x / (a + terms))))))
+    return a * math.log(x) - x - float(gammaln(a + 1)) + math.log(series)
+
+
 def _normal() -> Family:
     return Family(
         ndtr,
@@ -76,7 +95,7 @@ def _normal() -> Family:
         _phi,
         lambda x: ndtr(x) - x * _phi(x),
         3.0,
-        lambda v: -0.5 * (1 + math.log(2 * math.pi * float(np.mean(v * v)))),
+        _normal_evidence,
     )
 
 
@@ -88,7 +107,7 @@ def _uniform() -> Family:
         lambda x: np.full_like(x, 1 / (2 * end)),
         lambda x: (x**3 + end**3) / (6 * end),
         1.8,
-        lambda v: -math.log(2 * float(np.max(np.abs(v)))),
+        lambda v: -v.size * math.log(2 * float(np.max(np.abs(v)))) - math.log(v.size),
     )
 
 
@@ -98,9 +117,9 @@ def _truncated_normal() -> Family:
     # E a^4 of a standard normal within the cut, by parts.
     fourth = 3 * c**2 - 2 * CUT**3 * PARENT_DENSITY / INSIDE
 
-    def likelihood(v: Floats) -> float:
-        parent = max(float(np.max(np.abs(v))) / CUT, math.sqrt(float(np.mean(v * v))))
-        return -math.log(parent * INSIDE * math.sqrt(2 * math.pi)) - float(np.mean(v * v)) / (2 * parent**2)
+    def evidence(v: Floats) -> float:
+        within = 2 * float(np.sum((v / np.max(np.abs(v))) ** 2))
+        return _normal_evidence(v) - v.size * math.log(INSIDE) + _log_gammainc(v.size / 2, within)
 
     return Family(
         lambda x: np.clip((ndtr(np.clip(c * x, -CUT, CUT)) - start) / INSIDE, 0, 1),
@@ -108,7 +127,7 @@ def _truncated_normal() -> Family:
         lambda x: c * _phi(c * x) / INSIDE,
         lambda x: (ndtr(c * x) - c * x * _phi(c * x) - start - CUT * PARENT_DENSITY) / INSIDE / c**2,
         fourth / c**4,
-        likelihood,
+        evidence,
     )
 
 

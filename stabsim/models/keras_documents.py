@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -26,6 +27,13 @@ def document_of(description: Any) -> Mapping[str, Any]:
                 text = file.read()
         except UnicodeDecodeError:
             raise ValueError(f"{path} is no text: of a .keras or .h5 file, save model.to_json() as .json") from None
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            raise ValueError(
+                f"description must be JSON, as of model.to_json(), or the path of a file with it, not "
+                f"{checks.brief(path)}"
+            ) from None
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -55,20 +63,20 @@ def _sources(nodes: Any) -> list[str]:
     if isinstance(nodes, Mapping):
         history = nodes.get("keras_history")
         if isinstance(history, list) and history:
-            return [str(history[0])]
+            return [checks.named(str(history[0]))]
         return [name for each in nodes.values() for name in _sources(each)]
     if isinstance(nodes, list):
         if len(nodes) >= 3 and isinstance(nodes[0], str) and isinstance(nodes[1], int):
-            return [nodes[0]]
+            return [checks.named(nodes[0])]
         return [name for each in nodes for name in _sources(each)]
     return []
 
 
-def _name(layer: Mapping[str, Any]) -> Any:
-    return layer.get("name", layer["config"].get("name"))
+def _name(layer: Mapping[str, Any]) -> str:
+    return checks.named(str(layer.get("name", layer["config"].get("name"))))
 
 
 def place_of(number: int, layer: Mapping[str, Any]) -> str:
     """Return where a layer stands, with its name."""
     name = layer["config"].get("name", layer.get("name"))
-    return f"layers[{number}]" + (f" ({name})" if isinstance(name, str) else "")
+    return f"layers[{number}]" + (f" ({checks.named(name)})" if isinstance(name, str) else "")

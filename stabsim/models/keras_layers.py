@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from stabsim import checks
+from stabsim.initializers import Initializer
+from stabsim.models.keras_activations import HEADS, activation_of, keras_name
 from stabsim.models.keras_documents import check_chain, document_of, place_of
 from stabsim.models.keras_laws import law
 from stabsim.models.layers import Dense, Layer, Nonlinearity, Normalizer, Recurrent
 from stabsim.models.model import Model
-from stabsim.names import check_known, format_name
+from stabsim.names import check_known
 
-FUNCTIONS = {  # Keras' names of activations, and the registry's
-    "linear": "linear",
-    "relu": "relu",
-    "relu6": "relu6",
-    "leaky_relu": "leaky_relu(slope=0.2)",
-    "elu": "elu(alpha=1)",
-    "selu": "selu",
-    "gelu": "gelu",
-    "silu": "silu",
-    "swish": "silu",
-    "softplus": "softplus",
-    "sigmoid": "sigmoid",
-    "tanh": "tanh",
-    "hard_tanh": "hard_tanh",
-    "softsign": "softsign",
-}
-HEADS = ("softmax", "log_softmax")  # what a loss does to outputs
+EPSILONS = {"batch": 1e-3, "layer": 1e-3, "rms": 1e-6}  # that Keras takes where none is told
 
 
 def from_keras(description: str | os.PathLike[str] | Mapping[str, Any]) -> Model:
@@ -76,13 +63,26 @@ def from_keras(description: str | os.PathLike[str] | Mapping[str, Any]) -> Model
 
 
 class _Reader:
-    """Layers in their order, with how many units the last one has."""
+    """Layers in their order, with what the last one gives.
+
+    Attributes
+    ----------
+    layers, notes : list
+        Of the model.
+    width : int or None
+        Units that the last layer gives, once the shape of inputs is told.
+    steps : int or None
+        Time steps of the inputs, where they are told.
+    sides : list or None
+        All sides of what the last layer gives, the last of which is the width, where there are more than one.
+    """
 
     def __init__(self) -> None:
         self.layers: list[Layer] = []
         self.notes: list[str] = []
         self.width: int | None = None
         self.steps: int | None = None
+        self.sides: list[Any] | None = None
 
     def check(self, number: int, layer: Any) -> None:
         if not isinstance(layer, Mapping) or not isinstance(layer.get("config"), Mapping):
@@ -103,91 +103,61 @@ class _Reader:
             raise ValueError(f"{place} lacks {error}, which a {layer['class_name']} has") from None
 
     def shape(self, place: str, shape: Any) -> None:
-        """Take the shape of the inputs: (batch, width) or (batch, steps, width)."""
+        """Take the shape of the inputs: (batch, width), (batch, steps, width), or more sides, to be flattened."""
         sides = list(shape)[1:] if isinstance(shape, list | tuple) else []
-        if len(sides) not in (1, 2) or sides[-1] is None:
-            self.pending(place, sides)
-            return
-        self.width = checks.whole_number(f"width of the inputs of {place}", sides[-1])
-        if len(sides) == 2:
-            self.steps = None if sides[0] is None else checks.whole_number(f"time steps of {place}", sides[0])
-            self.sides = sides
-
-    sides: list[Any] | None = None
-
-    def pending(self, place: str, sides: list[Any]) -> None:
-        if len(sides) < 3 or any(side is None for side in sides):
+        if not sides or sides[-1] is None or (len(sides) > 2 and None in sides):
             raise ValueError(f"{place} must tell the shape (width) or (time steps, width) of inputs, not {sides}")
-        self.sides = sides
         self.width = checks.whole_number(f"width of the inputs of {place}", sides[-1])
+        if len(sides) == 2 and sides[0] is not None:
+            self.steps = checks.whole_number(f"time steps of {place}", sides[0])
+        self.sides = sides if len(sides) > 1 else None
 
-    def flat(self) -> None:
+    def flat(self, place: str) -> None:
         """Take the units of all sides together."""
-        if self.sides is not None and not self.layers:
-            self.width = 1
-            for side in self.sides:
-                self.width *= checks.whole_number("side of the inputs that are flattened", side)
+        if self.sides is not None:
+            self.width = math.prod(checks.whole_number(f"sides of the inputs of {place}", side) for side in self.sides)
         self.sides = None
 
-    def dense(self, place: str, options: Mapping[str, Any], last: bool) -> None:
+    def told_width(self, place: str, what: str = "inputs") -> int:
+        """Return how many units the layer below gives."""
         if self.width is None:
-            raise ValueError(f"{place} has an unknown number of inputs: build the model, or give it an Input(shape)")
-        if self.sides is not None and len(self.sides) > 1:
+            raise ValueError(f"{place} has an unknown number of {what}: build the model, or give it an Input(shape)")
+        return self.width
+
+    def dense(self, place: str, options: Mapping[str, Any], last: bool) -> None:
+        width = self.told_width(place)
+        if self.sides is not None:
             raise ValueError(f"{place} takes inputs of shape {tuple(self.sides)}: flatten them first")
         units = checks.whole_number(f"units of {place}", options["units"])
         kernel = law(
-            f"kernel_initializer of {place}", options.get("kernel_initializer", "glorot_uniform"), (self.width, units)
+            f"kernel_initializer of {place}", options.get("kernel_initializer", "glorot_uniform"), (width, units)
         )
         if kernel is None:
-            kernel = law(place, {"class_name": "Zeros"}, (self.width, units), zeros=True)
+            kernel = law(place, {"class_name": "Zeros"}, (width, units), zeros=True)
         bias = None
         if options.get("use_bias", True):
             bias = law(f"bias_initializer of {place}", options.get("bias_initializer", "zeros"), (units,))
-        self.layers.append(Dense(place, (self.width, units), weight_law=kernel, bias_law=bias))
+        self.layers.append(Dense(place, (width, units), weight_law=kernel, bias_law=bias))
         self.width = units
-        self.function(place, options.get("activation", "linear"), last)
+        self.function(place, options.get("activation"), last)
 
     def function(self, place: str, given: Any, last: bool) -> None:
-        """Take an activation by its name, or by its serialized form."""
-        name = given
-        if isinstance(given, Mapping):
-            options = given.get("config")
-            name = options if isinstance(options, str) else given.get("class_name")
-            if isinstance(options, Mapping) and name in READERS:
-                READERS[name](self, place, options, last)
-                return
-        if name is None or name == "linear":
+        """Take an activation."""
+        name = keras_name(given)
+        if name in HEADS and last and self.layers:
+            self.notes.append(f"{place}: {name.lower()} at the end is not read: outputs are what it sees")
             return
-        if isinstance(name, str) and name in HEADS and last and self.layers:
-            self.notes.append(f"{place}: {name} at the end is not read: outputs are what it sees")
-            return
-        check_known(f"activation of {place}:", name, FUNCTIONS)
-        self.layers.append(Nonlinearity(place, FUNCTIONS[name]))
+        activation = activation_of(place, given)
+        if activation != "linear":
+            self.layers.append(Nonlinearity(place, activation))
 
     def recurrent(self, kind: str, place: str, options: Mapping[str, Any]) -> None:
-        if self.width is None:
-            raise ValueError(f"{place} has an unknown number of inputs: build the model, or give it an Input(shape)")
+        width = self.told_width(place)
         units = checks.whole_number(f"units of {place}", options["units"])
-        gates = {"rnn": 1, "lstm": 4, "gru": 3}[kind]
-        activation = options.get("activation", "tanh")
-        check_known(f"activation of {place}:", activation, FUNCTIONS)
-        for name, wanted in (("recurrent_activation", "sigmoid"), ("reset_after", True), ("go_backwards", False)):
-            if options.get(name, wanted) != wanted:
-                raise ValueError(f"{place} must have {name}={wanted!r}, not {checks.brief(options[name])}")
-        laws = []
-        for name, inputs, default in (
-            ("kernel_initializer", self.width, "glorot_uniform"),
-            ("recurrent_initializer", units, "orthogonal"),
-        ):
-            given = law(f"{name} of {place}", options.get(name, default), (inputs, gates * units), gates, self.notes)
-            laws.append(given or law(place, "zeros", (1, 1), zeros=True))
-        if options.get("use_bias", True):
-            bias = law(f"bias_initializer of {place}", options.get("bias_initializer", "zeros"), (gates * units,))
-            if bias is not None:
-                raise ValueError(f"bias_initializer of {place} must be zeros, not {bias}")
-        forget = float(
-            kind == "lstm" and bool(options.get("use_bias", True)) and bool(options.get("unit_forget_bias", True))
-        )
+        activation = activation_of(place, options.get("activation", "tanh"))
+        _check_cell(place, options)
+        of_input, of_state = self._laws(kind, place, options, width, units)
+        biased = bool(options.get("use_bias", True))
         for name in ("dropout", "recurrent_dropout"):
             if options.get(name):
                 self.notes.append(
@@ -197,34 +167,60 @@ class _Reader:
             Recurrent(
                 place,
                 kind,
-                FUNCTIONS[activation],
-                (self.width, units),
-                weight_law=laws[0],
-                recurrent_law=laws[1],
-                forget_bias=forget,
+                activation,
+                (width, units),
+                weight_law=of_input,
+                recurrent_law=of_state,
+                forget_bias=float(kind == "lstm" and biased and bool(options.get("unit_forget_bias", True))),
                 steps=self.steps,
             )
         )
         self.width = units
         self.sides = [self.steps, units] if options.get("return_sequences") else None
 
+    def _laws(
+        self, kind: str, place: str, options: Mapping[str, Any], width: int, units: int
+    ) -> list[Initializer | None]:
+        """Return the laws of a cell's weights on the input and on the state; its biases must be 0."""
+        gates = {"rnn": 1, "lstm": 4, "gru": 3}[kind]
+        if options.get("use_bias", True):
+            bias = law(f"bias_initializer of {place}", options.get("bias_initializer", "zeros"), (gates * units,))
+            if bias is not None:
+                raise ValueError(f"bias_initializer of {place} must be zeros, not {bias}")
+        found = []
+        for name, inputs, default in (
+            ("kernel_initializer", width, "glorot_uniform"),
+            ("recurrent_initializer", units, "orthogonal"),
+        ):
+            given = law(f"{name} of {place}", options.get(name, default), (inputs, gates * units), gates, self.notes)
+            found.append(given or law(place, "zeros", (1, 1), zeros=True))
+        return found
+
     def normalizer(self, kind: str, place: str, options: Mapping[str, Any]) -> None:
         axis = options.get("axis", -1)
         axis = axis[0] if isinstance(axis, list) and len(axis) == 1 else axis
-        if axis not in (-1, 1) or (self.sides is not None and len(self.sides) > 1):
-            raise ValueError(f"{place} must normalize the units of a layer, axis=-1 of (samples, units), not {axis}")
+        if axis not in (-1, 1) or self.sides is not None:
+            raise ValueError(
+                f"{place} must normalize the units of a layer, axis=-1 of (samples, units), not {checks.brief(axis)}"
+            )
         for name in ("beta", "gamma"):
             wanted = "zeros" if name == "beta" else "ones"
             given = options.get(f"{name}_initializer", wanted)
             said = given.get("class_name") if isinstance(given, Mapping) else given
             if str(said).lower() != wanted:
                 raise ValueError(f"{name}_initializer of {place} must be {wanted}, not {checks.brief(said)}")
-        if self.width is None:
-            raise ValueError(f"{place} has an unknown number of units: build the model, or give it an Input(shape)")
-        epsilon = checks.number(f"epsilon of {place}", options.get("epsilon", 1e-3), 0.0)
+        epsilon = checks.number(f"epsilon of {place}", options.get("epsilon", EPSILONS[kind]), 0.0)
         if options.get("rms_scaling"):
             raise ValueError(f"{place} must have rms_scaling=False")
-        self.layers.append(Normalizer(place, kind, self.width, epsilon))
+        self.layers.append(Normalizer(place, kind, self.told_width(place, "units"), epsilon))
+
+
+def _check_cell(place: str, options: Mapping[str, Any]) -> None:
+    """Refuse a cell that a `Network` has not."""
+    for name, wanted in (("recurrent_activation", "sigmoid"), ("reset_after", True), ("go_backwards", False)):
+        given = options.get(name, wanted)
+        if (keras_name(given) if name == "recurrent_activation" else given) != wanted:
+            raise ValueError(f"{place} must have {name}={wanted!r}, not {checks.brief(given)}")
 
 
 Read = Callable[[_Reader, str, Mapping[str, Any], bool], None]
@@ -238,7 +234,7 @@ def _input(reader: _Reader, place: str, options: Mapping[str, Any], last: bool) 
 
 
 def _flatten(reader: _Reader, place: str, options: Mapping[str, Any], last: bool) -> None:
-    reader.flat()
+    reader.flat(place)
 
 
 def _dropout(reader: _Reader, place: str, options: Mapping[str, Any], last: bool) -> None:
@@ -251,28 +247,8 @@ def _activation(reader: _Reader, place: str, options: Mapping[str, Any], last: b
     reader.function(place, options["activation"], last)
 
 
-def _softmax(reader: _Reader, place: str, options: Mapping[str, Any], last: bool) -> None:
-    reader.function(place, "softmax", last)
-
-
-def _relu(reader: _Reader, place: str, options: Mapping[str, Any], last: bool) -> None:
-    slope, most = options.get("negative_slope") or 0.0, options.get("max_value")
-    if options.get("threshold") or most not in (None, 6) or (most and slope):
-        raise ValueError(
-            f"{place} (ReLU) must have threshold=0 and max_value=None or 6, not {checks.brief(dict(options))}"
-        )
-    name = format_name("leaky_relu", {"slope": float(slope)}) if slope else "relu6" if most else "relu"
-    reader.layers.append(Nonlinearity(place, name))
-
-
-def _leaky_relu(reader: _Reader, place: str, options: Mapping[str, Any], last: bool) -> None:
-    slope = checks.number(f"slope of {place}", options.get("negative_slope", options.get("alpha", 0.3)))
-    reader.layers.append(Nonlinearity(place, format_name("leaky_relu", {"slope": slope})))
-
-
-def _elu(reader: _Reader, place: str, options: Mapping[str, Any], last: bool) -> None:
-    alpha = checks.number(f"alpha of {place}", options.get("alpha", 1.0))
-    reader.layers.append(Nonlinearity(place, format_name("elu", {"alpha": alpha})))
+def _of_class(name: str) -> Read:
+    return lambda reader, place, options, last: reader.function(place, {"class_name": name, "config": options}, last)
 
 
 def _of_kind(method: str, kind: str) -> Read:
@@ -283,10 +259,10 @@ READERS: dict[str, Read] = {
     "InputLayer": _input,
     "Dense": _Reader.dense,
     "Activation": _activation,
-    "ReLU": _relu,
-    "LeakyReLU": _leaky_relu,
-    "ELU": _elu,
-    "Softmax": _softmax,
+    "ReLU": _of_class("ReLU"),
+    "LeakyReLU": _of_class("LeakyReLU"),
+    "ELU": _of_class("ELU"),
+    "Softmax": _of_class("Softmax"),
     "BatchNormalization": _of_kind("normalizer", "batch"),
     "LayerNormalization": _of_kind("normalizer", "layer"),
     "RMSNormalization": _of_kind("normalizer", "rms"),

@@ -163,3 +163,16 @@ def stages(layers: tuple[Layer, ...]) -> tuple[Stage, ...]:
         elif not isinstance(layer, Recurrent):
             found[-1][1].append(layer)
     return tuple(Stage(dense, tuple(then)) for dense, then in found)
+
+
+def said(layer: Layer) -> str:
+    """Return what a layer is, in a few words."""
+    if isinstance(layer, Nonlinearity):
+        return layer.activation
+    if isinstance(layer, Normalizer):
+        by = ", running moments" if layer.mean is not None else ""
+        return f"{layer.kind} normalization of {layer.width} units (epsilon={layer.epsilon:g}{by})"
+    law = f", {layer.weight_law}" if layer.weight_law is not None else ""
+    if isinstance(layer, Dense):
+        return f"{layer.fans[0]} -> {layer.fans[1]}{law}"
+    return f"{layer.kind} with {layer.activation}, {layer.fans[0]} inputs, {layer.fans[1]} states{law}"

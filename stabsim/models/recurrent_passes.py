@@ -87,53 +87,68 @@ def run(layer: Recurrent, inputs: Floats, gradient: Floats) -> ModelTrace:
             steps.append(net.step(each, h[-1], c[-1]))
             h.append(steps[-1].h)
             c.append(steps[-1].c)
-        return _back(layer, net, x, (h, c), steps, gradient)
+        return _trace(layer, net, x, (h, c), steps, _back(net, x, (h, c), steps, gradient))
 
 
-def _back(layer: Recurrent, net: _Net, x: Any, states: Any, steps: list[_Step], gradient: Floats) -> ModelTrace:
+@dataclass
+class _Gradients:
+    """What the way back collects: by gate of the weights and biases, by time step of all else, the last step first."""
+
+    weight: list[Floats]
+    recurrent_weight: list[Floats]
+    bias: list[Floats]
+    recurrent_bias: list[Floats]
+    h: list[Floats]
+    c: list[Floats]
+    s: list[Floats]
+    input: list[Floats]
+
+
+def _back(net: _Net, x: list[Floats], states: Any, steps: list[_Step], gradient: Floats) -> _Gradients:
     h, c = states
-    dv, dw = ([np.zeros_like(m) for m in each] for each in (net.v, net.w))
-    db, db_state = ([np.zeros_like(m) for m in each] for each in (net.b, net.b_state))
-    dh: list[Any] = [gradient]
-    dcs: list[Any] = []
-    ds_all: list[Any] = []
-    dx: list[Any] = []
+    dv, dw, db, db_state = ([np.zeros_like(m) for m in each] for each in (net.v, net.w, net.b, net.b_state))
+    found = _Gradients(dv, dw, db, db_state, [gradient], [], [], [])
     dc = np.zeros_like(gradient)
-    for t in range(len(steps) - 1, -1, -1):
-        ds, da, past, here, dc = net.back(steps[t], (h[t], c[t]), dh[0], dc)
+    for t in reversed(range(len(steps))):
+        ds, da, past, here, dc = net.back(steps[t], (h[t], c[t]), found.h[-1], dc)
         for gate, (by_input, by_state) in enumerate(zip(ds, da, strict=True)):
-            dv[gate] += x[t].T @ by_input
-            dw[gate] += h[t].T @ by_state
-            db[gate] += by_input.sum(axis=0)
-            db_state[gate] += by_state.sum(axis=0)
-        dx.insert(0, sum(each @ v.T for each, v in zip(ds, net.v, strict=True)))
-        dh.insert(0, past + sum(each @ w.T for each, w in zip(da, net.w, strict=True)))
-        dcs.insert(0, here)
-        ds_all.insert(0, np.hstack(ds))
+            found.weight[gate] += x[t].T @ by_input
+            found.recurrent_weight[gate] += h[t].T @ by_state
+            found.bias[gate] += by_input.sum(axis=0)
+            found.recurrent_bias[gate] += by_state.sum(axis=0)
+        found.input.append(sum(each @ v.T for each, v in zip(ds, net.v, strict=True)))
+        found.h.append(past + sum(each @ w.T for each, w in zip(da, net.w, strict=True)))
+        found.c.append(here)
+        found.s.append(np.hstack(ds))
+    found.c.append(dc)
+    return found
+
+
+def _trace(layer: Recurrent, net: _Net, x: list[Floats], states: Any, steps: list[_Step], by: _Gradients) -> ModelTrace:
     lstm, rnn = net.kind == "lstm", net.kind == "rnn"
-    derivatives = [_wide(step.derivative) if rnn else None for step in steps]
+    h, c = states
     return ModelTrace(
         activation=_wide_all(h),
         preactivation=[None, *(_wide(np.hstack(step.s)) for step in steps)],
-        derivative=[None, *derivatives],
-        activation_gradient=_wide_all(dh),
-        preactivation_gradient=[None, *_wide_all(ds_all)],
+        derivative=[None, *(_wide(step.derivative) if rnn else None for step in steps)],
+        activation_gradient=_wide_all(by.h[::-1]),
+        preactivation_gradient=[None, *_wide_all(by.s[::-1])],
         weight=_wide_all(net.v),
         bias=_wide_all(net.b),
-        weight_gradient=_wide_all(dv),
+        weight_gradient=_wide_all(by.weight),
         recurrent_weight=_wide_all(net.w),
-        recurrent_weight_gradient=_wide_all(dw),
-        bias_gradient=_wide_all(db),
+        recurrent_weight_gradient=_wide_all(by.recurrent_weight),
+        bias_gradient=_wide_all(by.bias),
         input=[None, *_wide_all(x)],
-        input_gradient=[None, *_wide_all(dx)],
+        input_gradient=[None, *_wide_all(by.input[::-1])],
         cell_state=_wide_all(c) if lstm else [],
-        cell_state_gradient=_wide_all([dc, *dcs]) if lstm else [],
+        cell_state_gradient=_wide_all(by.c[::-1]) if lstm else [],
         activations=[layer.activation] * len(h),
         seen=[None, *(_wide(step.s[0]) for step in steps)] if rnn else [],
         value=[None, *(_wide(step.opened[0]) for step in steps)] if rnn else [],
         gates=[_wide_all(step.opened) for step in steps],
         recurrent_bias=_wide_all(net.b_state),
-        recurrent_bias_gradient=_wide_all(db_state),
+        recurrent_bias_gradient=_wide_all(by.recurrent_bias),
         beside={layer.kind: f"{layer.kind.upper()} at {layer.place}"},
     )
 

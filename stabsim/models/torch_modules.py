@@ -15,6 +15,7 @@ from stabsim.models.torch_activations import ACTIVATIONS
 from stabsim.names import unknown
 
 HEADS = ("Softmax", "LogSoftmax")  # with what a loss does to the outputs
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 def from_torch(module: Any) -> Model:
@@ -48,7 +49,7 @@ def from_torch(module: Any) -> Model:
     if isinstance(module, type) or not {"Module"} & set(_bases(type(module))):
         raise TypeError(f"module must be a torch.nn.Module, not {brief(module)}")
     notes: list[str] = []
-    places = list(_unpacked(module, "module"))
+    places = list(_unpacked(module, "module", notes))
     layers: list[Layer] = []
     for number, (place, each) in enumerate(places):
         name = _known(place, each)
@@ -58,8 +59,7 @@ def from_torch(module: Any) -> Model:
         if name in HEADS:
             raise ValueError(f"{place} ({name}) is read at the end of a module only, behind a layer")
         layers += READERS[name](place, each, notes)
-        if getattr(each, "_forward_hooks", None) or each._forward_pre_hooks:
-            notes.append(f"{place} has hooks of its own, which are not run")
+        _say_hooks(place, each, notes)
     notes += _shared(places)
     return Model(tuple(layers), tuple(notes))
 
@@ -73,14 +73,20 @@ def _of_torch(kind: type) -> bool:
     return kind.__module__.startswith("torch.nn.modules.")
 
 
-def _unpacked(module: Any, place: str) -> Iterator[tuple[str, Any]]:
+def _unpacked(module: Any, place: str, notes: list[str]) -> Iterator[tuple[str, Any]]:
     """Yield the single modules of nested ones, in their order, the same one as often as it stands there."""
     if "Sequential" not in _bases(type(module)):
         yield place, module
         return
     _check_forward(place, module, "Sequential")
+    _say_hooks(place, module, notes)
     for name, child in module._modules.items():
-        yield from _unpacked(child, f"{place}[{name}]" if str(name).isdigit() else f"{place}.{name}")
+        yield from _unpacked(child, f"{place}[{name}]" if str(name).isdigit() else f"{place}.{name}", notes)
+
+
+def _say_hooks(place: str, module: Any, notes: list[str]) -> None:
+    if any(getattr(module, name, None) for name in HOOKS):
+        notes.append(f"{place} has hooks of its own, which are not run")
 
 
 def _known(place: str, module: Any) -> str:
@@ -110,7 +116,10 @@ def _tensors(module: Any) -> list[Any]:
 
 def _check_forward(place: str, module: Any, name: str) -> None:
     """Refuse a class of the user's own that computes something else, and hooks that change weights."""
-    base: Any = next(each for each in type(module).__mro__ if each.__name__ == name and _of_torch(each))
+    kinds = type(module).__mro__
+    base: Any = next(each for each in kinds if each.__name__ == name and _of_torch(each))
+    if any("__call__" in vars(each) for each in kinds[: kinds.index(base)]):
+        raise ValueError(f"{place} ({type(module).__name__}) has a __call__ of its own, not that of torch.nn.{name}")
     if type(module).forward is not base.forward or "forward" in vars(module):
         raise ValueError(f"{place} ({type(module).__name__}) has a forward of its own, not that of torch.nn.{name}")
     for hook in module._forward_pre_hooks.values():
