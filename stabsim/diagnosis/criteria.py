@@ -235,11 +235,17 @@ def _share(result: Result, kind: str, of: str, quantity: str, layer: int, bound:
     )
 
 
+def shares_of_nets(numbers: Layers, nets: int, confidence: float) -> tuple[Floats, Floats, Floats]:
+    """Return shares of nets with their intervals."""
+    shares = numbers / nets
+    error = np.sqrt(shares * (1.0 - shares) / max(nets - 1, 1))
+    low, high = interval_of_mean(shares, error, np.full(len(shares), nets), share=True, confidence=confidence)
+    return shares, low, high
+
+
 def _of_nets(number: int, nets: int, confidence: float) -> tuple[float, float, float]:
     """Return a share of nets with its interval."""
-    share = np.array([number / nets])
-    error = np.sqrt(share * (1.0 - share) / max(nets - 1, 1))
-    low, high = interval_of_mean(share, error, np.array([nets]), share=True, confidence=confidence)
+    share, low, high = shares_of_nets(np.array([number]), nets, confidence)
     return float(share[0]), float(low[0]), float(high[0])
 
 
