@@ -201,6 +201,18 @@ class TestRepair:
         found = diagnose(square(64, 50, "tanh", "lecun_normal(gain=3)"), seed=1, formats=False)
         assert resimulated(found)
 
+    def test_its_intervals_are_as_wide_as_all_that_are_proposed_ask_for(self) -> None:
+        found = diagnose(square(64, 50, "tanh", "lecun_normal(gain=3)"), seed=1, formats=False)
+        repair = found.repair
+        assert repair is not None
+        again = many(repair.network, repair.nets, repair.seed, batch=16)
+        proposed = len(list(candidates(found.network, found.verdict)))
+        looks = len(looks_of(diagnosing.FIRST_OF_REPAIR, diagnosing.MOST_OF_REPAIR))
+        together, alone = (judge(again, looks=each * looks) for each in (proposed, 1))
+        assert 1 < proposed <= diagnosing.MOST_REPAIRS
+        assert (repair.verdict.ci_low, repair.verdict.ci_high) == pytest.approx((together.ci_low, together.ci_high))
+        assert together.ci_low < alone.ci_low and together.ci_high > alone.ci_high
+
     def test_one_that_was_not_simulated_is_caught(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The twin: a repair with the numbers of another net, here of what was to be repaired but with a name."""
         stable = judge(many(square(64, 50, "tanh", "lecun_normal"), 128, 9, batch=16))
@@ -291,6 +303,7 @@ class TestDocument:
         ({"device": "gpu"}, "unknown device 'gpu'"),
         ({"inputs": "nothing"}, "unknown data set 'nothing'"),
         ({"inputs": np.zeros((3, 5))}, "inputs must have shape"),
+        ({"inputs": 3}, "inputs must "),
         ({"progress": 3}, "progress must be None or a function"),
     ],
 )
@@ -303,6 +316,12 @@ def test_bad_arguments_are_refused_in_one_line(arguments: dict[str, Any], error:
 def test_what_is_no_network_is_refused() -> None:
     with pytest.raises(TypeError, match=r"network must be a stabsim.Network, not 'tanh'"):
         diagnose("tanh")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [list, np.array])
+def test_few_inputs_make_a_small_batch(kind: Any) -> None:
+    found = diagnose(square(8, 5, "tanh", "lecun_normal"), inputs=kind([[1.0] * 8, [0.5] * 8]), **QUIET)
+    assert found.result.task.batch == 2
 
 
 def test_inputs_of_zeros_are_dead() -> None:

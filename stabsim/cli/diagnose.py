@@ -29,7 +29,9 @@ Examples:
 
 @click.command(epilog=EXAMPLES)
 @click.option("--batch", type=int, help="Samples that go through each net together; 16 unless given.")
-@click.option("--nets", type=int, default=1024, show_default=True, help="The most nets to draw until it is decided.")
+@click.option(
+    "--nets", type=int, default=1024, show_default=True, help="The most of its nets to draw until it is decided."
+)
 @click.option(
     "--format", default="float32", show_default=True, help="The verdict in float64, float16, bfloat16, float8_e5m2, ..."
 )
@@ -37,7 +39,11 @@ Examples:
     "--tolerance", type=float, default=1000.0, show_default=True, help="By how many times sizes may change with depth."
 )
 @click.option("--formats/--no-formats", default=True, help="Look for the layers at which number formats fail.")
-@click.option("--repair/--no-repair", default=True, help="Look for what repairs a network that is not stable.")
+@click.option(
+    "--repair/--no-repair",
+    default=True,
+    help="Look for what repairs a network that is not stable; up to 512 nets each.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document in place of the report.")
 def command(
     depth: int | None,

@@ -49,12 +49,18 @@ def looks_of(first: int, most: int) -> list[int]:
 
 
 def decide(
-    task: Task, tolerance: float, looks: list[int], *, threads: int | None, progress: Callable[[Result, int], None]
+    task: Task,
+    tolerance: float,
+    looks: list[int],
+    *,
+    networks: int = 1,
+    threads: int | None,
+    progress: Callable[[Result, int], None],
 ) -> Judged:
     """Return the result of as many nets as decide the verdict on signals and on gradients, with both.
 
-    At each look intervals are as wide as all looks together ask for, so that one may stop at any. A net that surely
-    fails is not looked at any longer for what else it may do.
+    At each look intervals are as wide as all looks together ask for, so that one may stop at any; and those at other
+    ``networks``, so that one may pick any. A net that surely fails is not looked at any longer for what else it may do.
     """
     plan, result, done = Plan(task), None, 0
     workers = count_threads(threads, task.device)
@@ -64,7 +70,7 @@ def decide(
             progress(result, looks[-1])
         done = number
         assert result is not None
-        signal, gradient = judge_each(result, tolerance, looks=len(looks))
+        signal, gradient = judge_each(result, tolerance, looks=networks * len(looks))
         if worse(signal, gradient).decided:
             break
     assert result is not None

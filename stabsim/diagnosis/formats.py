@@ -99,17 +99,13 @@ def _predicted(result: Result, form: NumberFormat) -> Iterator[FormatLimit]:
         found = result.estimates(f"{TENSORS[of]}_log10_norm")
         units, count = 0.5 * np.log10(widths), result.task.batch * widths
         over, zeros, small = _chances(form, found.estimate - units, count)
-        chances = np.array([
-            np.maximum(over, zeros),
-            *(np.maximum(*_chances(form, log10 - units, count)[:2]) for log10 in (found.ci_low, found.ci_high)),
-        ])  # fmt: skip
-        gone, *ends = shares_of_nets(result.nets - found.nets, result.nets, CONFIDENCE)
-        low, estimate, high = (
-            share + (1.0 - share) * chance
-            for share, chance in zip(
-                (ends[0], gone, ends[1]), (chances.min(0), chances[0], chances.max(0)), strict=True
-            )
-        )
+        ends = [_chances(form, log10 - units, count) for log10 in (found.ci_low, found.ci_high)]
+        chances = np.array([np.maximum(over, zeros), *(np.maximum(*each[:2]) for each in ends)])
+        # Of all nets: those that are gone, and of the others those whose numbers leave the format.
+        gone, fewest, most = shares_of_nets(result.nets - found.nets, result.nets, CONFIDENCE)
+        low = fewest + (1.0 - fewest) * chances.min(axis=0)
+        estimate = gone + (1.0 - gone) * chances[0]
+        high = most + (1.0 - most) * chances.max(axis=0)
         lost = result.sums.lost.get(TENSORS[of], 0) / result.nets
         overflows = (lost + (1.0 - gone) * over >= gone - lost + (1.0 - gone) * zeros) & (estimate >= HALF)
         yield _limit(result, of, layers, (low, estimate, high), small, overflows, PREDICTED, form.name)

@@ -83,10 +83,9 @@ def judge(result: Result, tolerance: float = TOLERANCE, *, looks: int = 1) -> Ju
       they are more than 10%.
     - "stable": none of these.
 
-    1000 either way is what one learning rate for all layers can bear: beyond it some layers stand still while
-    others learn, and numbers come within a factor of a hundred of the ends of float16 (6e-5 and 65504). Powers of the
-    depth stay within it (tanh at gain 1 loses its square root), while what grows or decays exponentially does only
-    if its depth scale is no shorter than a seventh of the depth: ln 1000 = 6.9.
+    1000 either way is a convention: beyond it numbers about 1 come within a factor of a hundred of the ends of float16
+    (6e-5 and 65504). Powers of the depth stay within it (tanh at gain 1 loses its square root), while what grows or
+    decays exponentially does only if its depth scale is no shorter than a seventh of the depth: ln 1000 = 6.9.
 
     Parameters
     ----------
