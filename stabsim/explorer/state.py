@@ -92,8 +92,16 @@ class State:
 
     @cached_property
     def law(self) -> Initializer:
-        """Return the law of the weights, with the gain that is set."""
+        """Return the law of the weights, with the gain that is set.
+
+        Raises
+        ------
+        ValueError
+            If a gain is set of constants: it would be their value.
+        """
         own = initializer(self.weights)
+        if self.gain is not None and own.law == "constant":
+            raise ValueError(f"gain must be empty with weights={self.weights!r}, which are constants, not {self.gain}")
         return own if self.gain is None else replace(own, gain=self.gain)
 
     @cached_property
