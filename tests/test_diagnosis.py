@@ -147,6 +147,11 @@ def test_more_nets_are_drawn_until_it_is_decided() -> None:
     assert few.result.nets == 128 < more.result.nets
 
 
+def test_recurrent_nets_have_time_steps_and_no_layers() -> None:
+    found = diagnose(square(8, 40, "tanh", "lecun_normal(gain=0.05)", cell="rnn"), seed=1, repair=False)
+    assert "is all 0 at time step" in repr(found) and "layer" not in repr(found)
+
+
 def test_widths_do_not_count_as_signals() -> None:
     """Linear maps that keep the size of a unit: norms fall a hundredfold, units do not."""
     network = Network((10_000, 1000, 100, 1), "linear", "lecun_normal")

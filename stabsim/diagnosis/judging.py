@@ -12,6 +12,7 @@ from stabsim.diagnosis.criteria import GRADIENT, SIGNAL, Criterion, criteria, qu
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from stabsim.network import Network
     from stabsim.result import Result
 
 TOLERANCE = 1000.0
@@ -189,7 +190,7 @@ def _kept(result: Result, found: Criterion) -> str:
 
 def _number(result: Result, found: Criterion) -> str:
     """Say the number that a verdict rests on, at which layer, and its bound."""
-    step = "time step" if result.network.cell.recurrent else "layer"
+    step = step_of(result.network)
     where = f"{step} {found.layer}"
     if found.change:
         come_in = "input" if step == "layer" else "first time step"
@@ -207,15 +208,20 @@ def _number(result: Result, found: Criterion) -> str:
     return f"{share} of the nets {fate} of {result.task.precision} by {where} {bound}"
 
 
+def step_of(network: Network) -> str:
+    """Return what signals go through, one after another."""
+    return "time step" if network.cell.recurrent else "layer"
+
+
 def times(log10: float) -> str:
     """Return a factor in words, given its log10, which may be beyond floats.
 
-    >>> times(-2.0), times(0.3), times(-400.25), times(float("nan"))
-    ('0.01 times', '2 times', '10^-400.25 times', 'nan times')
+    >>> times(-2.0), times(0.3), times(3.0), times(4.5), times(-400.25), times(float("nan"))
+    ('0.01 times', '2 times', '1000 times', '32000 times', '10^-400.25 times', 'nan times')
     """
     if math.isfinite(log10) and abs(log10) > 300.0:
         return f"10^{log10:.6g} times"
-    return f"{10.0**log10:.2g} times"
+    return f"{float(f'{10.0**log10:.2g}'):g} times"
 
 
 def _listed(kinds: Sequence[str]) -> str:
