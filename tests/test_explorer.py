@@ -18,7 +18,7 @@ from stabsim.diagnosis import judge
 from stabsim.explorer import curves
 from stabsim.explorer.fields import FIELDS, SECTIONS
 from stabsim.explorer.latest import Latest
-from stabsim.explorer.state import CHECKS, DEEPEST, LARGEST_BATCH, MOST_NETS, SHARES, WIDEST, State
+from stabsim.explorer.state import CHECKS, DEEPEST, LARGEST_BATCH, MAPPED, MOST_NETS, WIDEST, State
 from stabsim.initializers import INITIALIZERS, initializer
 from stabsim.plan import Plan
 from stabsim.simulation import simulate
@@ -41,7 +41,7 @@ states = st.builds(
     seed=st.integers(0, LARGEST_SEED),
     sampler=st.sampled_from(CHOICES),
     precision=st.sampled_from(PRECISIONS),
-    share=st.sampled_from(sorted(SHARES)),
+    share=st.sampled_from(sorted(MAPPED)),
 ).filter(lambda state: state.gain is None or initializer(state.weights).law != "constant")
 
 

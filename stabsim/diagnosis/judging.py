@@ -21,8 +21,8 @@ STABLE, UNDECIDED = "stable", "undecided"
 
 
 @dataclass(frozen=True)
-class Judgment:
-    """What becomes of the signal, the gradient or both, with the number that it rests on.
+class Judgment(Criterion):
+    """What becomes of the signal, the gradient or both: the criterion that it rests on, and more.
 
     Attributes
     ----------
@@ -30,8 +30,6 @@ class Judgment:
         "stable", "dead", "saturated", "exploding" or "vanishing", or "undecided" where an interval holds a bound.
     of : str
         "signal" or "gradient": whose number it is.
-    sentence : str
-        It in words.
     quantity : str
         Which quantity of the table the number is made from.
     layer : int
@@ -44,24 +42,16 @@ class Judgment:
         Of the same number; NaN where no formula applies.
     law : str
         "exact" or "infinite width"; "" without theory.
+    change : bool
+        Whether the numbers are logarithms of a factor, and no shares.
     nets : int
+    sentence : str
+        It in words.
     between : tuple of str
         What an undecided one is between: "stable" and what else it may be; empty where it is decided.
     """
 
-    kind: str
-    of: str
     sentence: str
-    quantity: str
-    layer: int
-    estimate: float
-    ci_low: float
-    ci_high: float
-    bound: float
-    theory: float
-    law: str
-    nets: int
-    change: bool
     between: tuple[str, ...] = ()
 
     @property
@@ -148,7 +138,7 @@ def worse(signal: Judgment, gradient: Judgment) -> Judgment:
     return min(signal, gradient, key=lambda each: order.index(each.kind))
 
 
-def _out_of_range(found: Criterion | Judgment) -> bool:
+def _out_of_range(found: Criterion) -> bool:
     """Return whether it is that nets leave the range of the numbers."""
     return not found.change and found.kind in ("exploding", "vanishing")
 
@@ -170,10 +160,7 @@ def _decide(result: Result, found: Sequence[Criterion]) -> Judgment:
 
 
 def _judgment(kind: str, rests_on: Criterion, sentence: str, between: tuple[str, ...] = ()) -> Judgment:
-    return Judgment(
-        kind, rests_on.of, sentence, rests_on.quantity, rests_on.layer, rests_on.estimate, rests_on.ci_low,
-        rests_on.ci_high, rests_on.bound, rests_on.theory, rests_on.law, rests_on.nets, rests_on.change, between,
-    )  # fmt: skip
+    return Judgment(**{**vars(rests_on), "kind": kind}, sentence=sentence, between=between)
 
 
 def _broken(result: Result, found: Criterion) -> str:

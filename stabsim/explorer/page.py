@@ -22,6 +22,7 @@ from tornado.web import RequestHandler
 
 from stabsim.checks import reason
 from stabsim.diagnosis import judge
+from stabsim.diagnosis.diagnosis import finite
 from stabsim.explorer import curves
 from stabsim.explorer.fields import FIELDS, SECTIONS
 from stabsim.explorer.latest import Latest
@@ -157,14 +158,6 @@ class Session:
     def close(self) -> None:
         """Stop: the page is gone."""
         self.latest.close()
-
-
-def finite(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return rows without NaN and infinity, which JSON does not have."""
-    return [
-        {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
-        for row in rows
-    ]
 
 
 def _verdict(result: Result) -> dict[str, str]:
