@@ -95,27 +95,32 @@ class TestNearTheBound:
         exact, _ = many(self.network, 2, 0).theory("activation_log10_norm")
         return float(exact[-1] - exact[0])
 
-    def verdicts(self, beside: float) -> list[Judgment]:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def results(cls) -> list[Result]:
+        return [many(cls.network, cls.nets, seed) for seed in range(cls.ensembles)]
+
+    def verdicts(self, results: list[Result], beside: float) -> list[Judgment]:
         tolerance = 10.0 ** -(self.truth() + beside)
-        return [judge_each(many(self.network, self.nets, seed), tolerance)[0] for seed in range(self.ensembles)]
+        return [judge_each(result, tolerance)[0] for result in results]
 
     @pytest.mark.parametrize("beside", [-0.02, 0.02])
-    def test_wrong_verdicts_are_rarer_than_5_percent(self, beside: float) -> None:
+    def test_wrong_verdicts_are_rarer_than_5_percent(self, results: list[Result], beside: float) -> None:
         """A bound of 0.02 decades inside or outside: too near for so few nets, so that most are undecided."""
         wrong_kind = "vanishing" if beside < 0 else "stable"
-        kinds = [each.kind for each in self.verdicts(beside)]
+        kinds = [each.kind for each in self.verdicts(results, beside)]
         assert binomtest(kinds.count(wrong_kind), len(kinds), 0.05, alternative="greater").pvalue > 1e-3
         assert kinds.count("undecided") > self.ensembles / 2
 
-    def test_without_intervals_they_would_be_wrong_far_more_often(self) -> None:
+    def test_without_intervals_they_would_be_wrong_far_more_often(self, results: list[Result]) -> None:
         """The twin of the above: it would be seen."""
         truth = self.truth()
-        guesses = [each.estimate < truth - 0.02 for each in self.verdicts(-0.02)]
+        guesses = [each.estimate < truth - 0.02 for each in self.verdicts(results, -0.02)]
         assert binomtest(sum(guesses), len(guesses), 0.05, alternative="greater").pvalue < 1e-6
 
-    def test_far_from_the_bound_all_are_decided_and_right(self) -> None:
-        assert {each.kind for each in self.verdicts(-0.5)} == {"stable"}
-        assert {each.kind for each in self.verdicts(0.5)} == {"vanishing"}
+    def test_far_from_the_bound_all_are_decided_and_right(self, results: list[Result]) -> None:
+        assert {each.kind for each in self.verdicts(results, -0.5)} == {"stable"}
+        assert {each.kind for each in self.verdicts(results, 0.5)} == {"vanishing"}
 
     def test_looking_again_and_again_is_wrong_no_more_often(self) -> None:
         truth, wrong, decided = self.truth(), 0, 0
