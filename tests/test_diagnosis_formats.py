@@ -128,10 +128,18 @@ def test_a_verdict_in_a_format_is_that_of_nets_in_it() -> None:
     assert over.repair.verdict.kind == "stable"
 
 
+def test_gradients_that_are_0_since_signals_overflow_say_so() -> None:
+    """3.5^l of layer l: beyond 65504 from layer 9 on, so that f' has no more to say."""
+    network = Network((64,) * 31, "relu", "lecun_normal(gain=5)")
+    found = diagnose(network, seed=1, format="float16", formats=False, repair=False)
+    assert (found.verdict.kind, found.verdict.of, found.gradient.kind) == ("exploding", "signal", "dead")
+    assert found.gradient.sentence.endswith("where signals overflow") and "overflow" in repr(found)
+
+
 def test_what_is_dead_in_every_format_is_dead_in_a_narrow_one() -> None:
     """Zeros that come of units which are off, and not of rounding."""
     found = diagnose(Network((4,) * 31, "relu", "he_normal"), seed=1, format="float16", formats=False, repair=False)
-    assert found.verdict.kind == "dead"
+    assert found.verdict.kind == "dead" and "overflow" not in found.gradient.sentence
 
 
 def test_a_format_that_a_structure_refuses_is_bad_usage() -> None:

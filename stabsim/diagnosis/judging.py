@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from stabsim.checks import number, whole_number
@@ -120,8 +120,10 @@ def judge_each(result: Result, tolerance: float = TOLERANCE, *, looks: int = 1) 
     if missing := [name for name in quantities(result.task) if name not in known]:
         raise ValueError(f"result must have quantities={', '.join(missing)} to be judged")
     found = list(criteria(result, tolerance, looks))
-    signal, gradient = ([each for each in found if each.of == of] for of in (SIGNAL, GRADIENT))
-    return _decide(result, signal), _decide(result, gradient)
+    signal, gradient = (_decide(result, [each for each in found if each.of == of]) for of in (SIGNAL, GRADIENT))
+    if gradient.kind == "dead" and signal.kind == "exploding" and _out_of_range(signal):
+        gradient = replace(gradient, sentence=f"{gradient.sentence}, where signals overflow")
+    return signal, gradient
 
 
 def worse(signal: Judgment, gradient: Judgment) -> Judgment:
