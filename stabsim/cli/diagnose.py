@@ -22,12 +22,14 @@ SHARED = (
 
 @click.command(
     epilog=examples(
-        "stabsim diagnose --depth 50 --width 256 --activation tanh --weights glorot_uniform",
-        "stabsim diagnose --depth 50 --width 256 --activation sigmoid --weights lecun_normal \\",
-        "  --format float16",
-        "stabsim diagnose --widths 64,128,128,10 --activation relu --weights he_normal \\",
-        "  --inputs digits --json",
-        "stabsim diagnose --depth 100 --width 128 --activation tanh --weights orthogonal --cell rnn",
+        "stabsim diagnose --depth 50 --width 256 --activation tanh \\",
+        "  --weights glorot_uniform",
+        "stabsim diagnose --depth 50 --width 256 --activation sigmoid \\",
+        "  --weights lecun_normal --format float16",
+        "stabsim diagnose --widths 64,128,128,10 --activation relu \\",
+        "  --weights he_normal --inputs digits --json",
+        "stabsim diagnose --depth 100 --width 128 --activation tanh \\",
+        "  --weights orthogonal --cell rnn",
     )
 )
 @click.option("--batch", type=int, help="Samples that go through each net together; 16 unless given.")
