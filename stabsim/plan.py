@@ -124,10 +124,10 @@ class Plan:
         most = min(LARGEST_CHUNK, time / nanoseconds, space / bytes_a_net)
         return 1 << math.floor(math.log2(max(most, 1.0)))
 
-    def chunks(self, nets: int) -> list[tuple[int, int]]:
-        """Return the ranges [first, last) of nets that make up the first ``nets``."""
+    def chunks(self, nets: int, done: int = 0) -> list[tuple[int, int]]:
+        """Return the ranges [first, last) of nets that make up the first ``nets``, but for those that are ``done``."""
         step = self.chunk_nets
-        return [(first, min(first + step, nets)) for first in range(0, nets, step)]
+        return [(first, min(first + step, nets)) for first in range(done, nets, step)]
 
     @cached_property
     def sampler(self) -> Sampler:

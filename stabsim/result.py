@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -187,3 +189,22 @@ class Result:
         if self.reached_target is not None:
             tail.append(f"  {self.missed() or f'target_rel_error={self.target_rel_error!r} is reached at every layer'}")
         return "\n".join([head, *lines, *tail])
+
+
+def growing(
+    plan: Plan,
+    chunks: Iterable[tuple[int, int]],
+    threads: int,
+    *,
+    before: Result | None = None,
+    target: float | None = None,
+) -> Generator[Result]:
+    """Yield results of more and more nets, a chunk at a time, beside those of ``before``.
+
+    Whoever stops early closes it; what is being simulated beyond is dropped.
+    """
+    result = before
+    with contextlib.closing(plan.run(chunks, threads)) as found:
+        for sums in found:
+            result = Result(plan, sums if result is None else result.sums.merge(sums), target)
+            yield result

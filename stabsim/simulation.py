@@ -16,7 +16,7 @@ from stabsim.devices import CPU
 from stabsim.network import Network
 from stabsim.plan import Plan
 from stabsim.quantities import Quantity
-from stabsim.result import Result
+from stabsim.result import Result, growing
 from stabsim.target import check_target
 from stabsim.task import LARGEST_NET, Bins
 from stabsim.threads import count_threads
@@ -155,15 +155,12 @@ def simulate(
         )
     target = None if target_rel_error is None else check_target(target_rel_error, task)
     plan = Plan(task)
-    result: Result | None = None
-    with contextlib.closing(plan.run(plan.chunks(nets), count_threads(threads, device))) as chunks:
-        for sums in chunks:
-            result = Result(plan, sums if result is None else result.sums.merge(sums), target)
+    with contextlib.closing(growing(plan, plan.chunks(nets), count_threads(threads, device), target=target)) as results:
+        for result in results:
             if progress is not None:
                 progress(result, nets)
             if result.reached_target:
-                break  # what is being simulated beyond is dropped
-    assert result is not None
+                break
     for problem in ("; ".join(result.overflowed()), result.missed()):
         if problem:
             warnings.warn(problem, RuntimeWarning, stacklevel=2)

@@ -95,27 +95,32 @@ class TestNearTheBound:
         exact, _ = many(self.network, 2, 0).theory("activation_log10_norm")
         return float(exact[-1] - exact[0])
 
-    def verdicts(self, beside: float) -> list[Judgment]:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def results(cls) -> list[Result]:
+        return [many(cls.network, cls.nets, seed) for seed in range(cls.ensembles)]
+
+    def verdicts(self, results: list[Result], beside: float) -> list[Judgment]:
         tolerance = 10.0 ** -(self.truth() + beside)
-        return [judge_each(many(self.network, self.nets, seed), tolerance)[0] for seed in range(self.ensembles)]
+        return [judge_each(result, tolerance)[0] for result in results]
 
     @pytest.mark.parametrize("beside", [-0.02, 0.02])
-    def test_wrong_verdicts_are_rarer_than_5_percent(self, beside: float) -> None:
+    def test_wrong_verdicts_are_rarer_than_5_percent(self, results: list[Result], beside: float) -> None:
         """A bound of 0.02 decades inside or outside: too near for so few nets, so that most are undecided."""
         wrong_kind = "vanishing" if beside < 0 else "stable"
-        kinds = [each.kind for each in self.verdicts(beside)]
+        kinds = [each.kind for each in self.verdicts(results, beside)]
         assert binomtest(kinds.count(wrong_kind), len(kinds), 0.05, alternative="greater").pvalue > 1e-3
         assert kinds.count("undecided") > self.ensembles / 2
 
-    def test_without_intervals_they_would_be_wrong_far_more_often(self) -> None:
+    def test_without_intervals_they_would_be_wrong_far_more_often(self, results: list[Result]) -> None:
         """The twin of the above: it would be seen."""
         truth = self.truth()
-        guesses = [each.estimate < truth - 0.02 for each in self.verdicts(-0.02)]
+        guesses = [each.estimate < truth - 0.02 for each in self.verdicts(results, -0.02)]
         assert binomtest(sum(guesses), len(guesses), 0.05, alternative="greater").pvalue < 1e-6
 
-    def test_far_from_the_bound_all_are_decided_and_right(self) -> None:
-        assert {each.kind for each in self.verdicts(-0.5)} == {"stable"}
-        assert {each.kind for each in self.verdicts(0.5)} == {"vanishing"}
+    def test_far_from_the_bound_all_are_decided_and_right(self, results: list[Result]) -> None:
+        assert {each.kind for each in self.verdicts(results, -0.5)} == {"stable"}
+        assert {each.kind for each in self.verdicts(results, 0.5)} == {"vanishing"}
 
     def test_looking_again_and_again_is_wrong_no_more_often(self) -> None:
         truth, wrong, decided = self.truth(), 0, 0
@@ -145,6 +150,11 @@ def test_too_few_nets_decide_nothing() -> None:
 def test_more_nets_are_drawn_until_it_is_decided() -> None:
     few, more = (diagnose(square(16, 20, "relu", "he_normal"), **QUIET, tolerance=t) for t in (1000.0, 2.05))
     assert few.result.nets == 128 < more.result.nets
+
+
+def test_recurrent_nets_have_time_steps_and_no_layers() -> None:
+    found = diagnose(square(8, 40, "tanh", "lecun_normal(gain=0.05)", cell="rnn"), seed=1, repair=False)
+    assert "is all 0 at time step" in repr(found) and "layer" not in repr(found)
 
 
 def test_widths_do_not_count_as_signals() -> None:
@@ -200,6 +210,18 @@ class TestRepair:
     def test_it_was_simulated_with_a_seed_of_its_own(self) -> None:
         found = diagnose(square(64, 50, "tanh", "lecun_normal(gain=3)"), seed=1, formats=False)
         assert resimulated(found)
+
+    def test_its_intervals_are_as_wide_as_all_that_are_proposed_ask_for(self) -> None:
+        found = diagnose(square(64, 50, "tanh", "lecun_normal(gain=3)"), seed=1, formats=False)
+        repair = found.repair
+        assert repair is not None
+        again = many(repair.network, repair.nets, repair.seed, batch=16)
+        proposed = len(list(candidates(found.network, found.verdict)))
+        looks = len(looks_of(diagnosing.FIRST_OF_REPAIR, diagnosing.MOST_OF_REPAIR))
+        together, alone = (judge(again, looks=each * looks) for each in (proposed, 1))
+        assert 1 < proposed <= diagnosing.MOST_REPAIRS
+        assert (repair.verdict.ci_low, repair.verdict.ci_high) == pytest.approx((together.ci_low, together.ci_high))
+        assert together.ci_low < alone.ci_low and together.ci_high > alone.ci_high
 
     def test_one_that_was_not_simulated_is_caught(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The twin: a repair with the numbers of another net, here of what was to be repaired but with a name."""
@@ -291,6 +313,7 @@ class TestDocument:
         ({"device": "gpu"}, "unknown device 'gpu'"),
         ({"inputs": "nothing"}, "unknown data set 'nothing'"),
         ({"inputs": np.zeros((3, 5))}, "inputs must have shape"),
+        ({"inputs": 3}, "inputs must "),
         ({"progress": 3}, "progress must be None or a function"),
     ],
 )
@@ -303,6 +326,12 @@ def test_bad_arguments_are_refused_in_one_line(arguments: dict[str, Any], error:
 def test_what_is_no_network_is_refused() -> None:
     with pytest.raises(TypeError, match=r"network must be a stabsim.Network, not 'tanh'"):
         diagnose("tanh")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [list, np.array])
+def test_few_inputs_make_a_small_batch(kind: Any) -> None:
+    found = diagnose(square(8, 5, "tanh", "lecun_normal"), inputs=kind([[1.0] * 8, [0.5] * 8]), **QUIET)
+    assert found.result.task.batch == 2
 
 
 def test_inputs_of_zeros_are_dead() -> None:

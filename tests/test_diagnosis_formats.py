@@ -90,10 +90,26 @@ def test_predictions_are_those_of_simulated_nets() -> None:
     for each in found.formats:
         other = predicted[each.format, each.of]
         if each.layer is None:
-            assert other.layer is None or min(other.layer, 51 - other.layer) >= 48
+            assert other.layer is None or max(other.layer, 51 - other.layer) >= 48
         else:
             assert other.layer is not None and abs(other.layer - each.layer) <= 2, each
     assert found.formats[2].by == "simulated" and other.by == "predicted"
+
+
+def test_nets_that_are_dead_have_failed_where_they_are_predicted_too() -> None:
+    """A sample comes through a layer of 2 ReLUs with probability 3/4: half of the nets are dead from layer 3 on."""
+    network = Network((2,) * 101, "relu", "he_normal")
+    first = math.ceil(math.log(0.5) / math.log(0.75))
+    found = {(each.format, each.of): each for each in diagnose(network, batch=1, seed=1, repair=False).formats}
+    for name in ("float32", "float16"):
+        signal, gradient = found[name, "signal"], found[name, "gradient"]
+        assert (signal.what, gradient.what) == ("zeros", "zeros")
+        assert signal.earliest is not None and signal.latest is not None
+        assert signal.earliest <= first <= signal.latest and signal.latest - signal.earliest < 10
+        assert gradient.layer is not None and gradient.layer >= 97
+    assert (found["float32", "signal"].by, found["float16", "signal"].by) == ("predicted", "simulated")
+    pair = diagnose(network, batch=2, seed=1, repair=False)
+    assert "float32      signal is all 0 at layer" in repr(pair) and "holds" not in repr(pair)
 
 
 def test_structures_are_predicted_and_say_so() -> None:
@@ -112,10 +128,18 @@ def test_a_verdict_in_a_format_is_that_of_nets_in_it() -> None:
     assert over.repair.verdict.kind == "stable"
 
 
+def test_gradients_that_are_0_since_signals_overflow_say_so() -> None:
+    """3.5^l of layer l: beyond 65504 from layer 9 on, so that f' has no more to say."""
+    network = Network((64,) * 31, "relu", "lecun_normal(gain=5)")
+    found = diagnose(network, seed=1, format="float16", formats=False, repair=False)
+    assert (found.verdict.kind, found.verdict.of, found.gradient.kind) == ("exploding", "signal", "dead")
+    assert found.gradient.sentence.endswith("where signals overflow") and "overflow" in repr(found)
+
+
 def test_what_is_dead_in_every_format_is_dead_in_a_narrow_one() -> None:
     """Zeros that come of units which are off, and not of rounding."""
     found = diagnose(Network((4,) * 31, "relu", "he_normal"), seed=1, format="float16", formats=False, repair=False)
-    assert found.verdict.kind == "dead"
+    assert found.verdict.kind == "dead" and "overflow" not in found.gradient.sentence
 
 
 def test_a_format_that_a_structure_refuses_is_bad_usage() -> None:

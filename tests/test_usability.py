@@ -56,6 +56,7 @@ def completed(line: str) -> list[str]:
         ("stabsim simulate --activation ta", {"tanh"}),
         ("stabsim simulate --weights he_", {"he_normal", "he_uniform"}),
         ("stabsim simulate --precision float1", {"float16"}),
+        ("stabsim diagnose --format float1", {"float16"}),
         ("stabsim simulate --quantities activation_mean,derivative_z", {"activation_mean,derivative_zero_fraction"}),
         ("stabsim simulate --loss", {"--loss-scale"}),
         ("stabsim run no_such_study", set()),

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stabsim.cli import simulate
+from stabsim.cli import completing, simulate
+from stabsim.cli.text import examples
 from stabsim.cli.usage import usage
 
 if TYPE_CHECKING:
@@ -18,26 +19,39 @@ SHARED = (
     "mnist_dir", "seed", "device", "threads",
 )  # fmt: skip
 
-EXAMPLES = """\b
-Examples:
-  stabsim diagnose --depth 50 --width 256 --activation tanh --weights glorot_uniform
-  stabsim diagnose --depth 50 --width 256 --activation sigmoid --weights lecun_normal --format float16
-  stabsim diagnose --widths 64,128,128,10 --activation relu --weights he_normal --inputs digits --json
-  stabsim diagnose --depth 100 --width 128 --activation tanh --weights orthogonal --cell rnn || echo "not stable"
-"""
 
-
-@click.command(epilog=EXAMPLES)
+@click.command(
+    epilog=examples(
+        "stabsim diagnose --depth 50 --width 256 --activation tanh \\",
+        "  --weights glorot_uniform",
+        "stabsim diagnose --depth 50 --width 256 --activation sigmoid \\",
+        "  --weights lecun_normal --format float16",
+        "stabsim diagnose --widths 64,128,128,10 --activation relu \\",
+        "  --weights he_normal --inputs digits --json",
+        "stabsim diagnose --depth 100 --width 128 --activation tanh \\",
+        "  --weights orthogonal --cell rnn",
+    )
+)
 @click.option("--batch", type=int, help="Samples that go through each net together; 16 unless given.")
-@click.option("--nets", type=int, default=1024, show_default=True, help="The most nets to draw until it is decided.")
 @click.option(
-    "--format", default="float32", show_default=True, help="The verdict in float64, float16, bfloat16, float8_e5m2, ..."
+    "--nets", type=int, default=1024, show_default=True, help="The most of its nets to draw until it is decided."
+)
+@click.option(
+    "--format",
+    shell_complete=completing.precision,
+    default="float32",
+    show_default=True,
+    help="The verdict in float64, float16, bfloat16, float8_e5m2, ...",
 )
 @click.option(
     "--tolerance", type=float, default=1000.0, show_default=True, help="By how many times sizes may change with depth."
 )
 @click.option("--formats/--no-formats", default=True, help="Look for the layers at which number formats fail.")
-@click.option("--repair/--no-repair", default=True, help="Look for what repairs a network that is not stable.")
+@click.option(
+    "--repair/--no-repair",
+    default=True,
+    help="Look for what repairs a network that is not stable; up to 512 nets each.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document in place of the report.")
 def command(
     depth: int | None,

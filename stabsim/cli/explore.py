@@ -7,10 +7,16 @@ import signal
 
 import click
 
+from stabsim.cli.text import examples
 from stabsim.cli.usage import between
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "stabsim explore",
+        "stabsim explore --port 0 --no-browser",
+    )
+)
 @click.option(
     "--port", type=int, default=5006, show_default=True, callback=between(0, 65535), help="0: one that is free."
 )

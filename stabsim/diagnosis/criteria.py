@@ -29,7 +29,7 @@ CONFIDENCE = 0.95  # of all intervals of a verdict together
 DEAD_SHARE = 0.1
 SATURATED_SHARE = 0.75
 FLUSHED_SHARE = 0.1  # of the numbers of a layer that become 0 by rounding, where they are those of a shrinking signal
-SHARES = 5  # what has failed and is dead, of signals and of gradients, and what is saturated
+OF_SHARES = 5  # criteria: what has failed and is dead, of signals and of gradients, and what is saturated
 SIGNAL, GRADIENT = "signal", "gradient"
 TENSORS = {SIGNAL: "activation", GRADIENT: "activation_gradient"}
 LOOPS = frozenset({"recurrent", "number_format"})  # features whose kernels do not look at whole rows of gradients
@@ -119,7 +119,7 @@ def criteria(result: Result, tolerance: float, looks: int) -> Iterator[Criterion
     signal, gradient = places(result.network)
     # Half of the risk is for the shares, half for the changes at all layers (Bonferroni).
     risk = (1.0 - CONFIDENCE) / (2 * looks)
-    of_shares, of_saturation = 1.0 - risk / SHARES, 1.0 - risk / (SHARES * result.network.depth)
+    of_shares, of_saturation = 1.0 - risk / OF_SHARES, 1.0 - risk / (OF_SHARES * result.network.depth)
     of_changes = 1.0 - risk / (len(signal) + len(gradient))
     bound = math.log10(tolerance)
     for of, layers in ((SIGNAL, signal), (GRADIENT, gradient)):
@@ -235,11 +235,17 @@ def _share(result: Result, kind: str, of: str, quantity: str, layer: int, bound:
     )
 
 
+def shares_of_nets(numbers: Layers, nets: int, confidence: float) -> tuple[Floats, Floats, Floats]:
+    """Return shares of nets with their intervals."""
+    shares = numbers / nets
+    error = np.sqrt(shares * (1.0 - shares) / max(nets - 1, 1))
+    low, high = interval_of_mean(shares, error, np.full(len(shares), nets), share=True, confidence=confidence)
+    return shares, low, high
+
+
 def _of_nets(number: int, nets: int, confidence: float) -> tuple[float, float, float]:
     """Return a share of nets with its interval."""
-    share = np.array([number / nets])
-    error = np.sqrt(share * (1.0 - share) / max(nets - 1, 1))
-    low, high = interval_of_mean(share, error, np.array([nets]), share=True, confidence=confidence)
+    share, low, high = shares_of_nets(np.array([number]), nets, confidence)
     return float(share[0]), float(low[0]), float(high[0])
 
 

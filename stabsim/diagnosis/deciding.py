@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
+import itertools
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from stabsim.diagnosis.judging import Judgment, judge_each, worse
 from stabsim.network import Network
 from stabsim.plan import Plan
 from stabsim.quantities import QUANTITIES
-from stabsim.result import Result
+from stabsim.result import Result, growing
 from stabsim.task import Task
 from stabsim.threads import count_threads
 
@@ -29,11 +30,15 @@ TOLD = (
 )  # fmt: skip
 
 
-def task_of(network: Network, told: Iterable[str] = TOLD, **options: Any) -> Task:
-    """Return the task of a network with the quantities of verdicts, and those told that exist for it."""
+def task_of(network: Network, told: Iterable[str] = TOLD, *, judged: bool = True, **options: Any) -> Task:
+    """Return the task of a network with the quantities of verdicts, where it is judged, and those told that exist.
+
+    Where there is none of them, it has all.
+    """
     bare = make_task(network, **options)
-    names = [*quantities(bare), *(name for name in told if not QUANTITIES[name].missing(bare.batch, bare.features))]
-    return make_task(network, quantities=names, **options)
+    there = [name for name in told if not QUANTITIES[name].missing(bare.batch, bare.features)]
+    names = dict.fromkeys([*(quantities(bare) if judged else ()), *there])
+    return make_task(network, quantities=tuple(names) or None, **options)
 
 
 def looks_of(first: int, most: int) -> list[int]:
@@ -49,40 +54,33 @@ def looks_of(first: int, most: int) -> list[int]:
 
 
 def decide(
-    task: Task, tolerance: float, looks: list[int], *, threads: int | None, progress: Callable[[Result, int], None]
+    task: Task,
+    tolerance: float,
+    looks: list[int],
+    *,
+    networks: int = 1,
+    threads: int | None,
+    progress: Callable[[Result, int], None],
 ) -> Judged:
     """Return the result of as many nets as decide the verdict on signals and on gradients, with both.
 
-    At each look intervals are as wide as all looks together ask for, so that one may stop at any. A net that surely
-    fails is not looked at any longer for what else it may do.
+    At each look intervals are as wide as all looks together ask for, so that one may stop at any; and those at other
+    ``networks``, so that one may pick any. A net that surely fails is not looked at any longer for what else it may do.
     """
-    plan, result, done = Plan(task), None, 0
+    plan, so_far = Plan(task), None
     workers = count_threads(threads, task.device)
-    for number in looks:
-        for sums in _more(plan, done, number, workers):
-            result = Result(plan, sums if result is None else result.sums.merge(sums))
+    for done, number in itertools.pairwise([0, *looks]):
+        for result in growing(plan, plan.chunks(number, done), workers, before=so_far):
             progress(result, looks[-1])
-        done = number
-        assert result is not None
-        signal, gradient = judge_each(result, tolerance, looks=len(looks))
+        so_far = result
+        signal, gradient = judge_each(result, tolerance, looks=networks * len(looks))
         if worse(signal, gradient).decided:
             break
-    assert result is not None
     return result, signal, gradient
-
-
-def _more(plan: Plan, done: int, number: int, threads: int) -> Any:
-    """Yield the sums of further nets, in chunks."""
-    step = plan.chunk_nets
-    chunks = [(first, min(first + step, number)) for first in range(done, number, step)]
-    with contextlib.closing(plan.run(chunks, threads)) as found:
-        yield from found
 
 
 def simulate(task: Task, nets: int, threads: int | None) -> Result:
     """Return the result of as many nets."""
-    plan, result = Plan(task), None
-    for sums in _more(plan, 0, nets, count_threads(threads, task.device)):
-        result = Result(plan, sums if result is None else result.sums.merge(sums))
-    assert result is not None
-    return result
+    plan = Plan(task)
+    (last,) = deque(growing(plan, plan.chunks(nets), count_threads(threads, task.device)), maxlen=1)
+    return last

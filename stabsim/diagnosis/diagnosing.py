@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from stabsim import theory
@@ -28,7 +28,7 @@ from stabsim.threads import count_threads
 
 BATCH = 16
 FIRST, MOST = 128, 1024  # nets at the first look and the last
-FIRST_OF_REPAIR, MOST_OF_REPAIR = 16, 256
+FIRST_OF_REPAIR, MOST_OF_REPAIR = 16, 512  # of each
 MOST_REPAIRS = 24  # that are tried
 
 
@@ -57,7 +57,8 @@ def diagnose(
         Samples that go through each net together: 16 unless told, or as many as ``inputs`` has, if these are fewer.
         Units are dead if they are so for all of them.
     nets : int
-        The most nets that are drawn: from 128 on twice as many at each look, until the verdict is decided.
+        The most nets that are drawn of the network: from 128 on twice as many at each look, until the verdict is
+        decided. Of each of up to 24 repairs 16 to 512 are drawn, whatever this is.
     seed : int
         From 0 to 2**64 - 1. The same arguments give the same diagnosis. Each repair that is tried has a seed of its
         own, one higher than the one before.
@@ -111,7 +112,7 @@ def diagnose(
             f"progress must be None or a function of what, a Result and the most nets, not {brief(progress)}"
         )
     if batch is None:
-        batch = BATCH if not isinstance(inputs, np.ndarray) else min(BATCH, max(len(np.atleast_1d(inputs)), 1))
+        batch = _batch(inputs)
     options: dict[str, Any] = {"batch": batch, "seed": seed, "inputs": inputs, "precision": format, "device": device}
     task = task_of(network, **options)
 
@@ -124,6 +125,16 @@ def diagnose(
     surely_fails = verdict.kind not in (STABLE, UNDECIDED)
     tried = tuple(_repairs(task, verdict, tolerance, threads, show, options)) if repair and surely_fails else ()
     return Diagnosis(network, result, tolerance, signal, gradient, _mean_field(network), found, tried)
+
+
+def _batch(inputs: Any) -> int:
+    """Return how many samples go through a net unless told: no more than there are."""
+    if inputs is None or isinstance(inputs, str):
+        return BATCH
+    try:
+        return min(BATCH, max(len(inputs), 1))
+    except TypeError:  # of what has no samples, which is refused later
+        return BATCH
 
 
 def _formats(result: Result, threads: int | None, show: Any, options: dict[str, Any]) -> Iterator[FormatLimit]:
@@ -146,15 +157,19 @@ def _formats(result: Result, threads: int | None, show: Any, options: dict[str, 
 def _repairs(
     task: Task, verdict: Judgment, tolerance: float, threads: int | None, show: Any, options: dict[str, Any]
 ) -> Iterator[Repair]:
-    """Yield the changes that are tried, the last of which repairs the network, if any does."""
-    for place, candidate in enumerate(candidates(task.network, verdict)):
-        if place == MOST_REPAIRS:
-            return
+    """Yield the changes that are tried, the last of which repairs the network, if any does.
+
+    All their verdicts hold together, so that none is called stable by being one of many.
+    """
+    proposed = list(islice(candidates(task.network, verdict), MOST_REPAIRS))
+    looks = looks_of(FIRST_OF_REPAIR, MOST_OF_REPAIR)
+    for place, candidate in enumerate(proposed):
         seed = (task.seed + 1 + place) % (LARGEST_SEED + 1)
         with contextlib.suppress(ValueError):  # of a change that a format or a device does not run
             changed = task_of(candidate.network, told=(), **{**options, "seed": seed})
-            looks = looks_of(FIRST_OF_REPAIR, MOST_OF_REPAIR)
-            result, *both = decide(changed, tolerance, looks, threads=threads, progress=show(candidate.change))
+            result, *both = decide(
+                changed, tolerance, looks, networks=len(proposed), threads=threads, progress=show(candidate.change)
+            )
             found = Repair(candidate.change, candidate.network, worse(*both), seed, result.nets)
             yield found
             if found.holds:

@@ -126,7 +126,7 @@ class Diagnosis:
             "repair": repair and _repair(repair),
             "tried": [_repair(each) for each in self.tried],
         }
-        return json.dumps(_finite(document), indent=2, allow_nan=False)
+        return json.dumps(finite(document), indent=2, allow_nan=False)
 
     def __repr__(self) -> str:
         """Return a report of a few lines."""
@@ -158,10 +158,10 @@ def _repair(repair: Repair) -> dict[str, object]:
     }
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """Return what JSON holds of it: null for what is not finite."""
     if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
+        return {key: finite(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
+        return [finite(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

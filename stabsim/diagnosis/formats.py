@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stabsim.diagnosis.criteria import GRADIENT, SIGNAL, TENSORS, places
+from stabsim.diagnosis.criteria import CONFIDENCE, GRADIENT, SIGNAL, TENSORS, places, shares_of_nets
 from stabsim.number_formats import FLOAT32, FORMATS, NumberFormat
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ class FormatLimit:
         The first layer at which more than half of the numbers other than 0 are below the smallest normal number, so
         that digits are lost, or everything.
     by : str
-        "simulated": nets whose every operation was rounded to it. "predicted": from the typical size of numbers in
-        float32 or float64, taken to be normally distributed.
+        "simulated": nets whose every operation was rounded to it. "predicted": from the share of nets that are dead in
+        float32 or float64, or out of its range, and the typical size of numbers in the others, taken to be normal.
     """
 
     format: str
@@ -90,18 +90,25 @@ def _simulated(result: Result) -> Iterator[FormatLimit]:
 
 
 def _predicted(result: Result, form: NumberFormat) -> Iterator[FormatLimit]:
-    """Yield what the typical size of a unit's numbers says, as if they were normal and independent."""
+    """Yield what the typical size of a unit's numbers says, as if they were normal and independent.
+
+    That is of the nets that have any: those that are dead in float32 already, or out of its range, fail for sure.
+    """
     widths = np.array(result.network.widths)
     for of, layers in zip((SIGNAL, GRADIENT), places(result.network), strict=True):
         found = result.estimates(f"{TENSORS[of]}_log10_norm")
         units, count = 0.5 * np.log10(widths), result.task.batch * widths
-        ends = [_chances(form, log10 - units, count) for log10 in (found.ci_low, found.estimate, found.ci_high)]
-        shares = np.array([np.maximum(over, zeros) for over, zeros, _ in ends])
-        _, _, share = ends[1]
-        yield _limit(
-            result, of, layers, (shares.min(axis=0), shares[1], shares.max(axis=0)), share, ends[1][0] >= HALF,
-            PREDICTED, form.name,
-        )  # fmt: skip
+        over, zeros, small = _chances(form, found.estimate - units, count)
+        ends = [_chances(form, log10 - units, count) for log10 in (found.ci_low, found.ci_high)]
+        chances = np.array([np.maximum(over, zeros), *(np.maximum(*each[:2]) for each in ends)])
+        # Of all nets: those that are gone, and of the others those whose numbers leave the format.
+        gone, fewest, most = shares_of_nets(result.nets - found.nets, result.nets, CONFIDENCE)
+        low = fewest + (1.0 - fewest) * chances.min(axis=0)
+        estimate = gone + (1.0 - gone) * chances[0]
+        high = most + (1.0 - most) * chances.max(axis=0)
+        lost = result.sums.lost.get(TENSORS[of], 0) / result.nets
+        overflows = (lost + (1.0 - gone) * over >= gone - lost + (1.0 - gone) * zeros) & (estimate >= HALF)
+        yield _limit(result, of, layers, (low, estimate, high), small, overflows, PREDICTED, form.name)
 
 
 def _chances(form: NumberFormat, log10: Floats, count: NDArray[Any]) -> tuple[Floats, Floats, Floats]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from stabsim.checks import number, whole_number
@@ -12,6 +12,7 @@ from stabsim.diagnosis.criteria import GRADIENT, SIGNAL, Criterion, criteria, qu
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from stabsim.network import Network
     from stabsim.result import Result
 
 TOLERANCE = 1000.0
@@ -20,8 +21,8 @@ STABLE, UNDECIDED = "stable", "undecided"
 
 
 @dataclass(frozen=True)
-class Judgment:
-    """What becomes of the signal, the gradient or both, with the number that it rests on.
+class Judgment(Criterion):
+    """What becomes of the signal, the gradient or both: the criterion that it rests on, and more.
 
     Attributes
     ----------
@@ -29,8 +30,6 @@ class Judgment:
         "stable", "dead", "saturated", "exploding" or "vanishing", or "undecided" where an interval holds a bound.
     of : str
         "signal" or "gradient": whose number it is.
-    sentence : str
-        It in words.
     quantity : str
         Which quantity of the table the number is made from.
     layer : int
@@ -43,24 +42,16 @@ class Judgment:
         Of the same number; NaN where no formula applies.
     law : str
         "exact" or "infinite width"; "" without theory.
+    change : bool
+        Whether the numbers are logarithms of a factor, and no shares.
     nets : int
+    sentence : str
+        It in words.
     between : tuple of str
         What an undecided one is between: "stable" and what else it may be; empty where it is decided.
     """
 
-    kind: str
-    of: str
     sentence: str
-    quantity: str
-    layer: int
-    estimate: float
-    ci_low: float
-    ci_high: float
-    bound: float
-    theory: float
-    law: str
-    nets: int
-    change: bool
     between: tuple[str, ...] = ()
 
     @property
@@ -83,10 +74,9 @@ def judge(result: Result, tolerance: float = TOLERANCE, *, looks: int = 1) -> Ju
       they are more than 10%.
     - "stable": none of these.
 
-    1000 either way is what one learning rate for all layers can bear: beyond it some layers stand still while
-    others learn, and numbers come within a factor of a hundred of the ends of float16 (6e-5 and 65504). Powers of the
-    depth stay within it (tanh at gain 1 loses its square root), while what grows or decays exponentially does only
-    if its depth scale is no shorter than a seventh of the depth: ln 1000 = 6.9.
+    1000 either way is a convention: beyond it numbers about 1 come within a factor of a hundred of the ends of float16
+    (6e-5 and 65504). Powers of the depth stay within it (tanh at gain 1 loses its square root), while what grows or
+    decays exponentially does only if its depth scale is no shorter than a seventh of the depth: ln 1000 = 6.9.
 
     Parameters
     ----------
@@ -130,8 +120,10 @@ def judge_each(result: Result, tolerance: float = TOLERANCE, *, looks: int = 1) 
     if missing := [name for name in quantities(result.task) if name not in known]:
         raise ValueError(f"result must have quantities={', '.join(missing)} to be judged")
     found = list(criteria(result, tolerance, looks))
-    signal, gradient = ([each for each in found if each.of == of] for of in (SIGNAL, GRADIENT))
-    return _decide(result, signal), _decide(result, gradient)
+    signal, gradient = (_decide(result, [each for each in found if each.of == of]) for of in (SIGNAL, GRADIENT))
+    if gradient.kind == "dead" and signal.kind == "exploding" and _out_of_range(signal):
+        gradient = replace(gradient, sentence=f"{gradient.sentence}, where signals overflow")
+    return signal, gradient
 
 
 def worse(signal: Judgment, gradient: Judgment) -> Judgment:
@@ -148,7 +140,7 @@ def worse(signal: Judgment, gradient: Judgment) -> Judgment:
     return min(signal, gradient, key=lambda each: order.index(each.kind))
 
 
-def _out_of_range(found: Criterion | Judgment) -> bool:
+def _out_of_range(found: Criterion) -> bool:
     """Return whether it is that nets leave the range of the numbers."""
     return not found.change and found.kind in ("exploding", "vanishing")
 
@@ -170,10 +162,7 @@ def _decide(result: Result, found: Sequence[Criterion]) -> Judgment:
 
 
 def _judgment(kind: str, rests_on: Criterion, sentence: str, between: tuple[str, ...] = ()) -> Judgment:
-    return Judgment(
-        kind, rests_on.of, sentence, rests_on.quantity, rests_on.layer, rests_on.estimate, rests_on.ci_low,
-        rests_on.ci_high, rests_on.bound, rests_on.theory, rests_on.law, rests_on.nets, rests_on.change, between,
-    )  # fmt: skip
+    return Judgment(**{**vars(rests_on), "kind": kind}, sentence=sentence, between=between)
 
 
 def _broken(result: Result, found: Criterion) -> str:
@@ -190,7 +179,7 @@ def _kept(result: Result, found: Criterion) -> str:
 
 def _number(result: Result, found: Criterion) -> str:
     """Say the number that a verdict rests on, at which layer, and its bound."""
-    step = "time step" if result.network.cell.recurrent else "layer"
+    step = step_of(result.network)
     where = f"{step} {found.layer}"
     if found.change:
         come_in = "input" if step == "layer" else "first time step"
@@ -208,15 +197,20 @@ def _number(result: Result, found: Criterion) -> str:
     return f"{share} of the nets {fate} of {result.task.precision} by {where} {bound}"
 
 
+def step_of(network: Network) -> str:
+    """Return what signals go through, one after another."""
+    return "time step" if network.cell.recurrent else "layer"
+
+
 def times(log10: float) -> str:
     """Return a factor in words, given its log10, which may be beyond floats.
 
-    >>> times(-2.0), times(0.3), times(-400.25), times(float("nan"))
-    ('0.01 times', '2 times', '10^-400.25 times', 'nan times')
+    >>> times(-2.0), times(0.3), times(3.0), times(4.5), times(-400.25), times(float("nan"))
+    ('0.01 times', '2 times', '1000 times', '32000 times', '10^-400.25 times', 'nan times')
     """
     if math.isfinite(log10) and abs(log10) > 300.0:
         return f"10^{log10:.6g} times"
-    return f"{10.0**log10:.2g} times"
+    return f"{float(f'{10.0**log10:.2g}'):g} times"
 
 
 def _listed(kinds: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from stabsim.diagnosis.criteria import SIGNAL
-from stabsim.diagnosis.judging import Judgment
+from stabsim.diagnosis.judging import Judgment, step_of
 from stabsim.theory.mean_field import FixedPoint
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Row = tuple[str, str]
 
 COLUMNS = 110
-TOLD = {  # quantities whose shares are told, in words
+WORDS = {  # of the quantities whose shares are told
     "activation_dead_sample_fraction": "dead samples",
     "activation_dead_unit_fraction": "dead units",
     "activation_zero_fraction": "zeros",
@@ -41,15 +41,16 @@ def lines(diagnosis: Diagnosis) -> Iterator[str]:
 
 
 def _rows(diagnosis: Diagnosis) -> Iterator[Row]:
+    step = step_of(diagnosis.network)
     for judgment in (diagnosis.signal, diagnosis.gradient):
         yield judgment.of, judgment.sentence
         yield "", rests_on(judgment)
     if diagnosis.mean_field is not None:
         yield "wide layers", _mean_field(diagnosis.mean_field)
-    for place, share in enumerate(each for each in diagnosis.shares if each.quantity in TOLD and each.estimate > 0.0):
-        yield "" if place else "shares", _share(share)
+    for place, share in enumerate(each for each in diagnosis.shares if each.quantity in WORDS and each.estimate > 0.0):
+        yield "" if place else "shares", _share(share, step)
     for name in dict.fromkeys(each.format for each in diagnosis.formats):
-        yield name, _format([each for each in diagnosis.formats if each.format == name])
+        yield name, _format([each for each in diagnosis.formats if each.format == name], step)
     yield from _repairs(diagnosis)
 
 
@@ -79,29 +80,29 @@ def _depth(layers: float) -> str:
     return "none (no exponential decay)" if math.isinf(layers) else f"{layers:.3g} layers"
 
 
-def _share(share: Share) -> str:
+def _share(share: Share, step: str) -> str:
     theory = "" if math.isnan(share.theory) else f", theory {share.theory:.3g}"
     way = "down" if "gradient" in share.quantity else "on"
-    half = "" if share.first_above_half is None else f"; more than half from layer {share.first_above_half} {way}"
-    where = f"at layer {share.layer}, where most are"
+    half = "" if share.first_above_half is None else f"; more than half from {step} {share.first_above_half} {way}"
+    where = f"at {step} {share.layer}, where most are"
     interval = f"[{100 * share.ci_low:.3g}, {100 * share.ci_high:.3g}]"
-    return f"{TOLD[share.quantity]}: {100 * share.estimate:.3g}% {interval} {where}{theory}{half}"
+    return f"{WORDS[share.quantity]}: {100 * share.estimate:.3g}% {interval} {where}{theory}{half}"
 
 
-def _format(found: list[FormatLimit]) -> str:
-    both = "; ".join(f"{each.of} {_limit(each)}" for each in sorted(found, key=lambda each: each.of != SIGNAL))
+def _format(found: list[FormatLimit], step: str) -> str:
+    both = "; ".join(f"{each.of} {_limit(each, step)}" for each in sorted(found, key=lambda each: each.of != SIGNAL))
     return f"{both} ({found[0].by})"
 
 
-def _limit(limit: FormatLimit) -> str:
-    small = "" if limit.subnormal is None else f"mostly below normal numbers from layer {limit.subnormal}"
+def _limit(limit: FormatLimit, step: str) -> str:
+    small = "" if limit.subnormal is None else f"mostly below normal numbers from {step} {limit.subnormal}"
     if limit.layer is None:
         return small or "holds"
     last = "none" if limit.latest is None else limit.latest
     ends = "" if limit.earliest == limit.layer == limit.latest else f" [{limit.earliest}, {last}]"
     how = {"overflow": "overflows", "zeros": "is all 0"}[limit.what]
     before = f", {small}" if small and limit.subnormal != limit.layer else ""
-    return f"{how} at layer {limit.layer}{ends}{before}"
+    return f"{how} at {step} {limit.layer}{ends}{before}"
 
 
 def _repairs(diagnosis: Diagnosis) -> Iterator[Row]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from stabsim.arguments import make_task
 from stabsim.devices import CPU
-from stabsim.diagnosis.criteria import quantities as judged
-from stabsim.explorer.state import SHARES, State
+from stabsim.diagnosis import deciding
+from stabsim.explorer.state import MAPPED, State
 from stabsim.initializers import initializer
 from stabsim.network import Network
 from stabsim.plan import Plan
 from stabsim.quantities import QUANTITIES
-from stabsim.result import Result
+from stabsim.result import Result, growing
 from stabsim.simulation import simulate
 from stabsim.task import Task
 from stabsim.theory.infinite_width import WideLimit
@@ -82,8 +82,8 @@ PANELS = (
 DRAWN = tuple(name for panel in PANELS for name in panel.lines)
 
 
-def task_of(state: State, quantities: tuple[str, ...] = DRAWN) -> Task:
-    """Return the task of a state, which is asked for those of the quantities that exist for it.
+def task_of(state: State, quantities: tuple[str, ...] = DRAWN, *, judged: bool = False) -> Task:
+    """Return the task of a state, which is asked for those of the quantities that exist for it, and those of verdicts.
 
     Raises
     ------
@@ -95,21 +95,10 @@ def task_of(state: State, quantities: tuple[str, ...] = DRAWN) -> Task:
     >>> [quantity.tensor for quantity in task_of(State(batch=2), ("activation_correlation",)).quantities]
     ['activation']
     """
-    bare = _make(state)
-    there = [name for name in quantities if not QUANTITIES[name].missing(bare.batch, bare.features)]
-    return _make(state, there) if there else bare
-
-
-def _make(state: State, quantities: Sequence[str] | None = None) -> Task:
-    return make_task(
-        state.network, batch=state.batch, seed=state.seed, sampler=state.sampler, precision=state.precision,
-        quantities=quantities,
+    return deciding.task_of(
+        state.network, quantities, judged=judged, batch=state.batch, seed=state.seed, sampler=state.sampler,
+        precision=state.precision,
     )  # fmt: skip
-
-
-def asked(state: State) -> tuple[str, ...]:
-    """Return the quantities that a state is drawn and judged from."""
-    return tuple(dict.fromkeys([*DRAWN, *judged(task_of(state))]))
 
 
 def missing(state: State, names: tuple[str, ...]) -> str:
@@ -158,18 +147,15 @@ def draw(state: State, stop: Stop = lambda: False, threads: int | None = None) -
     TypeError, ValueError, MemoryError
         If it is not allowed, or takes too long or too much memory.
     """
-    plan = Plan(task_of(state, asked(state)))
+    plan = Plan(task_of(state, judged=True))
     seconds = check_cost(plan, state.nets)
     used = count_threads(threads, CPU)
     if seconds > PROMPT:
         few = min(max(2, int(state.nets * FIRST_LOOK / seconds)), plan.chunk_nets)
-        with contextlib.closing(plan.run([(0, few)], used)) as looks:
-            yield Result(plan, next(looks))
-    result: Result | None = None
+        yield from growing(plan, [(0, few)], used)
     if not stop():
-        with contextlib.closing(plan.run(plan.chunks(state.nets), used)) as chunks:
-            for sums in chunks:
-                result = Result(plan, sums if result is None else result.sums.merge(sums))
+        with contextlib.closing(growing(plan, plan.chunks(state.nets), used)) as results:
+            for result in results:
                 yield result
                 if stop():
                     return
@@ -250,7 +236,7 @@ def shares(state: State, stop: Stop = lambda: False) -> tuple[Floats, Floats] | 
         If the share does not exist for such nets, or one net for each gain takes too long.
     """
     if words := missing(state, (state.share,)):
-        known = [name for name in SHARES if not missing(state, (name,))]
+        known = [name for name in MAPPED if not missing(state, (name,))]
         raise ValueError(f"{state.share} {words}; {', '.join(known)} can be shown")
     at = gains(state)
     if initializer(state.weights).law in ("constant", "identity"):

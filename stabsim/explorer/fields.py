@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from stabsim.activations import ACTIVATIONS
 from stabsim.arguments import CHOICES, PRECISIONS
-from stabsim.explorer.state import NONE, SHARES
+from stabsim.explorer.state import MAPPED, NONE
 from stabsim.initializers import INITIALIZERS
 from stabsim.structures import GATES, NORMALIZATIONS
 
@@ -59,7 +59,7 @@ FIELDS = (
     Field("seed", "Seed", "the same seed draws the same nets"),
     Field("sampler", "Sampler", "", choices=CHOICES, closed=True),
     Field("precision", "Precision", "", choices=PRECISIONS, closed=True),
-    Field("share", "Heat map of", "", choices=tuple(SHARES), closed=True, words=SHARES),
+    Field("share", "Heat map of", "", choices=tuple(MAPPED), closed=True, words=MAPPED),
 )  # fmt: skip
 SECTIONS = {
     "Network": ("activation", "weights", "gain", "depth", "width"),

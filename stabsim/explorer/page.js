@@ -197,7 +197,7 @@
     exchange = explore.exchange = found;
     exchange.properties.answer.change.connect(() => heard(JSON.parse(exchange.answer)));
     exchange.document.on_event("connection_lost", () => {
-      say(find("problem"), "The server has ended: run stabsim explore again, and open this address again.");
+      say(find("problem"), "The connection is lost: reload this page. If it does not come back, the server has ended: run stabsim explore again.");
     });
     exchange.dark = document.documentElement.classList.contains("dark");
     since = performance.now();

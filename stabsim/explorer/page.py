@@ -22,6 +22,7 @@ from tornado.web import RequestHandler
 
 from stabsim.checks import reason
 from stabsim.diagnosis import judge
+from stabsim.diagnosis.diagnosis import finite
 from stabsim.explorer import curves
 from stabsim.explorer.fields import FIELDS, SECTIONS
 from stabsim.explorer.latest import Latest
@@ -36,6 +37,7 @@ REFUSED = (TypeError, ValueError, OverflowError, MemoryError)
 BETWEEN = 0.25  # seconds between two looks at nets that are being drawn
 UNUSED = 10_000  # milliseconds after which what a closed tab has asked for is stopped
 PATIENCE = 0.1  # seconds that curves wait for theory
+WAITING = "No verdict so far: it comes with the last of the nets."
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +59,6 @@ class Session:
         self.exchange = Exchange(name="exchange")
         self.exchange.on_change("link", lambda _name, _old, link: self.ask(link))
         self.exchange.on_change("dark", lambda _name, _old, dark: self.plots.paint(dark))
-        self.shown_map: State | None = None
         self.latest: Latest[tuple[str, State]] = Latest(self.work)
 
     def ask(self, link: str) -> None:
@@ -108,15 +109,17 @@ class Session:
     def _tell(
         self, state: State, result: Result, laws: curves.Laws | None, link: str, stop: Callable[[], bool], **told: Any
     ) -> None:
-        """Show a result, with theory and a verdict where the laws are known."""
+        """Show a result, with theory where the laws are known; and a verdict once all nets are drawn.
+
+        Its intervals hold for one look, which is the last: one that may be stopped at must have wider ones.
+        """
         found = curves.columns(result, laws)
-        if laws is not None:
-            judgment = judge(result)
-            told |= {"kind": judgment.kind, "sentence": judgment.sentence}
+        busy = laws is None or result.nets < state.nets
+        told |= {"kind": "", "sentence": WAITING} if busy else _verdict(result)
         told |= {
             "rows": finite(curves.readings(result, found)),
             "nets": result.nets,
-            "busy": laws is None or result.nets < state.nets,
+            "busy": busy,
             "sampler": result.task.sampler,
             "remarks": result.overflowed(),
             "missing": {each.name: curves.missing(state, tuple(each.lines)) for each in curves.PANELS},
@@ -157,12 +160,9 @@ class Session:
         self.latest.close()
 
 
-def finite(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return rows without NaN and infinity, which JSON does not have."""
-    return [
-        {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
-        for row in rows
-    ]
+def _verdict(result: Result) -> dict[str, str]:
+    judgment = judge(result)
+    return {"kind": judgment.kind, "sentence": judgment.sentence}
 
 
 def _file(name: str) -> str:

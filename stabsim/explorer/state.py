@@ -22,7 +22,7 @@ DEEPEST, WIDEST = 1000, 8192  # layers, units
 MOST_NETS, LARGEST_BATCH = 65_536, 256
 LARGEST_BIAS_STD = 100.0
 LONGEST_LINK = 8000  # characters
-SHARES = {  # what the heat map may show
+MAPPED = {  # what the heat map may show
     "derivative_saturated_fraction": "units with |f'| < 0.01",
     "derivative_zero_fraction": "units with f' = 0",
     "activation_zero_fraction": "units with f = 0",
@@ -55,7 +55,7 @@ class State:
     sampler, precision : str
         As `stabsim.simulate` takes them.
     share : str
-        What the heat map shows: one of `SHARES`.
+        What the heat map shows: one of `MAPPED`.
 
     Examples
     --------
@@ -92,8 +92,16 @@ class State:
 
     @cached_property
     def law(self) -> Initializer:
-        """Return the law of the weights, with the gain that is set."""
+        """Return the law of the weights, with the gain that is set.
+
+        Raises
+        ------
+        ValueError
+            If a gain is set of constants: it would be their value.
+        """
         own = initializer(self.weights)
+        if self.gain is not None and own.law == "constant":
+            raise ValueError(f"gain must be empty with weights={self.weights!r}, which are constants, not {self.gain}")
         return own if self.gain is None else replace(own, gain=self.gain)
 
     @cached_property
@@ -227,5 +235,5 @@ CHECKS: dict[str, Check] = {
     "seed": _whole(0, LARGEST_SEED),
     "sampler": _one_of(CHOICES),
     "precision": _one_of(PRECISIONS),
-    "share": _one_of(SHARES),
+    "share": _one_of(MAPPED),
 }
