@@ -56,7 +56,8 @@ def make_task(
         With the argument, its value and what is allowed.
     """
     if not isinstance(network, Network):
-        raise TypeError(f"network must be a stabsim.Network, not {brief(network)}")
+        instead = ", but its .network may be" if hasattr(type(network), "network") else ""
+        raise TypeError(f"network must be a stabsim.Network, not {brief(network)}{instead}")
     batch = whole_number("batch", batch, 1, LARGEST_NET - 1)
     seed = whole_number("seed", seed, 0, LARGEST_SEED)
     for name, value, known in (

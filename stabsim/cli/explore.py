@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import signal
 
 import click
@@ -32,6 +33,7 @@ def command(port: int, no_browser: bool) -> None:
         raise click.ClickException("explore needs panel: pip install 'stabsim[explore]'") from error
     from stabsim.explorer.page import HOST, make_server
 
+    logging.getLogger("bokeh.server.views.ws").setLevel(logging.ERROR)  # warns of each tab that is closed
     handler = signal.getsignal(signal.SIGINT)
     try:
         server = make_server(port)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
+from stabsim.terminal import columns
+
 if TYPE_CHECKING:
     from stabsim.study import Verdict
-
-WIDEST = 100  # columns of a paragraph
 
 
 def examples(*lines: str) -> str:
@@ -102,11 +101,6 @@ def rests_on(verdict: Verdict) -> str:
     """
     theory = number(verdict.theory)
     return f"{verdict.estimate:.6g} {interval(verdict.ci_low, verdict.ci_high)}{theory and f', theory {theory}'}"
-
-
-def columns() -> int:
-    """Return how many characters a line has: as many as the terminal, up to ``WIDEST``."""
-    return min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns)
 
 
 def echo_wrapped(text: str, start: str) -> None:

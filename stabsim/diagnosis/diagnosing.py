@@ -170,7 +170,7 @@ def _repairs(
             result, *both = decide(
                 changed, tolerance, looks, networks=len(proposed), threads=threads, progress=show(candidate.change)
             )
-            found = Repair(candidate.change, candidate.network, worse(*both), seed, result.nets)
+            found = Repair(candidate.change, candidate.network, *both, seed, result.nets)
             yield found
             if found.holds:
                 return

@@ -153,6 +153,8 @@ def _repair(repair: Repair) -> dict[str, object]:
         "change": repair.change,
         "network": _network(repair.network),
         "verdict": asdict(repair.verdict),
+        "signal": asdict(repair.signal),
+        "gradient": asdict(repair.gradient),
         "seed": repair.seed,
         "nets": repair.nets,
     }

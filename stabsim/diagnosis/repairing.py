@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from stabsim import theory
-from stabsim.diagnosis.judging import STABLE, Judgment
+from stabsim.diagnosis.judging import STABLE, Judgment, worse
 from stabsim.initializers import ALIASES, INITIALIZERS, Initializer, initializer
 from stabsim.network import Network
 from stabsim.structures import Cell, Gate, Skip
@@ -33,7 +33,7 @@ class Repair:
     change : str
         The arguments to change: "weights='he_normal'".
     network : Network
-    verdict : Judgment
+    signal, gradient : Judgment
         Of nets of the changed network that were drawn with a seed of their own.
     seed : int
     nets : int
@@ -41,9 +41,15 @@ class Repair:
 
     change: str
     network: Network
-    verdict: Judgment
+    signal: Judgment
+    gradient: Judgment
     seed: int
     nets: int
+
+    @property
+    def verdict(self) -> Judgment:
+        """The worse of the two."""
+        return worse(self.signal, self.gradient)
 
     @property
     def holds(self) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from stabsim.diagnosis.criteria import SIGNAL
 from stabsim.diagnosis.judging import Judgment, step_of
+from stabsim.terminal import columns
 from stabsim.theory.mean_field import FixedPoint
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 Row = tuple[str, str]
 
-COLUMNS = 110
 WORDS = {  # of the quantities whose shares are told
     "activation_dead_sample_fraction": "dead samples",
     "activation_dead_unit_fraction": "dead units",
@@ -30,14 +30,14 @@ WORDS = {  # of the quantities whose shares are told
 def lines(diagnosis: Diagnosis) -> Iterator[str]:
     """Yield the report: the verdict first, then what it rests on."""
     task = diagnosis.result.task
-    yield f"{diagnosis.verdict.kind}: {diagnosis.network!r}"
+    yield from textwrap.wrap(f"{diagnosis.verdict.kind}: {diagnosis.network!r}", columns(), subsequent_indent="  ")
     nets = f"{diagnosis.result.nets} nets, batch {task.batch}, seed {task.seed}, {task.precision}"
     yield f"  {nets}; factors and shares with 95% intervals"
     rows = list(_rows(diagnosis))
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
         start = f"  {name:<{width}}  "
-        yield from textwrap.wrap(text, COLUMNS, initial_indent=start, subsequent_indent=" " * len(start))
+        yield from textwrap.wrap(text, columns(), initial_indent=start, subsequent_indent=" " * len(start))
 
 
 def _rows(diagnosis: Diagnosis) -> Iterator[Row]:
@@ -111,10 +111,10 @@ def _repairs(diagnosis: Diagnosis) -> Iterator[Row]:
         yield "undecided", f"more than {diagnosis.result.nets} nets are needed: raise nets"
     repair = diagnosis.repair
     if repair is not None:
-        verdict = repair.verdict
+        mended = repair.signal if diagnosis.verdict.of == SIGNAL else repair.gradient  # what was wrong, as it is now
         yield "repair", repair.change
-        yield "", f"simulated: {verdict.kind}, {verdict.sentence}"
-        yield "", f"{rests_on(verdict)}; {repair.nets} nets, seed {repair.seed}"
+        yield "", f"simulated: {repair.verdict.kind}, {mended.sentence}"
+        yield "", f"{rests_on(mended)}; {repair.nets} nets, seed {repair.seed}"
     elif diagnosis.tried:
         yield "repair", f"none of the {len(diagnosis.tried)} changes that were simulated is stable:"
     for place, tried in enumerate(each for each in diagnosis.tried if not each.holds):
