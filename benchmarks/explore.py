@@ -55,7 +55,7 @@ def measure(state: State, changes: int) -> dict[str, tuple[float, float]]:
     for change in range(changes + 1):
         there = replace(state, gain=start * (1 + 0.001 * (change + 1)))
         there_too = replace(state, gain=start * (1.2 + 0.001 * (change + 1)))  # no theory is known yet
-        names = [quantity.name for quantity in curves.task_of(there, curves.asked(there)).table_quantities]
+        names = [quantity.name for quantity in curves.task_of(there, judged=True).table_quantities]
         network = there.network
         bare = timed(lambda: simulate(network, nets=there.nets, batch=there.batch, quantities=names))  # noqa: B023
         *_, result = curves.draw(there)

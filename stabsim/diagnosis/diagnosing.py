@@ -167,10 +167,10 @@ def _repairs(
         seed = (task.seed + 1 + place) % (LARGEST_SEED + 1)
         with contextlib.suppress(ValueError):  # of a change that a format or a device does not run
             changed = task_of(candidate.network, told=(), **{**options, "seed": seed})
-            result, *both = decide(
+            result, signal, gradient = decide(
                 changed, tolerance, looks, networks=len(proposed), threads=threads, progress=show(candidate.change)
             )
-            found = Repair(candidate.change, candidate.network, *both, seed, result.nets)
+            found = Repair(candidate.change, candidate.network, signal, gradient, seed, result.nets)
             yield found
             if found.holds:
                 return
