@@ -6,18 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stabsim.cli import completing, simulate
+from stabsim.cli import completing
+from stabsim.cli.network_options import network_options, take_network
 from stabsim.cli.text import examples
 from stabsim.cli.usage import usage
 
 if TYPE_CHECKING:
     from stabsim.diagnosis import Diagnosis
-
-# Options that are those of `stabsim simulate`.
-SHARED = (
-    "depth", "width", "widths", "activation", "weights", "bias_std", "normalization", "skip", "cell", "inputs",
-    "mnist_dir", "seed", "device", "threads",
-)  # fmt: skip
 
 
 @click.command(
@@ -32,6 +27,7 @@ SHARED = (
         "  --weights orthogonal --cell rnn",
     )
 )
+@network_options
 @click.option("--batch", type=int, help="Samples that go through each net together; 16 unless given.")
 @click.option(
     "--nets", type=int, default=1024, show_default=True, help="The most of its nets to draw until it is decided."
@@ -54,15 +50,6 @@ SHARED = (
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON document in place of the report.")
 def command(
-    depth: int | None,
-    width: int | None,
-    widths: tuple[int, ...] | None,
-    activation: str,
-    weights: str,
-    bias_std: float,
-    normalization: str | None,
-    skip: str | None,
-    cell: str,
     as_json: bool,
     **options: Any,
 ) -> int:
@@ -73,13 +60,8 @@ def command(
     from stabsim.cli.compiling import listen
     from stabsim.cli.progress import LiveProgress
     from stabsim.diagnosis import diagnose
-    from stabsim.network import Network
 
-    parameters = f"--activation={activation!r}, --weights={weights!r} and --bias-std={bias_std}"
-    with usage(parameters):
-        network = Network(
-            simulate.chosen_widths(depth, width, widths), activation, weights, bias_std, normalization, skip, cell
-        )
+    network, parameters = take_network(options)
     listen()
     with usage(parameters), LiveProgress() as show:
         found = diagnose(
@@ -94,6 +76,3 @@ def command(
 def report(found: Diagnosis, *, as_json: bool) -> None:
     """Print a diagnosis."""
     click.echo(found.to_json() if as_json else repr(found))
-
-
-command.params = [each for each in simulate.command.params if each.name in SHARED] + command.params

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stabsim.cli import completing
-from stabsim.cli.selection import device_option, mnist_dir_option
+from stabsim.cli.network_options import network_options, take_network, unless_none
 from stabsim.cli.text import counted, echo_columns, examples, interval, number
 from stabsim.cli.usage import usage
 
@@ -18,21 +18,6 @@ if TYPE_CHECKING:
     from stabsim.task import Task
 
 FIGURES = (".png", ".pdf", ".svg")
-
-
-def whole_numbers(_context: click.Context, _option: click.Parameter, text: str | None) -> tuple[int, ...] | None:
-    """Read whole numbers with commas between them."""
-    if text is None:
-        return None
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise click.BadParameter(f"{text!r} is not a list of whole numbers such as 784,512,10") from None
-
-
-def unless_none(_context: click.Context, _option: click.Parameter, text: str | None) -> str | None:
-    """Take the word none as nothing given."""
-    return None if text is None or text.strip().lower() == "none" else text
 
 
 def words(_context: click.Context, _option: click.Parameter, text: str | None) -> tuple[str, ...] | None:
@@ -80,49 +65,9 @@ def drawable(context: click.Context, option: click.Parameter, path: Path | None)
         "  --weights glorot_normal --nets 100 --cell 'lstm(forget_bias=1)'",
     )
 )
-@click.option("--depth", type=int, help="Layers; with --width.")
-@click.option("--width", type=int, help="Units of every layer, the input too.")
-@click.option("--widths", callback=whole_numbers, metavar="N,N,...", help="Units of each layer, input first.")
-@click.option(
-    "--activation",
-    required=True,
-    shell_complete=completing.activation,
-    help="Such as tanh or 'leaky_relu(slope=0.2)'; see stabsim list.",
-)
-@click.option(
-    "--weights",
-    required=True,
-    shell_complete=completing.weights,
-    help="Such as glorot_normal or 'normal(std=0.01)'; see stabsim list.",
-)
-@click.option("--bias-std", type=float, default=0.0, show_default=True, help="Standard deviation of the biases.")
-@click.option(
-    "--normalization",
-    callback=unless_none,
-    shell_complete=completing.normalization,
-    help="batch, layer or rms, such as 'batch(epsilon=0)'.",
-)
-@click.option(
-    "--skip",
-    callback=unless_none,
-    help="Residual connections: skip, or such as 'skip(branch=0.1, layers=2, activation=between)'.",
-)
-@click.option(
-    "--cell",
-    default="feedforward",
-    shell_complete=completing.cell,
-    show_default=True,
-    help="rnn, gru, or such as 'lstm(forget_bias=1)'.",
-)
+@network_options
 @click.option("--nets", type=int, required=True, help="How many nets to draw.")
 @click.option("--batch", type=int, default=1, show_default=True, help="Samples that go through each net together.")
-@click.option(
-    "--inputs",
-    shell_complete=completing.dataset,
-    help="A data set; standard normal inputs unless given. See stabsim list datasets.",
-)
-@mnist_dir_option
-@click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same bits.")
 @click.option(
     "--sampler",
     shell_complete=completing.sampler,
@@ -156,8 +101,6 @@ def drawable(context: click.Context, option: click.Parameter, path: Path | None)
     type=float,
     help="Stop where all intervals are this narrow relative to their estimates; --nets is then the most.",
 )
-@device_option
-@click.option("--threads", type=int, help="One per processor unless given; a GPU has its own.")
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
@@ -171,15 +114,6 @@ def drawable(context: click.Context, option: click.Parameter, path: Path | None)
     help="PNG, PDF or SVG file: signals, gradients and shares of zeros against depth.",
 )
 def command(
-    depth: int | None,
-    width: int | None,
-    widths: tuple[int, ...] | None,
-    activation: str,
-    weights: str,
-    bias_std: float,
-    normalization: str | None,
-    skip: str | None,
-    cell: str,
     nets: int,
     device: str,
     threads: int | None,
@@ -193,17 +127,13 @@ def command(
     from stabsim.checks import whole_number
     from stabsim.cli.compiling import listen
     from stabsim.cli.progress import LiveProgress
-    from stabsim.network import Network
     from stabsim.simulation import simulate
     from stabsim.target import check_target
     from stabsim.task import LARGEST_NET
     from stabsim.threads import count_threads
 
-    widths = chosen_widths(depth, width, widths)
-    given = f"--activation={activation!r}, --weights={weights!r} and --bias-std={bias_std}"
-    parameters = f"{given}, with up to {max(widths)} units a layer,"
+    network, parameters = take_network(options)
     with usage(parameters):
-        network = Network(widths, activation, weights, bias_std, normalization, skip, cell)
         task = make_task(network, device=device, **options)
         if target_rel_error is not None:
             check_target(target_rel_error, task)
@@ -212,7 +142,7 @@ def command(
         if figure is not None:
             check_drawn(task)
     listen()
-    label = f"{activation}, {weights}"
+    label = f"{network.activation}, {network.weights}"
     caught = warnings.catch_warnings(record=True, action="always", category=RuntimeWarning)
     with usage(parameters), caught as remarks, LiveProgress() as show:
         result = simulate(
@@ -259,21 +189,6 @@ def draw(result: Result, path: Path) -> None:
     except StoreError as error:
         raise click.ClickException(f"--figure: {error}") from error
     click.echo(f"the figure is in {path}")
-
-
-def chosen_widths(depth: int | None, width: int | None, widths: tuple[int, ...] | None) -> tuple[int, ...]:
-    """Return the widths from either way to give them."""
-    from stabsim.checks import whole_number
-    from stabsim.network import DEEPEST
-
-    if (widths is None) == (depth is None and width is None):
-        raise click.UsageError("give either --depth and --width, or --widths")
-    if widths is not None:
-        return widths
-    if depth is None or width is None:
-        raise click.UsageError(f"--{'width' if depth is not None else 'depth'} is missing: give both, or --widths")
-    with usage():
-        return (width,) * (whole_number("depth", depth, 1, DEEPEST) + 1)
 
 
 def report(result: Result) -> None:
