@@ -149,7 +149,7 @@ NET = ("--activation", "relu", "--weights", "he_normal", "--nets", "4")
         (["simulate", "--depth", "0", "--width", "3", *NET], "depth must be an integer from 1 to 1000000, not 0"),
         (["simulate", "--depth", "99999999999", "--width", "3", *NET], "to 1000000, not 99999999999"),
         (["simulate", "--widths", "3,3", *NET, "--activation", "leaky_relu(slope=1e300)"],
-         "--activation='leaky_relu(slope=1e300)', --weights='he_normal' and --bias-std=0.0 led to numbers beyond"),
+         "and --bias-std=0.0, with up to 3 units a layer, led to numbers beyond"),
         (["simulate", "--widths", "3,3", *NET, "--quantities", ""], "'' is not a list of names such as"),
         (["simulate", "--widths", "3,3", *NET, "--output", ""], "--output='' must be the name of a file"),
         (["simulate", "--widths", "3,3", *NET, "--output", "/proc/x.csv"], "--output=/proc/x.csv cannot be written"),

@@ -8,7 +8,7 @@ from threading import Timer
 import click
 from numba.core import event
 
-PATIENCE = 1.0  # seconds; small functions of a user's own take less
+PATIENCE = 5.0  # seconds; samplers take ten times as long, an activation or a law of weights less than one
 
 
 class Teller(event.Listener):  # type: ignore[misc]  # Numba has no types
