@@ -289,15 +289,23 @@ def test_compiling_is_told_once_where_it_takes_a_while(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     teller = compiling.Teller()
+    for patience, told in ((60.0, 0), (0.0, 1), (0.0, 0)):
+        monkeypatch.setattr(compiling, "PATIENCE", patience)
+        teller.on_start(None)
+        if teller.timer is not None and not patience:
+            teller.timer.join(30)
+        teller.on_end(None)
+        assert capsys.readouterr().err.count("compiling, once for each kind of net") == told
+
+
+def test_numba_tells_when_it_compiles() -> None:
+    teller = compiling.Teller()
     event.register("numba:compile", teller)
     try:
-        for patience, told in ((60.0, 0), (0.0, 1), (0.0, 0)):
-            monkeypatch.setattr(compiling, "PATIENCE", patience)
-            numba.njit(lambda x: x + 1)(1.5)
-            assert teller.open == 0
-            assert capsys.readouterr().err.count("compiling, once for each kind of net") == told
+        numba.njit(lambda x: x + 1)(1.5)
     finally:
         event.unregister("numba:compile", teller)
+    assert teller.open == 0 and teller.timer is not None and not teller.told
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.7, 2.1])
