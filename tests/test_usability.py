@@ -84,7 +84,7 @@ def test_a_script_for_each_shell(shell: str) -> None:
 
 
 def test_bash_takes_the_script() -> None:
-    program = f'eval "$({sys.executable} -m stabsim completion bash)" && complete -p stabsim'
+    program = f'eval "$({shlex.quote(sys.executable)} -m stabsim completion bash)" && complete -p stabsim'
     done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, env=environment(), check=True)
     assert "_stabsim_completion stabsim" in done.stdout
 

@@ -45,7 +45,9 @@ def command(studies: tuple[str, ...], out: Path, output: Path | None) -> int:
         raise click.ClickException(str(error)) from error
     pictures = sum(len(study.pictures) for study in found.studies)
     if not (found.studies or found.problems):
-        click.echo(f"{out} has no results and no figures: the page shows the ledger that comes with stabsim", err=True)
+        click.echo(
+            f"stabsim report: {out} has no results and no figures: only the ledger of stabsim is shown", err=True
+        )
     for problem in found.problems:
         click.echo(f"stabsim report: {problem}", err=True)
     told = f"{counted(len(found.claims), 'claim')} and {counted(pictures, 'figure')}"
