@@ -32,10 +32,10 @@ CASES = {
 }
 
 
-def timed(call: Callable[[], Any]) -> tuple[float, float, Any]:
-    """Return milliseconds of the wall and of all processors, and the value."""
+def timed(call: Callable[..., Any], *arguments: Any, **options: Any) -> tuple[float, float, Any]:
+    """Return milliseconds of the wall and of all processors that a call takes, and the value."""
     wall, processors = time.perf_counter(), time.process_time()
-    value = call()
+    value = call(*arguments, **options)
     return 1e3 * (time.perf_counter() - wall), 1e3 * (time.process_time() - processors), value
 
 
@@ -56,17 +56,16 @@ def measure(state: State, changes: int) -> dict[str, tuple[float, float]]:
         there = replace(state, gain=start * (1 + 0.001 * (change + 1)))
         there_too = replace(state, gain=start * (1.2 + 0.001 * (change + 1)))  # no theory is known yet
         names = [quantity.name for quantity in curves.task_of(there, judged=True).table_quantities]
-        network = there.network
-        bare = timed(lambda: simulate(network, nets=there.nets, batch=there.batch, quantities=names))  # noqa: B023
+        bare = timed(simulate, there.network, nets=there.nets, batch=there.batch, quantities=names)
         *_, result = curves.draw(there)
-        theory = timed(lambda: curves.theory(there))  # noqa: B023
-        drawn = timed(lambda: curves.columns(result, theory[2]))  # noqa: B023
+        theory = timed(curves.theory, there)
+        drawn = timed(curves.columns, result, theory[2])
         parts = {
-            "simulate": bare, "theory": theory, "estimates": drawn, "judge": timed(lambda: judge(result)),  # noqa: B023
-            "server": timed(lambda: server(there_too)),  # noqa: B023
+            "simulate": bare, "theory": theory, "estimates": drawn, "judge": timed(judge, result),
+            "server": timed(server, there_too),
         }  # fmt: skip
         if change == 0:
-            parts = {"new map": timed(lambda: curves.shares(there))}  # noqa: B023
+            parts = {"new map": timed(curves.shares, there)}
         for name, (wall, processors, _) in parts.items():
             found.setdefault(name, []).append((wall, processors))
     return {

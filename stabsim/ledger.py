@@ -221,7 +221,7 @@ def read_judged(path: Path) -> Judged:
     """
     try:
         text = _text(path)
-        document = json.loads(text, parse_int=float)
+        document = json.loads(text, parse_int=_whole)
         study, scale, verdicts = _values(document, ("study", "scale", "verdicts"))
         if study != path.parent.name:
             raise ValueError(f"it is of study {brief(study)}")
@@ -233,7 +233,7 @@ def read_judged(path: Path) -> Judged:
             check_document(text.encode())
     except (ValueError, RecursionError) as error:
         raise LedgerError(f"{path} cannot be used: {error}; stabsim run {path.parent.name} writes it anew") from error
-    return Judged(study, scale, found, json.loads(text, parse_int=_whole))
+    return Judged(study, scale, found, document)
 
 
 def _whole(digits: str) -> int | float:
@@ -255,9 +255,9 @@ def _verdict(row: Any) -> Verdict:
     values = dict(zip(_FIELDS, _values(row, _FIELDS), strict=True))
     for name, value in values.items():
         if name in _NUMBERS:
-            if not (value is None or isinstance(value, float)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
                 raise ValueError(f"{name} must be a number or null, not {brief(value)}")
-            values[name] = math.nan if value is None else value
+            values[name] = math.nan if value is None else float(value)
         elif not isinstance(value, str):
             raise ValueError(f"{name} must be a text, not {brief(value)}")
     return Verdict(**values)

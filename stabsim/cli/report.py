@@ -35,14 +35,14 @@ def command(studies: tuple[str, ...], out: Path, output: Path | None) -> int:
     Exit status 1 means that the page is written, but a file could not be used: each is named, on the page, too.
     """
     from stabsim.chunk import StoreError
-    from stabsim.report import write_report
+    from stabsim.report import page_of, write_report
 
-    page = out / "report.html" if output is None else output
     try:
         with usage():
-            found = write_report(out, page, studies)
+            found = write_report(out, output, studies)
     except StoreError as error:
         raise click.ClickException(str(error)) from error
+    page = page_of(out, output)
     pictures = sum(len(study.pictures) for study in found.studies)
     if not (found.studies or found.problems):
         click.echo(

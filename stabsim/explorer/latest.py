@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Generic, TypeVar
 
 Request = TypeVar("Request")
@@ -65,4 +66,7 @@ class Latest(Generic[Request]):
                 if self._closed:
                     return
                 number, request = self._number, self._waiting.pop()
-            self._work(request, lambda: self._number != number)  # noqa: B023 - called before the next round
+            self._work(request, partial(self._outdated, number))
+
+    def _outdated(self, number: int) -> bool:
+        return self._number != number

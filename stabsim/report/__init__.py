@@ -9,7 +9,12 @@ from pathlib import Path
 from stabsim.chunk import make_folders, one_line, write_atomically
 from stabsim.report.gather import Gathered, gather
 
-__all__ = ["Gathered", "gather", "write_report"]
+__all__ = ["Gathered", "gather", "page_of", "write_report"]
+
+
+def page_of(out: Path, output: str | os.PathLike[str] | None) -> Path:
+    """Return where the report of a folder goes."""
+    return out / "report.html" if output is None else Path(output)
 
 
 def write_report(
@@ -50,7 +55,7 @@ def write_report(
     from stabsim.report.page import render
 
     out = Path(out)
-    page = out / "report.html" if output is None else Path(output)
+    page = page_of(out, output)
     if not page.name:
         raise ValueError(f"output={os.fspath(output or '')!r} is the name of no file")
     found = gather(out, tuple(studies))
