@@ -161,22 +161,24 @@ def simulate(gathering: Gathering, chunks: list[Chunk], threads: int, report: Re
     Raises
     ------
     EngineError
-        If the engine leaves a chunk out, or some have failed: the first of them are named, and the others are stored.
+        If the engine leaves a chunk out, or some have failed: the first of them are named, in the order of nets, and
+        the others are stored.
     """
     plans = (gathering.cases[gathering.missing[chunk][0]].work.plan for chunk in chunks)
     ranges = [Range(plan, chunk.first, chunk.last) for plan, chunk in zip(plans, chunks, strict=True)]
-    waiting, failed = set(range(len(chunks))), []
+    waiting, failed = set(range(len(chunks))), {}
     with contextlib.closing(engine(ranges, threads)) as arriving:
         for place, outcome in arriving:
             waiting.remove(place)
             chunk = chunks[place]
             if isinstance(outcome, EngineError):
                 case = gathering.label(gathering.missing[chunk][0])
-                failed.append(f"nets {chunk.first} to {chunk.last - 1} of {case}: {outcome}")
+                failed[place] = f"nets {chunk.first} to {chunk.last - 1} of {case}: {outcome}"
             else:
                 gathering.add(chunk, outcome, report)
     if failed:
+        named = "; ".join(failed[place] for place in sorted(failed)[:NAMED])
         more = f"; and {len(failed) - NAMED} more" if len(failed) > NAMED else ""
-        raise EngineError(f"{len(failed)} of {len(chunks)} chunks failed: {'; '.join(failed[:NAMED])}{more}")
+        raise EngineError(f"{len(failed)} of {len(chunks)} chunks failed: {named}{more}")
     if waiting:
         raise EngineError(f"the engine ended with {len(waiting)} of {len(chunks)} chunks left out")
