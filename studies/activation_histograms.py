@@ -86,10 +86,10 @@ def draw(collected: Collected) -> Iterator[Drawing]:
             tables.append(_layers(axes[row, column], results[activation, name], "activation"))
             tables[-1].insert(0, "case", f"{activation}, {name}")
         axes[row, 0].set_ylabel(f"{figures.spelled(activation)}\nshare of a bin")
-    for column, name in enumerate(SPREADS):
-        axes[2, column].set_xlabel("activation $z_l$")
-        axes[0, column].set_title(f"std {name}")
+    for panel in axes[2]:
+        panel.set_xlabel("activation $z_l$")
     _layer_legend(axes[0, 1])
+    figures.panel_labels(axes.flat, [f"std {name}" for name in SPREADS] + [""] * 8)
     yield Drawing(figure, _join(tables), caption=f"{CAPTION} {nets}")
 
     figure, axes = figures.panels(rows=2, columns=2, width=figures.COLUMN * 1.4, height=3.4, sharex="col")

@@ -304,8 +304,8 @@ def _misses(panel: Axes, rows: DataFrame) -> None:
         panel.axhline(factor, **_GREY)
     panel.set(xlabel=_SHARE, ylabel="estimate / exact mean square", yscale="log", xlim=(0.0, 1.02))
     panel.set_ylim(bottom=panel.get_ylim()[0] / 500)  # room for the legend
-    title = f"off by a factor of {FAR:g} or more, not flagged:"
-    panel.legend(title=title, title_fontsize=7, loc="lower left", markerscale=1.5)
+    title = f"off by a factor of {FAR:g}\nor more, not flagged:"
+    panel.legend(title=title, title_fontsize=7, alignment="left", loc=(0.21, 0.01), markerscale=1.5)
 
 
 def verdicts(collected: Collected) -> Iterator[Verdict]:

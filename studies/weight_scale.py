@@ -160,11 +160,11 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     lost = lost[lost["estimate"] > 0.5]
     axes[0, 0].plot(
         lost["scale"], np.zeros(len(lost)), marker="x", markersize=5, color="black", linestyle="none", clip_on=False,
-        label="most nets diverge",
+        label="most nets\ndiverge",
     )  # fmt: skip
     axes[0, 0].set_ylim(-0.03, 1.03)
     named = [each for each in axes[0, 0].lines if each.get_linestyle() == "None"]
-    axes[0, 0].legend(handles=named, loc=(0.2, 0.24), handlelength=1.0)
+    axes[0, 0].legend(handles=named, loc=(0.2, 0.2), handlelength=1.0)
     loss = select(ends, quantity="loss")
     _against_scale(axes[0, 1], loss, ylabel="training loss (nats)", scale="log")
     start = normalized(collected.table)

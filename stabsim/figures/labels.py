@@ -26,6 +26,8 @@ _SPELLED = {
     "lecun": "LeCun",
     "glorot": "Glorot",
     "he": "He",
+    "torch": "PyTorch",
+    "keras": "Keras",
     "sgd": "SGD",
     "nesterov": "Nesterov",
     "adagrad": "AdaGrad",

@@ -22,7 +22,7 @@ from matplotlib.transforms import Affine2D
 from numpy.typing import NDArray
 
 from stabsim.figures import style
-from stabsim.figures.labels import EndLabels
+from stabsim.figures.labels import EndLabels, spelled
 
 _THEORY: dict[str, Any] = {"color": "black", "linestyle": "dashed", "linewidth": 0.8}
 _LIMIT: dict[str, Any] = {"color": "black", "linestyle": "dotted", "linewidth": 1.0}
@@ -182,7 +182,7 @@ def heat_map(
     table : DataFrame
         One row for each cell.
     rows, columns : str
-        Columns of the table that name a cell's place, in the order in which they come.
+        Columns of the table that name a cell's place, in the order in which they come; names are spelled out.
     values : str
         Column to draw; NaN cells are grey with a dash, infinite ones take the color of the end.
     label : str
@@ -192,7 +192,7 @@ def heat_map(
     limits : (low, high), optional
         Values at the ends of the color bar; None takes the smallest and largest finite value.
     digits : int
-        Decimals of the numbers in the cells.
+        Decimals of the numbers in the cells; one less for each digit before the point beyond the first.
     annotate : bool, optional
         Write the numbers; None does so up to 300 cells. Cells below ``center`` are hatched otherwise.
     """
@@ -237,7 +237,7 @@ def _name_cells(axis: Axis, names: list[Any]) -> None:
     """Name every cell, or about a dozen where the names are many numbers."""
     numbers = all(isinstance(name, (int, float)) for name in names)
     step = -(-len(names) // 13) if numbers else 1
-    axis.set_ticks(np.arange(0, len(names), step) + 0.5, labels=[str(name) for name in names[::step]])
+    axis.set_ticks(np.arange(0, len(names), step) + 0.5, labels=[spelled(str(name)) for name in names[::step]])
 
 
 def _norm(cells: NDArray[Any], center: float | None, limits: tuple[float, float] | None) -> Normalize:
@@ -256,14 +256,22 @@ def _beyond(cells: NDArray[Any], norm: Normalize) -> str:
 
 def _write_cells(axes: Axes, mesh: QuadMesh, cells: NDArray[Any], digits: int) -> None:
     for (row, column), value in np.ndenumerate(cells):
-        text = (
-            "–"
-            if np.isnan(value)
-            else f"{round(value, digits) + 0.0:.{digits}f}".replace("inf", "∞").replace("-", "\N{MINUS SIGN}")
-        )
+        text = _number(float(value), digits)
         background = style.MISSING if np.isnan(value) else mesh.cmap(mesh.norm(np.clip(value, *mesh.get_clim())))
         color = "white" if style.lightness(background) < 55 else "black"
         axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=6, color=color, in_layout=False)
+
+
+def _number(value: float, digits: int) -> str:
+    """Return a number of nearly the same length, whatever its size, so that it fits its cell.
+
+    >>> _number(-0.001, 2), _number(1.234, 2), _number(15.89, 2), _number(120.4, 2), _number(math.inf, 2)
+    ('0.00', '1.23', '15.9', '120', '∞')
+    """
+    if not math.isfinite(value):
+        return "–" if math.isnan(value) else f"{value:.0f}".replace("inf", "∞").replace("-", "\N{MINUS SIGN}")
+    decimals = max(digits + 1 - len(f"{abs(value):.0f}"), 0)
+    return f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _hatch(axes: Axes, cells: NDArray[Any]) -> None:
