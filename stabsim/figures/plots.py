@@ -304,7 +304,7 @@ def dot_plot(
     table : DataFrame
         One row for each dot, perhaps with ci_low, ci_high, and theory or infinite_width.
     rows : str
-        Column with the names, from the top in the order in which they come.
+        Column with the names, from the top in the order in which they come; they are spelled out.
     by : str
         Column that tells the markers apart.
     values : str
@@ -335,7 +335,7 @@ def dot_plot(
             axes.hlines(heights, part["ci_low"], part["ci_high"], color=looks["color"], linewidth=1.0)
         for column in [name for name in _TICKS if name in part]:
             axes.plot(part[column], heights, zorder=2, **_TICK)
-    axes.set_yticks(range(len(names)), labels=[str(name) for name in names])
+    axes.set_yticks(range(len(names)), labels=[spelled(str(name)) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y")
