@@ -5,6 +5,7 @@ A server that has imported everything, and loaded what is compiled, is forked fo
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import multiprocessing
 import os
@@ -70,9 +71,10 @@ class Command:
         return Done(self.process.exitcode, out, err)
 
     def kill(self, number: int = signal.SIGKILL) -> None:
-        """Send a signal."""
+        """Send a signal, if it is still there: the fork server takes the ended away whenever it likes."""
         assert self.process.pid is not None
-        os.kill(self.process.pid, number)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.process.pid, number)
 
 
 @functools.cache

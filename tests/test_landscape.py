@@ -257,6 +257,7 @@ def test_accuracy() -> None:
     assert one.accuracy([1.0, 0.0]) == 0.5
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # torch itself calls it
 def test_pytorch_agrees() -> None:
     torch = pytest.importorskip("torch")
     surface = landscape_of((3, 4, 4, 2), "tanh", "softmax_cross_entropy", samples=8)
