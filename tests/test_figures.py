@@ -259,7 +259,7 @@ def test_dot_plot_draws_equal_dots_apart(width: float, monkeypatch: pytest.Monke
     assert forward[:, 1].round().tolist() == list(range(7)) and np.allclose(forward[:, 1] - backward[:, 1], 0.24)
     assert axes[0, 0].get_ylim() == axes[0, 1].get_ylim() == (6.5, -0.5)
     found = check_texts(figure, monkeypatch)
-    assert {*map(figures.spelled, NAMES), "backward", "forward", "theory", "gain"} <= set(found) and found.count("theory") == 1
+    assert {*map(figures.spelled, NAMES), "backward", "forward", "gain"} <= set(found) and found.count("theory") == 1
 
 
 def test_bad_arguments_are_named() -> None:
