@@ -63,7 +63,7 @@ NETS_DRAWN = (
     f"nets of {len(WIDTHS) - 1} layers of {WIDTHS[0]} units, layer by layer, on {BATCH:,} standard normal inputs"
 )
 CAPTION = (
-    f"Activations of {NETS_DRAWN}: sigmoid, tanh and ReLU from top to bottom, normal weights of standard deviation "
+    f"Activations of {NETS_DRAWN}: sigmoid (a)–(d), tanh (e)–(h), ReLU (i)–(l); normal weights of standard deviation "
     f"{', '.join(SPREADS)} from left to right, n being the inputs of a unit. Each line is a layer's histogram over all "
     f"nets, in {BINS} equal bins; where many values of the last layer are beyond them, the panel says how many. Piles "
     "at the ends of the range are saturated units; all near f(0), units carry no signal."

@@ -78,6 +78,7 @@ def opened(chromium: Any, url: str, **options: Any) -> Iterator[Any]:
 
 def settled(page: Any) -> dict[str, Any]:
     """Wait until what the form says is drawn, all nets of it; return the last answer."""
+    page.evaluate("() => new Promise(requestAnimationFrame)")  # a change is asked for in the next frame
     page.wait_for_function(
         "stabsimExplore.answer.rows && stabsimExplore.answer.busy === false"
         " && stabsimExplore.answer.mapped === stabsimExplore.exchange.link",

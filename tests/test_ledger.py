@@ -516,8 +516,8 @@ def faults_of_caption(drawing: Drawing) -> list[str]:
     caption = drawing.caption
     axes = [panel for panel in drawing.figure.axes if panel.get_title(loc="left").startswith(r"$\bf{(")]
     labels = [panel.get_title(loc="left").removeprefix(r"$\bf{(")[0] for panel in axes]
-    named = set(re.findall(r"\(([a-i])\)", caption))
-    for first, last in re.findall(r"\(([a-i])\)–\(([a-i])\)", caption):
+    named = set(re.findall(r"\(([a-l])\)", caption))
+    for first, last in re.findall(r"\(([a-l])\)–\(([a-l])\)", caption):
         named |= {chr(code) for code in range(ord(first), ord(last) + 1)}
     found = {
         "length": 20 <= len(caption.split()) <= 160,
