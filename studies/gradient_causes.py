@@ -179,7 +179,6 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     table = causes(collected)
     for panel, weights in zip(axes.flat, GAINS, strict=True):
         rows = select(table, weights=weights).assign(estimate=lambda rows: rows["estimate"].round(6) + 0.0)
-        rows["activation"] = rows["activation"].map(figures.spelled)
         mesh = figures.heat_map(
             panel, rows, rows="activation", columns="cause", center=0.0, limits=(-1.0, 1.0), digits=2,
         )  # fmt: skip

@@ -140,7 +140,6 @@ def draw(collected: Collected) -> Iterator[Drawing]:
     found = speeds(collected.table, part)
     for panel, quantity, label in ((axes[0, 0], WEIGHT_GRADIENT, "dW"), (axes[0, 1], DELTA, "ds")):
         rows = select(found, quantity=quantity).drop(columns="theory")
-        rows = rows.assign(activation=rows["activation"].map(figures.spelled))
         dots = figures.dot_plot(
             panel, rows, rows="activation", by="weights",
             xlabel=f"log10 of {label} of hidden layer 3 / of layer 1",

@@ -343,8 +343,8 @@ def draw_comparison(measured: DataFrame) -> Drawing:
 
     figure, axes = figures.panels(rows=2, columns=2, width=figures.PAGE, height=4.8)
     lengths = select(measured, part=("aligned", "turned", "round"), quantity="length")
-    named = lengths.assign(line=lengths["line"].map(figures.spelled), theory=math.nan)
-    figures.dot_plot(axes[0, 0], named, rows="line", by="part", xlabel=f"path / distance, {SHOWN} steps")
+    xlabel = f"path / distance, {SHOWN} steps"
+    figures.dot_plot(axes[0, 0], lengths.assign(theory=math.nan), rows="line", by="part", xlabel=xlabel)
     axes[0, 0].set_xscale("log")
     rows = [lengths]
     for panel, part in ((axes[0, 1], "best"), (axes[1, 0], "best, turned")):

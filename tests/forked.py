@@ -5,7 +5,6 @@ A server that has imported everything, and loaded what is compiled, is forked fo
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import multiprocessing
 import os
@@ -69,12 +68,6 @@ class Command:
         assert self.process.exitcode is not None, "it hangs"
         out, err = ((self._folder / name).read_text() for name in ("stdout", "stderr"))
         return Done(self.process.exitcode, out, err)
-
-    def kill(self, number: int = signal.SIGKILL) -> None:
-        """Send a signal, if it is still there: the fork server takes the ended away whenever it likes."""
-        assert self.process.pid is not None
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.process.pid, number)
 
 
 @functools.cache

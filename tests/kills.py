@@ -170,8 +170,7 @@ class Hunt:
 
     def end(self, command: forked.Command, how: str) -> bool:
         """Kill what is running, and look at what it leaves."""
-        if command.process.is_alive():
-            command.kill()
+        command.process.kill()
         done = command.wait()
         assert done.status in (0, -signal.SIGKILL), done
         self.tally.tracebacks += "Traceback" in done.err

@@ -268,10 +268,10 @@ def _number(value: float, digits: int) -> str:
     >>> _number(-0.001, 2), _number(1.234, 2), _number(15.89, 2), _number(120.4, 2), _number(math.inf, 2)
     ('0.00', '1.23', '15.9', '120', '∞')
     """
-    if not math.isfinite(value):
-        return "–" if math.isnan(value) else f"{value:.0f}".replace("inf", "∞").replace("-", "\N{MINUS SIGN}")
+    if math.isnan(value):
+        return "–"
     decimals = max(digits + 1 - len(f"{abs(value):.0f}"), 0)
-    return f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", "\N{MINUS SIGN}")
+    return f"{round(value, decimals) + 0.0:.{decimals}f}".replace("inf", "∞").replace("-", "\N{MINUS SIGN}")
 
 
 def _hatch(axes: Axes, cells: NDArray[Any]) -> None:
