@@ -134,21 +134,28 @@ def _status(arguments: Sequence[str] | None, study: Study | None) -> int:
 def _heeding_signals() -> Iterator[None]:
     """Let SIGTERM and SIGHUP interrupt as Ctrl-C does, and a second signal end the process at once.
 
-    A signal that is ignored stays ignored: Ctrl-C in the background of a script, SIGHUP under nohup. One that arrives
-    where Python cannot raise (compiling, LLVM calls back) is raised a little later; what fails since it was lost there
-    is no other failure.
+    A signal that is ignored stays ignored: Ctrl-C in the background of a script, SIGHUP under nohup. Where Python must
+    not raise (llvmlite would leave what LLVM owns half made, and crash later) or cannot (a destructor, a callback), it
+    is raised a little later; what fails since it was lost there is no other failure.
     """
+    heeded = (signal.SIG_DFL, signal.default_int_handler)
+    main = threading.current_thread() is threading.main_thread()  # no other one may say what a signal does
+    before = {number: handler for number in SIGNALS if main and (handler := signal.getsignal(number)) in heeded}
+    alarm, told = signal.getsignal(signal.SIGALRM), sys.unraisablehook
+    postponing = bool(before) and alarm is signal.SIG_DFL
     seen: list[int] = []
 
-    def stop(number: int, _frame: FrameType | None) -> NoReturn:
+    def stop(number: int, frame: FrameType | None) -> None:
         seen.append(number)
         if len(seen) > 1:
             os.write(2, b"stabsim: interrupted again, and stopped at once\n")
             os._exit(128 + number)
-        raise Stopped(number)
+        stop_where_safe(number, frame)
 
-    def stop_after_all(_number: int, _frame: FrameType | None) -> NoReturn:
-        raise Stopped(seen[0])
+    def stop_where_safe(_number: int, frame: FrameType | None) -> None:
+        if not (postponing and _in_llvm(frame)):
+            raise Stopped(seen[0])
+        signal.setitimer(signal.ITIMER_REAL, LATER)
 
     def lost(what: sys.UnraisableHookArgs) -> None:
         if isinstance(what.exc_value, Stopped):
@@ -156,15 +163,11 @@ def _heeding_signals() -> Iterator[None]:
         else:
             told(what)
 
-    heeded = (signal.SIG_DFL, signal.default_int_handler)
-    main = threading.current_thread() is threading.main_thread()  # no other one may say what a signal does
-    before = {number: handler for number in SIGNALS if main and (handler := signal.getsignal(number)) in heeded}
-    alarm, told = signal.getsignal(signal.SIGALRM), sys.unraisablehook
     try:
         for number in before:
             signal.signal(number, stop)
-        if alarm is signal.SIG_DFL and before:
-            signal.signal(signal.SIGALRM, stop_after_all)
+        if postponing:
+            signal.signal(signal.SIGALRM, stop_where_safe)
             sys.unraisablehook = lost
         yield
     except Exception as error:
@@ -172,12 +175,19 @@ def _heeding_signals() -> Iterator[None]:
             raise interrupted(Stopped(seen[0]), "") from error
         raise
     finally:
-        if sys.unraisablehook is lost:
+        if postponing:
             sys.unraisablehook = told
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, alarm)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _in_llvm(frame: FrameType | None) -> bool:
+    """Say whether LLVM is being called, or calls back."""
+    while frame is not None and not frame.f_globals.get("__name__", "").startswith("llvmlite.binding"):
+        frame = frame.f_back
+    return frame is not None
 
 
 def _one_line(error: click.ClickException) -> str:
