@@ -3,7 +3,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 STUDIES := $(basename $(notdir $(wildcard studies/[!_]*.py)))
-PROCESSORS := $(shell getconf _NPROCESSORS_ONLN)
 OLD_PYTHON := error: $(PYTHON) must be Python 3.11 or newer with venv and ensurepip; name another: make PYTHON=python3.12
 
 .DEFAULT_GOAL := help
@@ -15,7 +14,7 @@ help:  ## list the targets
 figures: $(INSTALLED)  ## run every study at quick scale and draw figures/
 	@echo 'compiling what studies need and is not in the cache yet: minutes the first time'
 	@$(BIN)/python -c 'from stabsim.cli.warmup import STUDIED, compile_all; compile_all(STUDIED)'
-	@$(MAKE) --no-print-directory --keep-going --jobs $(PROCESSORS) \
+	@$(MAKE) --no-print-directory --keep-going --jobs $$(getconf _NPROCESSORS_ONLN) \
 	    $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) $(STUDIES:%=figures-%)
 
 # Drawing, a third of the work, takes one processor: studies share the machine, each on one thread, with the same bytes.

@@ -320,45 +320,39 @@ def test_a_signal_ends_compiling_in_one_line(seconds: float, tmp_path: Path, mon
     assert (process.returncode, err) == (143, "stabsim simulate: interrupted by SIGTERM\n")
 
 
-def test_a_signal_waits_until_llvm_is_left() -> None:
-    program = """
-import os, signal, sys, time
+def said_when_stopped_in_a_call(definition: str) -> str:
+    """Return what a program says whose ``call()`` sends it SIGTERM."""
+    program = f"""
+import ctypes, os, signal, sys, time, types
 from stabsim.cli.group import Stopped, _heeding_signals
 
-steps = []
-binding = {"__name__": "llvmlite.binding.ffi", "os": os, "signal": signal, "time": time, "steps": steps}
-exec('''
+{definition}
+try:
+    with _heeding_signals():
+        call()
+        time.sleep(30)
+except Stopped as stop:
+    sys.exit(f"stopped by {{stop.number}}")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=25)
+    return done.stderr
+
+
+def test_a_signal_waits_until_llvm_is_left() -> None:
+    said = said_when_stopped_in_a_call("""
 def call():
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(0.1)
-    steps.append("left")
-''', binding)
-try:
-    with _heeding_signals():
-        binding["call"]()
-        time.sleep(30)
-except Stopped as stop:
-    sys.exit(f"{steps}, stopped by {stop.number}")
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=25)
-    assert done.stderr == f"['left'], stopped by {signal.SIGTERM}\n"
+    sys.stderr.write("left, ")
+
+call = types.FunctionType(call.__code__, {**globals(), "__name__": "llvmlite.binding.ffi"})
+""")
+    assert said == f"left, stopped by {signal.SIGTERM}\n"
 
 
 def test_a_signal_that_a_callback_swallows_is_raised_all_the_same() -> None:
-    program = """
-import ctypes, os, signal, sys, time
-from stabsim.cli.group import Stopped, _heeding_signals
-
-swallow = ctypes.CFUNCTYPE(None)(lambda: os.kill(os.getpid(), signal.SIGTERM))
-try:
-    with _heeding_signals():
-        swallow()
-        time.sleep(30)
-except Stopped as stop:
-    sys.exit(f"stopped by {stop.number}")
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=25)
-    assert done.stderr == f"stopped by {signal.SIGTERM}\n"
+    said = said_when_stopped_in_a_call("call = ctypes.CFUNCTYPE(None)(lambda: os.kill(os.getpid(), signal.SIGTERM))")
+    assert said == f"stopped by {signal.SIGTERM}\n"
 
 
 def test_list_names_everything(call: Call) -> None:
